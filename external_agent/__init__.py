@@ -1,0 +1,1 @@
+"""The Internet side: answers ACME challenges, obtains certificates, seals them, serves pullers."""

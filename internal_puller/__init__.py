@@ -1,0 +1,1 @@
+"""The intranet side: fetches outward only, verifies, installs, reloads, probes, rolls back."""

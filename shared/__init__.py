@@ -1,0 +1,1 @@
+"""The contract between the external agent and the internal puller."""

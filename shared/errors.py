@@ -1,0 +1,408 @@
+"""Every error the product raises on purpose, in one tree.
+
+    RelayError
+    ├── ConfigurationError            3   a setting, file or argument is wrong; nothing was done
+    │   ├── LooseFileMode                 a secret file that others may read
+    │   ├── PortUnavailable               a listener cannot bind
+    │   └── ClockWrong                7   our clock and a peer's differ by more than 300 s
+    ├── PolicyError                   4   not allowed: a name, a grant, a challenge
+    │   └── NameRefused                   not a public DNS name
+    ├── EnrolmentError                5   a token or the keys offered with it
+    │   ├── TokenMalformed
+    │   ├── TokenUnknown
+    │   ├── TokenExpired
+    │   ├── TokenUsed
+    │   └── KeysRefused
+    ├── IssuanceError                 6   the CA and we
+    │   ├── IssuanceRejected              do not retry soon: the CA said no
+    │   ├── IssuanceRateLimited           retry after the moment given
+    │   ├── IssuanceUnavailable           retry: network, 5xx, nonsense in between
+    │   └── IssuanceUnfinished            the same order is to be resumed, not replaced
+    ├── TransportError                7   puller and agent; retry
+    │   ├── AnswerUnauthenticated         not signed by the pinned agent for this request
+    │   ├── RequestRefused                a signed refusal
+    │   └── PullerRevoked                 a signed refusal that retrying does not cure
+    ├── BundleError                   8   never installed
+    │   ├── MalformedBundle
+    │   ├── BadSignature
+    │   ├── WrongAgent
+    │   ├── WrongRecipient
+    │   ├── UnknownCertificate
+    │   ├── KeyOriginRefused
+    │   ├── StaleGeneration
+    │   ├── FutureGeneration
+    │   ├── ConflictingGeneration
+    │   ├── OutsideValidity
+    │   ├── UntrustedChain
+    │   ├── NameMismatch
+    │   ├── KeyMismatch
+    │   └── SealBroken
+    ├── InstallError                  9   always rolled back
+    │   ├── StageFailed
+    │   ├── ConfigTestFailed
+    │   ├── ReloadFailed
+    │   ├── ServedMismatch
+    │   └── RollbackFailed           12   the one that wants a person at once
+    ├── InstallBusy                  10   another pull holds the host's lock
+    └── StoreError                   11   the database is locked, gone or full
+        ├── StoreUnavailable
+        └── FenceLost                     another worker took the lease over
+
+The class decides whether to retry and which code a command exits with, never the message.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+EXIT_OK = 0
+EXIT_UNEXPECTED = 1
+EXIT_USAGE = 2
+
+
+class RelayError(Exception):
+    """What happened, what it means for the operator, and what to do next.
+
+    Args:
+        what: one sentence that names the thing at fault and where it was found.
+        do: what the operator can do; the class has a default.
+
+    Attributes:
+        type: stable name of the class, ``family/member``; used in receipts, events and metrics.
+        exit_code: what a command ends with.
+        retry: whether trying the same again later can help.
+    """
+
+    type: ClassVar[str] = "error"
+    exit_code: ClassVar[int] = EXIT_UNEXPECTED
+    retry: ClassVar[bool] = False
+    means: ClassVar[str] = ""
+    do: str = ""
+
+    def __init__(self, what: str, *, do: str | None = None) -> None:
+        super().__init__(what)
+        self.what = what
+        if do is not None:
+            self.do = do
+
+    def explain(self) -> str:
+        """Return the whole message for an operator: what, meaning, next step; one line each."""
+        return "\n".join(part for part in (self.what, self.means, self.do) if part)
+
+
+# --- configuration ---------------------------------------------------------------------------
+
+
+class ConfigurationError(RelayError):
+    type = "configuration"
+    exit_code = 3
+    means = "Nothing was changed."
+
+
+class LooseFileMode(ConfigurationError):
+    type = "configuration/loose-file-mode"
+    means = "Other users of this machine could read a secret, so it was not used."
+    do = "Give the file to the service's user with mode 0600, and its directory mode 0700."
+
+
+class PortUnavailable(ConfigurationError):
+    type = "configuration/port-unavailable"
+    means = "The listener was not started."
+    do = "Stop what listens there, choose another address, or let systemd pass the socket."
+
+
+class ClockWrong(ConfigurationError):
+    type = "configuration/clock"
+    exit_code = 7
+    retry = True
+    means = "Certificates and signed messages depend on the time, so nothing was done."
+    do = "Set the clock (chrony or systemd-timesyncd) and try again."
+
+
+# --- policy ----------------------------------------------------------------------------------
+
+
+class PolicyError(RelayError):
+    type = "policy"
+    exit_code = 4
+    means = "Nothing was changed."
+
+
+class NameRefused(PolicyError):
+    type = "policy/name"
+    do = "Give a name under a public domain, such as www.intra.example.com."
+
+
+# --- enrolment -------------------------------------------------------------------------------
+
+
+class EnrolmentError(RelayError):
+    type = "enrolment"
+    exit_code = 5
+    means = "This machine was not enrolled."
+    do = "Make a new token on the agent: external-agent token NAME."
+
+
+class TokenMalformed(EnrolmentError):
+    type = "enrolment/token-malformed"
+    do = "Paste the whole line that external-agent printed, from shr1_ to its end."
+
+
+class TokenUnknown(EnrolmentError):
+    type = "enrolment/token-unknown"
+
+
+class TokenExpired(EnrolmentError):
+    type = "enrolment/token-expired"
+
+
+class TokenUsed(EnrolmentError):
+    type = "enrolment/token-used"
+    do = (
+        "If this machine did not use it, somebody else did: the agent has suspended that puller. "
+        "Look at external-agent events, then make a new token."
+    )
+
+
+class KeysRefused(EnrolmentError):
+    type = "enrolment/keys-refused"
+    do = "Remove the puller's state directory and enrol again with a new token."
+
+
+# --- issuance --------------------------------------------------------------------------------
+
+
+class IssuanceError(RelayError):
+    """Args:
+    retry_after: seconds the CA asks us to wait, if it said so.
+    problem: the CA's problem document (RFC 8555 section 6.7), if there was one.
+    """
+
+    type = "issuance"
+    exit_code = 6
+    means = "The certificate in place goes on serving."
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        do: str | None = None,
+        retry_after: float | None = None,
+        problem: dict[str, object] | None = None,
+    ) -> None:
+        super().__init__(what, do=do)
+        self.retry_after = retry_after
+        self.problem = problem
+
+
+class IssuanceRejected(IssuanceError):
+    type = "issuance/rejected"
+    retry = True
+    do = "Read the CA's answer above; the next attempt waits, longer each time."
+
+
+class IssuanceRateLimited(IssuanceError):
+    type = "issuance/rate-limited"
+    retry = True
+    do = "Nothing to do: the next attempt is made when the CA permits it."
+
+
+class IssuanceUnavailable(IssuanceError):
+    type = "issuance/unavailable"
+    retry = True
+    do = "Nothing to do unless it lasts: then look at the CA's status page and our network."
+
+
+class IssuanceUnfinished(IssuanceError):
+    type = "issuance/unfinished"
+    retry = True
+    do = "Nothing to do: the same order is looked at again."
+
+
+# --- transport -------------------------------------------------------------------------------
+
+
+class TransportError(RelayError):
+    """Args:
+    retry_after: seconds to wait before the next try, if the other side said so.
+    """
+
+    type = "transport"
+    exit_code = 7
+    retry = True
+    means = "The certificate in place goes on serving."
+    do = "Look at the network, the proxy settings and whether the agent runs."
+
+    def __init__(
+        self, what: str, *, do: str | None = None, retry_after: float | None = None
+    ) -> None:
+        super().__init__(what, do=do)
+        self.retry_after = retry_after
+
+
+class AnswerUnauthenticated(TransportError):
+    type = "transport/answer-unauthenticated"
+    do = "Something between here and the agent answered in its place: look at the proxy."
+
+
+class RequestRefused(TransportError):
+    """A refusal signed by the agent.
+
+    Args:
+        problem_type: the ``type`` member of its problem document (RFC 9457).
+    """
+
+    type = "transport/refused"
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        do: str | None = None,
+        retry_after: float | None = None,
+        problem_type: str = "",
+    ) -> None:
+        super().__init__(what, do=do, retry_after=retry_after)
+        self.problem_type = problem_type
+
+
+class PullerRevoked(RequestRefused):
+    type = "transport/puller-revoked"
+    retry = False
+    do = "If this machine should still pull, enrol it again with a new token."
+
+
+# --- bundle ----------------------------------------------------------------------------------
+
+
+class BundleError(RelayError):
+    type = "bundle"
+    exit_code = 8
+    means = "Nothing was installed; the certificate in place goes on serving."
+    do = "The receipt tells the agent; look at external-agent status there."
+
+
+class MalformedBundle(BundleError):
+    type = "bundle/malformed"
+
+
+class BadSignature(BundleError):
+    type = "bundle/bad-signature"
+
+
+class WrongAgent(BundleError):
+    type = "bundle/wrong-agent"
+
+
+class WrongRecipient(BundleError):
+    type = "bundle/wrong-recipient"
+
+
+class UnknownCertificate(BundleError):
+    type = "bundle/unknown-certificate"
+    do = "Add a target for it here: internal-puller target add."
+
+
+class KeyOriginRefused(BundleError):
+    type = "bundle/key-origin-refused"
+    do = "If keys made by the agent are wanted again, say so on this machine."
+
+
+class StaleGeneration(BundleError):
+    type = "bundle/stale-generation"
+
+
+class FutureGeneration(BundleError):
+    type = "bundle/future-generation"
+    do = "Compare the clocks of both machines."
+
+
+class ConflictingGeneration(BundleError):
+    type = "bundle/conflicting-generation"
+
+
+class OutsideValidity(BundleError):
+    type = "bundle/outside-validity"
+    do = "Compare the clocks of both machines; an expired bundle is replaced at the next renewal."
+
+
+class UntrustedChain(BundleError):
+    type = "bundle/untrusted-chain"
+    do = "For a CA of your own, give its root to the target: --root FILE."
+
+
+class NameMismatch(BundleError):
+    type = "bundle/name-mismatch"
+
+
+class KeyMismatch(BundleError):
+    type = "bundle/key-mismatch"
+
+
+class SealBroken(BundleError):
+    type = "bundle/seal-broken"
+
+
+# --- install ---------------------------------------------------------------------------------
+
+
+class InstallError(RelayError):
+    type = "install"
+    exit_code = 9
+    retry = True
+    means = "The previous certificate is in place and serving."
+
+
+class StageFailed(InstallError):
+    type = "install/stage-failed"
+    do = "Look at the target's directory: free space, owner and mode."
+
+
+class ConfigTestFailed(InstallError):
+    type = "install/config-test-failed"
+    do = "Run the target's test command by hand and mend the server's configuration."
+
+
+class ReloadFailed(InstallError):
+    type = "install/reload-failed"
+    do = "Run the target's reload command by hand."
+
+
+class ServedMismatch(InstallError):
+    type = "install/served-mismatch"
+    do = "See which file the server really reads, and that the probe address is that server."
+
+
+class RollbackFailed(InstallError):
+    type = "install/rollback-failed"
+    exit_code = 12
+    means = "The previous files are back in place, but the server could not be seen serving them."
+    do = "Look at the server now: its configuration, its log, and the target's directory."
+
+
+class InstallBusy(RelayError):
+    type = "install/busy"
+    exit_code = 10
+    retry = True
+    means = "Another pull is at work on this machine; this one did nothing."
+    do = "Wait for it to end, or look for a hanging internal-puller."
+
+
+# --- store -----------------------------------------------------------------------------------
+
+
+class StoreError(RelayError):
+    type = "store"
+    exit_code = 11
+    retry = True
+    means = "Nothing was issued without a durable record."
+
+
+class StoreUnavailable(StoreError):
+    type = "store/unavailable"
+    do = "Look at the database: its lock, its disk, its server."
+
+
+class FenceLost(StoreError):
+    type = "store/fence-lost"
+    do = "Nothing to do: another worker goes on with this certificate."
