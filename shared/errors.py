@@ -19,6 +19,8 @@
     │   ├── IssuanceUnavailable           retry: network, 5xx, nonsense in between
     │   └── IssuanceUnfinished            the same order is to be resumed, not replaced
     ├── TransportError                7   puller and agent; retry
+    │   ├── MalformedMessage              not a message of the relay protocol
+    │   ├── SignatureMalformed            signature headers outside the profile
     │   ├── AnswerUnauthenticated         not signed by the pinned agent for this request
     │   ├── RequestRefused                a signed refusal
     │   └── PullerRevoked                 a signed refusal that retrying does not cure
@@ -238,6 +240,16 @@ class TransportError(RelayError):
     ) -> None:
         super().__init__(what, do=do)
         self.retry_after = retry_after
+
+
+class MalformedMessage(TransportError):
+    type = "transport/malformed-message"
+    do = "Run the same release of this software on both sides."
+
+
+class SignatureMalformed(TransportError):
+    type = "transport/signature-malformed"
+    do = "Look for a proxy that changes headers, and run the same release on both sides."
 
 
 class AnswerUnauthenticated(TransportError):
