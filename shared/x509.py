@@ -216,11 +216,13 @@ def _check_server_auth(leaf: x509.Certificate) -> None:
 
 
 def _leaf_policy() -> verification.ExtensionPolicy:
-    """Web PKI, except that an AKI may lack and SAN may be critical: so it is with private CAs."""
+    """Web PKI, except where private CAs differ: a leaf without AKI, SAN or EKU critical or not."""
+    any_criticality = verification.Criticality.AGNOSTIC
     return (
         verification.ExtensionPolicy.webpki_defaults_ee()
         .may_be_present(x509.AuthorityKeyIdentifier, verification.Criticality.NON_CRITICAL, None)
-        .require_present(x509.SubjectAlternativeName, verification.Criticality.AGNOSTIC, None)
+        .require_present(x509.SubjectAlternativeName, any_criticality, None)
+        .require_present(x509.ExtendedKeyUsage, any_criticality, None)
     )
 
 
