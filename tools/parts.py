@@ -1,0 +1,158 @@
+"""The parts of tests/run: what each one runs, and what of this machine it needs."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+INCOMPLETE = 77  # the status by which a command says: nothing failed, but I could not do it all
+
+# A test that carries several marks belongs to the first of these, so that none runs twice.
+MARKS = ("topology", "faults", "servers", "pebble", "clients", "lab")
+
+
+@dataclass(frozen=True)
+class Need:
+    """Something that a part wants of the machine.
+
+    Attributes:
+        name: how it is called in the summary.
+        met: whether it is here.
+        blocks: without it the whole part is pointless; otherwise only some tests are skipped.
+    """
+
+    name: str
+    met: Callable[[], bool]
+    blocks: bool = False
+
+
+@dataclass(frozen=True)
+class Part:
+    """One word of the command line.
+
+    Attributes:
+        mark: a pytest expression, or "" for a plain command.
+        command: what runs, without the Python in front; for pytest it is completed by the runner.
+        seconds: after which the part has failed.
+        incomplete: what it means when the command ends with INCOMPLETE.
+    """
+
+    name: str
+    about: str
+    mark: str = ""
+    command: tuple[str, ...] = ()
+    needs: tuple[Need, ...] = ()
+    seconds: int = 300
+    workers: int = 0
+    by_default: bool = True
+    incomplete: str = ""
+
+    def missing(self) -> list[Need]:
+        """The needs that this machine does not meet."""
+        return [need for need in self.needs if not need.met()]
+
+    def pointless(self, missing: list[Need]) -> bool:
+        """Whether, with these missing, nothing of the part could run."""
+        return any(need.blocks for need in missing) or (
+            bool(missing) and len(missing) == len(self.needs)
+        )
+
+
+def _program(name: str, package: str = "", *, blocks: bool = False) -> Need:
+    shown = f"{name} (Debian: {package or name})"
+    return Need(shown, lambda: shutil.which(name) is not None, blocks)
+
+
+def _succeeds(*command: str) -> bool:
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=20, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.returncode == 0
+
+
+_ROOT = Need("root", lambda: os.geteuid() == 0, blocks=True)
+_NAMESPACES = Need(
+    "network namespaces", lambda: _succeeds("unshare", "--net", "ip", "link"), blocks=True
+)
+_TRACING = Need(
+    "strace that may trace", lambda: _succeeds("strace", "-f", "-o", os.devnull, "true")
+)
+
+
+def _of_mark(name: str) -> str:
+    before = MARKS[: MARKS.index(name)]
+    return " and ".join([name, *(f"not {mark}" for mark in before)])
+
+
+def _marked(name: str, about: str, *needs: Need, seconds: int = 600, workers: int = 0) -> Part:
+    return Part(name, about, _of_mark(name), needs=needs, seconds=seconds, workers=workers)
+
+
+PARTS = (
+    Part(
+        "lint",
+        "ruff, mypy, import rules, audit",
+        command=("-m", "tools.static_checks"),
+        incomplete="THE AUDIT DID NOT RUN: no vulnerability service answers from here",
+    ),
+    Part(
+        "unit",
+        "everything without a mark; under a minute",
+        " and ".join(f"not {mark}" for mark in MARKS),
+        workers=2,
+    ),
+    _marked("lab", "against the lab's own CA and DNS", workers=2),
+    _marked("clients", "other ACME clients at the lab CA", _program("certbot"), _program("lego")),
+    _marked(
+        "pebble",
+        "against Debian's Pebble",
+        _program("pebble", blocks=True),
+        _program("pebble-challtestsrv", "pebble", blocks=True),
+    ),
+    _marked(
+        "servers",
+        "real servers, reloaded and probed",
+        _program("nginx", "nginx-light"),
+        _program("apache2"),
+        _program("haproxy"),
+        _program("caddy"),
+    ),
+    _marked("faults", "kills and injected errors", _TRACING, _program("gdb"), seconds=900),
+    _marked(
+        "topology",
+        "an Internet and an intranet in namespaces",
+        _ROOT,
+        _program("ip", "iproute2", blocks=True),
+        _NAMESPACES,
+        _program("nft", "nftables", blocks=True),
+    ),
+    Part(
+        "demo",
+        "deploy/demo ends with success",
+        command=("deploy/demo",),
+        needs=(Need("deploy/demo", Path("deploy/demo").exists, blocks=True),),
+    ),
+    Part(
+        "bench",
+        "measurements; --quick for a short look",
+        command=("-m", "tests.bench"),
+        needs=(
+            Need("tests/bench", Path("tests/bench/__main__.py").exists, blocks=True),
+            _program("nginx", "nginx-light"),
+            _program("wrk"),
+            _program("hyperfine"),
+            _program("certbot"),
+            _program("lego"),
+            _program("pebble"),
+        ),
+        seconds=1200,
+        by_default=False,
+    ),
+)

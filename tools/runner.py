@@ -1,0 +1,150 @@
+"""tests/run: makes the environment, runs the parts, says what ran and what could not."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from tools import environment
+from tools.parts import INCOMPLETE, PARTS, Part
+from tools.results import Result, read_junit, summary
+
+NOTHING_COLLECTED = 5
+
+
+def main() -> int:
+    """Return 0 when nothing failed; in CI (CI=true) what is missing or skipped is a failure."""
+    options, for_pytest = _arguments()
+    ci = os.environ.get("CI", "") not in ("", "0", "false")
+    try:
+        python = environment.ensure()
+    except environment.EnvironmentFailed as failure:
+        print(f"tests/run: {failure}", file=sys.stderr)
+        return 2
+    results = []
+    with tempfile.TemporaryDirectory(prefix="tests-run-") as scratch:
+        reports = Path(options.reports or scratch).absolute()
+        reports.mkdir(parents=True, exist_ok=True)
+        for part in _chosen(options.parts):
+            command = _command(part, python, reports, for_pytest, quick=options.quick or ci)
+            results.append(_judge(part, command, reports, ci=ci))
+    print(summary(results), flush=True)
+    return 1 if any(result.failed for result in results) else 0
+
+
+def _arguments() -> tuple[argparse.Namespace, list[str]]:
+    listing = "\n".join(f"  {part.name:<9} {part.about}" for part in PARTS)
+    parser = argparse.ArgumentParser(
+        prog="tests/run",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description=f"Run parts of the tests; without a name, all but bench.\n\n{listing}\n"
+        "  all       every one of them",
+        epilog="What follows -- is given to pytest: tests/run unit -- -k generation -x",
+    )
+    names = [part.name for part in PARTS]
+    parser.add_argument("parts", nargs="*", metavar="part", help="a name of the list above")
+    parser.add_argument("--quick", action="store_true", help="bench: a short look")
+    parser.add_argument("--reports", metavar="DIR", help="keep the JUnit files there")
+    words = sys.argv[1:]
+    for_pytest: list[str] = []
+    if "--" in words:
+        cut = words.index("--")
+        words, for_pytest = words[:cut], words[cut + 1 :]
+    options = parser.parse_args(words)
+    for name in options.parts:
+        if name not in (*names, "all"):
+            parser.error(f"there is no part {name!r}; the parts are {', '.join(names)} and all")
+    return options, for_pytest
+
+
+def _chosen(names: list[str]) -> list[Part]:
+    if "all" in names:
+        return list(PARTS)
+    return [part for part in PARTS if part.name in names or (not names and part.by_default)]
+
+
+def _command(
+    part: Part, python: Path, reports: Path, for_pytest: list[str], *, quick: bool
+) -> list[str]:
+    if part.mark:
+        command = [str(python), "-m", "pytest", "-m", part.mark]
+        command.append(f"--junit-xml={reports / part.name}.xml")
+        if part.workers:
+            command += ["-n", str(part.workers)]
+        return command + for_pytest
+    if part.command[0] != "-m":
+        return [str(environment.ROOT / part.command[0]), *part.command[1:]]
+    extra = ["--quick"] if quick and part.name == "bench" else []
+    return [str(python), *part.command, *extra]
+
+
+def _judge(part: Part, command: list[str], reports: Path, *, ci: bool) -> Result:
+    """Run one part, if the machine can, and turn what happened into a result."""
+    lacking = part.missing()
+    result = Result(part.name, missing=[need.name for need in lacking])
+    if part.pointless(lacking):
+        result.ran = False
+        result.why = "this machine lacks what it needs (below)"
+    else:
+        print(f"\n{'#' * 10} {part.name}: {part.about}", flush=True)
+        started = time.monotonic()
+        code = _run(command, part.seconds, result)
+        result.seconds = time.monotonic() - started
+        _count(part, code, reports / f"{part.name}.xml", result)
+    if ci and not result.failed and (lacking or result.skips or not result.ran):
+        result.failed = 1
+        result.why = "in CI everything must be there and nothing may be skipped (below)"
+    return result
+
+
+def _count(part: Part, code: int, report: Path, result: Result) -> None:
+    if part.mark and report.exists():
+        read_junit(report, result)
+    elif code == 0:
+        result.passed = 1
+    elif code == INCOMPLETE and part.incomplete:
+        result.passed, code = 1, 0
+        result.notes.append(part.incomplete)
+    if part.mark and code == NOTHING_COLLECTED and not result.why:
+        result.ran = False
+        result.why = "no test belongs to it"
+    elif code and not result.failed:
+        result.failed = 1
+        result.why = result.why or f"ended with status {code}"
+
+
+def _run(command: list[str], seconds: int, result: Result) -> int:
+    """Run in a process group of its own, so that nothing of it is left behind; return its code."""
+    process = subprocess.Popen(
+        command,
+        cwd=environment.ROOT,
+        env=environment.variables(),
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        return process.wait(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        result.why = f"was not done after {seconds} s"
+        return 1
+    except KeyboardInterrupt:
+        os.killpg(process.pid, signal.SIGINT)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=15)
+        result.why = "interrupted"
+        return 1
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
