@@ -15,6 +15,7 @@
     │   └── KeysRefused
     ├── IssuanceError                 6   the CA and we
     │   ├── IssuanceRejected              do not retry soon: the CA said no
+    │   │   └── OrderGone                 the order no longer exists at the CA: make another
     │   ├── IssuanceRateLimited           retry after the moment given
     │   ├── IssuanceUnavailable           retry: network, 5xx, nonsense in between
     │   └── IssuanceUnfinished            the same order is to be resumed, not replaced
@@ -201,6 +202,11 @@ class IssuanceRejected(IssuanceError):
     type = "issuance/rejected"
     retry = True
     do = "Read the CA's answer above; the next attempt waits, longer each time."
+
+
+class OrderGone(IssuanceRejected):
+    type = "issuance/order-gone"
+    do = "Nothing to do: the next attempt makes another order."
 
 
 class IssuanceRateLimited(IssuanceError):

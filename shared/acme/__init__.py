@@ -1,0 +1,1 @@
+"""The ACME client (RFC 8555) that both sides use, over the `acme` library."""

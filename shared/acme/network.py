@@ -1,0 +1,254 @@
+"""HTTP and JWS to one CA, bounded: origin, redirects, size, total time, badNonce, errors."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import requests
+from acme import errors as acme_errors
+from acme.client import ClientNetwork
+from acme.messages import RegistrationResource
+from josepy.interfaces import JSONDeSerializable
+
+from shared.acme.keys import AccountKey, signature_algorithm, to_jwk
+from shared.acme.origin import Origin
+from shared.acme.ports import Clock, Sleep
+from shared.acme.problems import plain_text, problem_code, read_problem, refusal
+from shared.acme.waiting import http_date, parse_retry_after
+from shared.acme.watchdog import Watchdog, WatchedAdapter
+from shared.errors import ConfigurationError, IssuanceError, IssuanceUnavailable
+
+MAX_BODY = 1_000_000
+MAX_NONCE_ATTEMPTS = 100
+_UNHURRIED_NONCE_ATTEMPTS = 10
+_NONCE_PAUSE = 0.1
+_HTTP_PROXY_SCHEMES = ("http://", "https://")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A successful answer. `retry_after` in seconds, if the CA sent one."""
+
+    url: str
+    body: bytes
+    headers: Mapping[str, str]
+    retry_after: float | None
+
+    def document(self) -> dict[str, Any]:
+        """Return the JSON object in the body.
+
+        Raises:
+            IssuanceUnavailable: the body is none.
+        """
+        with contextlib.suppress(ValueError, RecursionError):
+            decoded = json.loads(self.body)
+            if isinstance(decoded, dict):
+                return decoded
+        raise IssuanceUnavailable(f"The CA's answer from {self.url} is not a JSON object.")
+
+
+class Payload(JSONDeSerializable):
+    """A JWS payload from plain values.
+
+    Always true, unlike the library's messages without fields: those would be sent as POST-as-GET
+    (RFC 8555 section 6.3) where `{}` is meant.
+    """
+
+    def __init__(self, members: Mapping[str, object]) -> None:
+        self._members = dict(members)
+
+    def to_partial_json(self) -> dict[str, object]:
+        return self._members
+
+
+class BoundedNetwork(ClientNetwork):
+    """The library's network with the bounds it lacks; one thread at a time.
+
+    Args:
+        origin: the only one that is ever called.
+        trusted_roots: PEM file of roots; None for certifi's. The environment never decides.
+        proxy: URL of an HTTP proxy, or None.
+        timeout: total seconds for one exchange.
+
+    Raises:
+        ConfigurationError: a roots file that cannot be read, or a proxy that is no http(s) URL.
+    """
+
+    def __init__(
+        self,
+        account_key: AccountKey,
+        origin: Origin,
+        *,
+        trusted_roots: Path | None,
+        proxy: str | None,
+        user_agent: str,
+        clock: Clock,
+        sleep: Sleep,
+        timeout: float,
+    ) -> None:
+        super().__init__(
+            to_jwk(account_key), alg=signature_algorithm(account_key), user_agent=user_agent
+        )
+        self._origin = origin
+        self._clock = clock
+        self._sleep = sleep
+        self._timeout = timeout
+        self._verify: str | bool = _roots_file(trusted_roots)
+        self._watchdog = Watchdog()
+        self.session.trust_env = False
+        self.session.proxies = _proxies(proxy)
+        for scheme in ("http://", "https://"):
+            self.session.mount(scheme, WatchedAdapter(self._watchdog))
+        self.clock_skew: float | None = None
+
+    def use_account(self, url: str | None) -> None:
+        """Sign with this account URL as `kid` from now on; None: with the key itself."""
+        self.account = None if url is None else RegistrationResource(uri=url, body=None)
+
+    def fetch(self, url: str) -> Answer:
+        """GET without a signature: the directory, ARI."""
+        return self._answer(self._exchange("GET", url))
+
+    def sign_and_post(self, url: str, new_nonce: str, payload: Payload | None) -> Answer:
+        """POST a JWS; None is POST-as-GET. A refused nonce is tried again up to 100 times.
+
+        Raises:
+            IssuanceError: of the class that fits the CA's answer or its absence.
+        """
+        for attempt in range(1, MAX_NONCE_ATTEMPTS + 1):
+            response = self._post_signed(url, new_nonce, payload)
+            if attempt == MAX_NONCE_ATTEMPTS or not _is_bad_nonce(response):
+                break
+            if attempt >= _UNHURRIED_NONCE_ATTEMPTS:
+                self._sleep(_NONCE_PAUSE)
+        return self._answer(response)
+
+    def _post_signed(self, url: str, new_nonce: str, payload: Payload | None) -> requests.Response:
+        checked = self._origin.check(url, "address of a call")
+        if not self._nonces:
+            self._answer(self._exchange("HEAD", new_nonce))
+        if not self._nonces:
+            raise IssuanceUnavailable(f"The CA {self._origin.host} gave no usable nonce.")
+        signed = self._wrap_in_jws(payload, self._nonces.pop(), checked)
+        return self._exchange("POST", checked, signed)
+
+    def _exchange(self, method: str, url: str, data: str | None = None) -> requests.Response:
+        """Send one request, read the whole answer within size and time, note nonce and date."""
+        checked = self._origin.check(url, "address of a call")
+        try:
+            with self._watchdog.within(self._timeout):
+                response = self._send(method, checked, data)
+        except IssuanceError:
+            raise
+        except Exception as error:
+            self.session.close()
+            if self._watchdog.bit or isinstance(error, requests.Timeout):
+                raise IssuanceUnavailable(
+                    f"The CA did not finish its answer from {url} within {self._timeout:g} s."
+                ) from error
+            if isinstance(error, requests.RequestException | OSError):
+                raise IssuanceUnavailable(_network_words(url, error)) from error
+            raise
+        self._note(response)
+        return response
+
+    def _send(self, method: str, url: str, data: str | None) -> requests.Response:
+        headers = {"User-Agent": self.user_agent, "Accept-Encoding": "identity"}
+        if data is not None:
+            headers["Content-Type"] = self.JOSE_CONTENT_TYPE
+        with self.session.request(
+            method,
+            url,
+            data=data,
+            headers=headers,
+            verify=self._verify,
+            timeout=self._timeout,
+            allow_redirects=False,
+            stream=True,
+        ) as response:
+            body = bytearray()
+            for part in response.iter_content(65536):
+                body += part
+                if len(body) > MAX_BODY:
+                    raise IssuanceUnavailable(
+                        f"The CA's answer from {url} is longer than {MAX_BODY} bytes."
+                    )
+            response._content = bytes(body)
+        return response
+
+    def _note(self, response: requests.Response) -> None:
+        if (date := http_date(response.headers.get("Date"))) is not None:
+            self.clock_skew = date - self._clock()
+        with contextlib.suppress(acme_errors.NonceError):
+            self._add_nonce(response)
+
+    def _answer(self, response: requests.Response) -> Answer:
+        dated = http_date(response.headers.get("Date"))
+        now = self._clock() if dated is None else dated
+        retry_after = parse_retry_after(response.headers.get("Retry-After"), now)
+        url = str(response.url)
+        if 300 <= response.status_code < 400:
+            location = plain_text(response.headers.get("Location"))
+            raise IssuanceUnavailable(
+                f"{url} answers with a redirect to {location!r}, which was not followed.",
+                do="Give the CA's own directory URL, and see that no portal or proxy answers.",
+            )
+        if response.status_code >= 400:
+            problem = read_problem(_json_or_none(response.content), response.status_code)
+            raise refusal(f"The CA refused {url}", problem, retry_after)
+        return Answer(url, response.content, response.headers, retry_after)
+
+
+def _is_bad_nonce(response: requests.Response) -> bool:
+    if not 400 <= response.status_code < 500:
+        return False
+    return problem_code(read_problem(_json_or_none(response.content))) == "badNonce"
+
+
+def _json_or_none(body: bytes) -> object:
+    with contextlib.suppress(ValueError, RecursionError):
+        decoded: object = json.loads(body)
+        return decoded
+    return None
+
+
+def _network_words(url: str, error: Exception) -> str:
+    if isinstance(error, requests.exceptions.SSLError):
+        return f"The TLS certificate or connection of {url} is not trusted: {_innermost(error)}."
+    if isinstance(error, requests.exceptions.ProxyError):
+        return f"The proxy on the way to {url} does not work: {_innermost(error)}."
+    return f"No usable answer from {url}: {_innermost(error)}."
+
+
+def _innermost(error: BaseException) -> str:
+    """Return the words of the last cause, without the object addresses of the outer ones."""
+    while error.__cause__ is not None or error.__context__ is not None:
+        error = error.__cause__ or error.__context__ or error
+    return plain_text(str(error)) or type(error).__name__
+
+
+def _roots_file(trusted_roots: Path | None) -> str | bool:
+    if trusted_roots is None:
+        return True
+    if not trusted_roots.is_file():
+        raise ConfigurationError(
+            f"The file of roots for the CA, {trusted_roots}, does not exist.",
+            do="Give a PEM file with the root of the CA's own HTTPS server.",
+        )
+    return str(trusted_roots)
+
+
+def _proxies(proxy: str | None) -> dict[str, str]:
+    if proxy is None:
+        return {}
+    if not proxy.startswith(_HTTP_PROXY_SCHEMES):
+        raise ConfigurationError(
+            f"The proxy {plain_text(proxy)!r} is not an http or https URL.",
+            do="Give it as http://HOST:PORT.",
+        )
+    return {"http": proxy, "https": proxy}

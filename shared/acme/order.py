@@ -1,0 +1,189 @@
+"""Drives one order from any status to a checked chain (RFC 8555 section 7.1.6)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from shared.acme.authorizations import Authorizer
+from shared.acme.chain import check_issued_chain
+from shared.acme.ports import (
+    ChallengeSolver,
+    Clock,
+    IssuedChain,
+    OrderClient,
+    OrderJournal,
+    OrderState,
+    Sleep,
+)
+from shared.acme.problems import describe, problem_code
+from shared.acme.waiting import Deadline, Pauses
+from shared.errors import (
+    IssuanceRateLimited,
+    IssuanceRejected,
+    IssuanceUnavailable,
+    IssuanceUnfinished,
+)
+
+MOST_FAILURES_IN_A_ROW = 5
+
+
+def drive_order(
+    client: OrderClient,
+    *,
+    names: Sequence[str],
+    csr_pem: bytes,
+    order_url: str | None,
+    solvers: Mapping[str, ChallengeSolver],
+    journal: OrderJournal,
+    clock: Clock = time.monotonic,
+    sleep: Sleep = time.sleep,
+    deadline_seconds: float = 300.0,
+    profile: str | None = None,
+    replaces: str | None = None,
+    preferred_chain: str | None = None,
+    adopt_unfinished: bool = True,
+) -> IssuedChain:
+    """Bring one order to its certificate; resume it if `order_url` is given.
+
+    Challenges are cleaned up whatever happens. Short failures of the CA are waited out within
+    the deadline.
+
+    Args:
+        names: A-labels, lower case, wildcards as ``*.``; the CSR's and the leaf's whole set.
+        order_url: an order of an earlier run, at any status; None for a new one.
+        solvers: by challenge type, the preferred first.
+        journal: told what must be durable before the next step.
+        clock: for the deadline; any that goes forward.
+        deadline_seconds: for the whole run.
+        adopt_unfinished: without `order_url`, look first for an order that an earlier run made
+            and could not record.
+
+    Raises:
+        ClockWrong: our clock and the CA's differ by more than 300 s; nothing was ordered.
+        OrderGone: the CA no longer has the order.
+        IssuanceRejected: the order is over; the CA's problem documents are in the message.
+        IssuanceRateLimited, IssuanceUnavailable, IssuanceUnfinished: resume the same order later.
+        ConfigurationError: a profile that the CA does not offer.
+        RelayError: whatever a solver or the journal raises.
+    """
+    client.check_clock()
+    if order_url is None:
+        order = _adopt_or_create(client, names, profile, replaces, adopt_unfinished)
+        journal.order_created(order.url, order.expires)
+        order_url = order.url
+    authorizer = Authorizer(client, frozenset(names), solvers)
+    drive = _Drive(
+        client, names, csr_pem, journal, authorizer, Deadline(clock, deadline_seconds), sleep
+    )
+    try:
+        return drive.to_the_end(order_url, preferred_chain)
+    finally:
+        authorizer.clean_up()
+
+
+def _adopt_or_create(
+    client: OrderClient,
+    names: Sequence[str],
+    profile: str | None,
+    replaces: str | None,
+    adopt_unfinished: bool,
+) -> OrderState:
+    """Return an order; a refused `replaces` never blocks it (RFC 9773 section 5)."""
+    if adopt_unfinished and (found := client.find_unfinished_order(names)) is not None:
+        return found
+    if replaces is not None:
+        try:
+            return client.new_order(names, profile=profile, replaces=replaces)
+        except IssuanceRejected:
+            pass
+    return client.new_order(names, profile=profile)
+
+
+@dataclass
+class _Drive:
+    """One run over one order: a step for each status, repeated until the chain is here."""
+
+    client: OrderClient
+    names: Sequence[str]
+    csr_pem: bytes
+    journal: OrderJournal
+    authorizer: Authorizer
+    deadline: Deadline
+    sleep: Sleep
+    pauses: Pauses = field(default_factory=Pauses)
+
+    def to_the_end(self, order_url: str, preferred_chain: str | None) -> IssuedChain:
+        failures = 0
+        while True:
+            try:
+                order = self._advance(self.client.fetch_order(order_url))
+                if order is not None:
+                    return self._download(order, preferred_chain)
+                failures = 0
+            except (IssuanceUnavailable, IssuanceRateLimited) as error:
+                failures += 1
+                pause = self.pauses.take(error.retry_after)
+                if failures > MOST_FAILURES_IN_A_ROW or not self.deadline.allows(pause):
+                    raise
+                self.sleep(pause)
+
+    def _advance(self, order: OrderState) -> OrderState | None:
+        """Do what the status asks for; return the order once its certificate can be fetched."""
+        if order.names != frozenset(self.names):
+            raise IssuanceRejected(f"The order {order.url} is for other names than ours.")
+        if order.status == "pending":
+            self._authorize(order)
+        elif order.status == "ready":
+            self._finalize(order)
+        elif order.status == "processing":
+            self._wait(order.retry_after, f"The CA is still processing the order {order.url}")
+        elif order.status == "valid" and order.certificate is not None:
+            return order
+        else:
+            raise self._over(order)
+        return None
+
+    def _authorize(self, order: OrderState) -> None:
+        waiting = self.authorizer.advance(order.authorizations)
+        if waiting is None:
+            self._wait(order.retry_after, f"The CA has not made the order {order.url} ready")
+        else:
+            self._wait(waiting.retry_after, waiting.what)
+
+    def _finalize(self, order: OrderState) -> None:
+        self.authorizer.clean_up()
+        self.journal.finalizing()
+        try:
+            answered = self.client.finalize(order, self.csr_pem)
+        except IssuanceRejected as error:
+            if problem_code(error.problem) != "orderNotReady":
+                raise
+            self._wait(error.retry_after, f"The CA says the order {order.url} is not ready")
+            return
+        if answered.status == "processing":
+            self._wait(answered.retry_after, f"The CA is processing the order {order.url}")
+
+    def _wait(self, retry_after: float | None, what: str) -> None:
+        pause = self.pauses.take(retry_after)
+        if not self.deadline.allows(pause):
+            raise IssuanceUnfinished(f"{what}.", retry_after=retry_after)
+        self.sleep(pause)
+
+    def _over(self, order: OrderState) -> IssuanceRejected:
+        """Return the end of an order that will give no certificate, in the CA's words."""
+        reasons = [describe(order.problem)] if order.problem else []
+        reasons += self.authorizer.reasons(order.authorizations)
+        words = "; ".join(reasons) or "no reason given"
+        return IssuanceRejected(
+            f"The CA ended the order for {', '.join(self.names):.200}: {words}.",
+            problem=order.problem,
+        )
+
+    def _download(self, order: OrderState, preferred_chain: str | None) -> IssuedChain:
+        url = order.certificate or ""
+        self.journal.certificate_url(url)
+        pem = self.client.download_chain(url, preferred_chain)
+        chain = check_issued_chain(pem, self.csr_pem, self.names)
+        return IssuedChain(chain_pem=chain, order_url=order.url, certificate_url=url)
