@@ -65,6 +65,10 @@ class Payload(JSONDeSerializable):
     def to_partial_json(self) -> dict[str, object]:
         return self._members
 
+    @classmethod
+    def from_json(cls, jobj: Any) -> Payload:
+        return cls(jobj)
+
 
 class BoundedNetwork(ClientNetwork):
     """The library's network with the bounds it lacks; one thread at a time.
