@@ -1,0 +1,1 @@
+"""The agent's durable memory; see ``interface`` for what it promises."""

@@ -1,0 +1,295 @@
+"""The store as its users see it: every method is one transaction.
+
+All methods may raise ``StoreUnavailable`` (locked, gone, full, or of a newer schema). Times are
+unix seconds; ``now`` is always an argument. Open one with ``external_agent.store.open_store``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from external_agent.store.rows import (
+    AccountRow,
+    CertificateRow,
+    CertificateStatus,
+    Claim,
+    ErrorNote,
+    EventRow,
+    GenerationRow,
+    IssuedLeaf,
+    PreparedBundle,
+    PreparedKey,
+    PullerRow,
+    ReceiptRow,
+    TamperedEvent,
+    TokenRow,
+)
+from shared.bundle import KeyOrigin
+from shared.wire import BundleAnswer, EnrolmentAnswer, Listing, Receipt
+from shared.x509 import KeyAlgorithm
+
+
+class CertificateStore(Protocol):
+    """What operators change."""
+
+    def add_certificate(
+        self,
+        certificate: str,
+        names: Sequence[str],
+        *,
+        directory_url: str,
+        now: int,
+        key_origin: KeyOrigin = "agent",
+        key_algorithm: KeyAlgorithm = KeyAlgorithm.EC_P256,
+        challenge: str = "http-01",
+        profile: str | None = None,
+        actor: str = "operator",
+    ) -> CertificateRow:
+        """Raises PolicyError: it is there already."""
+
+    def change_certificate(
+        self,
+        certificate: str,
+        *,
+        now: int,
+        names: Sequence[str] | None = None,
+        key_algorithm: KeyAlgorithm | None = None,
+        challenge: str | None = None,
+        directory_url: str | None = None,
+        profile: str | None = None,
+        actor: str = "operator",
+    ) -> CertificateRow:
+        """Change what is given; a new generation is wanted. Raises PolicyError: unknown."""
+
+    def remove_certificate(self, certificate: str, *, now: int, actor: str = "operator") -> None:
+        """No more orders, no more bundles. Raises PolicyError: unknown."""
+
+    def request_renewal(
+        self, certificate: str, reason: str, *, now: int, actor: str = "operator"
+    ) -> None:
+        """Want a new generation as soon as the CA permits. Raises PolicyError: unknown."""
+
+    def certificate(self, certificate: str) -> CertificateRow | None: ...
+
+    def certificates(self, *, with_removed: bool = False) -> list[CertificateRow]: ...
+
+    def status(self, now: int) -> list[CertificateStatus]: ...
+
+    def account(self, directory_url: str) -> AccountRow | None: ...
+
+    def save_account(
+        self, directory_url: str, account_url: str, contact: Sequence[str], *, now: int
+    ) -> None: ...
+
+
+class EnrolmentStore(Protocol):
+    """Tokens, pullers and grants."""
+
+    def create_token(
+        self,
+        public_key: bytes,
+        certificates: Sequence[str],
+        *,
+        now: int,
+        expires_at: int,
+        actor: str = "operator",
+    ) -> TokenRow:
+        """Raises PolicyError: a certificate is unknown; ConfigurationError: lives too long."""
+
+    def void_token(self, token_id: str, *, now: int, actor: str = "operator") -> None:
+        """Raises TokenUnknown."""
+
+    def tokens(self) -> list[TokenRow]: ...
+
+    def token(self, token_id: str) -> TokenRow | None: ...
+
+    def redeem_token(
+        self,
+        token_id: str,
+        *,
+        signing_key: bytes,
+        sealing_key: bytes,
+        host: str,
+        nonce: str,
+        nonce_expires: int,
+        now: int,
+    ) -> EnrolmentAnswer:
+        """Enrol the keys' owner by one conditional update: of any number, exactly one wins.
+
+        The same keys again get the same answer. Both signatures, the clock and the keys' own
+        soundness (``shared.sealing.Recipient``) have been checked by the caller.
+
+        Raises:
+            TokenUnknown, TokenExpired: also for a token that was voided.
+            TokenUsed: redeemed by other keys before; that puller is now suspended.
+            KeysRefused: one of the keys belongs to another puller, or to a revoked one.
+            RequestRefused: the nonce was used (``problem_type`` "replayed").
+        """
+
+    def pullers(self) -> list[PullerRow]: ...
+
+    def puller(self, puller: str) -> PullerRow | None: ...
+
+    def grants(self, puller: str) -> tuple[str, ...]:
+        """Ids of the certificates that it may fetch, sorted."""
+
+    def grant(self, puller: str, certificate: str, *, now: int, actor: str = "operator") -> None:
+        """Raises PolicyError: one of them is unknown, or the puller revoked."""
+
+    def withdraw(self, puller: str, certificate: str, *, now: int, actor: str = "operator") -> None:
+        """Take a grant back; a sealed certificate gets a new generation. Raises PolicyError."""
+
+    def suspend_puller(
+        self, puller: str, reason: str, *, now: int, actor: str = "operator"
+    ) -> None:
+        """Raises PolicyError: unknown or revoked."""
+
+    def confirm_puller(self, puller: str, *, now: int, actor: str = "operator") -> None:
+        """End a suspension. Raises PolicyError: unknown or revoked."""
+
+    def revoke_puller(self, puller: str, *, now: int, actor: str = "operator") -> None:
+        """For good; its sealed certificates get new generations. Raises PolicyError: unknown."""
+
+
+class RelayStore(Protocol):
+    """What pullers read and say; status and grants are read in the same transaction."""
+
+    def listing_for(self, puller: str, *, now: int) -> Listing:
+        """Raises PullerRevoked ("puller-revoked"); RequestRefused ("puller-suspended")."""
+
+    def bundle_for(self, puller: str, certificate: str, after: int, *, now: int) -> BundleAnswer:
+        """The newest bundle above ``after``, which is also what the puller says it holds.
+
+        Raises: as :meth:`listing_for`, and RequestRefused ("not-granted").
+        """
+
+    def record_receipt(
+        self, puller: str, receipt: Receipt, *, nonce: str, nonce_expires: int, now: int
+    ) -> None:
+        """Raises: as :meth:`bundle_for`, and RequestRefused ("replayed", "too-many-receipts")."""
+
+    def receipts(self, certificate: str, *, limit: int = 50) -> list[ReceiptRow]: ...
+
+    def pending_challenges(self) -> Mapping[str, str]:
+        """Token to key authorization, of every challenge that a CA may ask for now."""
+
+    def record_challenge_hits(self, hits: Mapping[str, int]) -> None:
+        """Add to the count of answers given for each token; unknown tokens are passed over."""
+
+    def change_counter(self) -> int:
+        """A number that every change bumps, by whichever process; one cheap query."""
+
+
+class EventStore(Protocol):
+    """The audit trail."""
+
+    def append_event(
+        self,
+        kind: str,
+        *,
+        now: int,
+        actor: str,
+        certificate: str | None = None,
+        puller: str | None = None,
+        details: Mapping[str, object] | None = None,
+    ) -> EventRow: ...
+
+    def events(self, *, after: int = 0, limit: int = 1000) -> list[EventRow]:
+        """In order of ``seq``, above ``after``."""
+
+    def latest_events(self, limit: int = 50) -> list[EventRow]:
+        """The newest, oldest of them first."""
+
+    def verify_events(self) -> TamperedEvent | None:
+        """Walk the whole chain; ``None`` if it is whole."""
+
+
+class IssuingStore(Protocol):
+    """What the scheduler and the issuance need; nobody else calls these."""
+
+    def claim_due(
+        self,
+        owner: str,
+        *,
+        now: int,
+        lease_seconds: int,
+        limit: int = 1,
+        exclude: Sequence[str] = (),
+        skip_directories: Sequence[str] = (),
+    ) -> list[Claim]:
+        """Lease certificates that are due, most urgent first; each gets a higher fence."""
+
+    def extend_lease(self, claim: Claim, *, now: int, lease_seconds: int) -> None:
+        """Raises FenceLost."""
+
+    def release(self, claim: Claim) -> None:
+        """Give the lease back; does nothing if it was lost."""
+
+    def next_due(self, now: int) -> int | None:
+        """The next moment at which something may become due."""
+
+    def recipients(self, certificate: str) -> list[PullerRow]:
+        """Active pullers granted, sorted by id."""
+
+    def unfinished_attempt(self, certificate: str) -> GenerationRow | None: ...
+
+    def choose_generation(self, certificate: str, *, now: int) -> int:
+        """The larger of ``now`` and one more than the highest known."""
+
+    def commit_prepared(
+        self, claim: Claim, generation: int, prepared: PreparedKey, *, now: int, wanted: int
+    ) -> GenerationRow:
+        """Raises FenceLost, also when the generation is taken or the certificate was removed."""
+
+    def commit_order(
+        self, claim: Claim, generation: int, order_url: str, expires: int | None
+    ) -> None:
+        """Raises FenceLost; IssuanceUnavailable: another attempt is using that order."""
+
+    def commit_state(self, claim: Claim, generation: int, certificate_url: str | None) -> None:
+        """To ``finalizing``, or to ``certified`` with a certificate URL. Raises FenceLost."""
+
+    def put_challenge(
+        self, claim: Claim, token: str, key_authorization: str, name: str, *, now: int
+    ) -> None:
+        """Raises FenceLost."""
+
+    def remove_challenges(self, certificate: str, tokens: Sequence[str]) -> None: ...
+
+    def sealed_keys(self, certificate: str, generation: int) -> dict[str, bytes]:
+        """Puller id to sealed key."""
+
+    def publish(
+        self,
+        claim: Claim,
+        generation: int,
+        leaf: IssuedLeaf,
+        bundles: Sequence[PreparedBundle],
+        *,
+        due_at: int,
+        now: int,
+    ) -> None:
+        """Chain, bundles, state, next renewal and event in one. Raises FenceLost."""
+
+    def end_attempt(
+        self, claim: Claim, generation: int, error: ErrorNote | None, *, now: int
+    ) -> None:
+        """To ``failed``, or to ``abandoned`` without an error; its sealed keys are deleted."""
+
+    def record_failure(
+        self, claim: Claim, error: ErrorNote, *, failures: int, paused_until: int, now: int
+    ) -> None:
+        """Persist the pause. Raises FenceLost."""
+
+    def newest_issued(self, certificate: str) -> GenerationRow | None: ...
+
+
+class Store(CertificateStore, EnrolmentStore, RelayStore, EventStore, IssuingStore, Protocol):
+    """All of it, and its end."""
+
+    @property
+    def description(self) -> str:
+        """The engine, its version and the durability chosen, for the log."""
+
+    def close(self) -> None: ...

@@ -1,0 +1,271 @@
+"""What the store hands out: typed rows, frozen, without any connection behind them.
+
+Times are unix seconds (``int``). Digests and key ids are lower-case hex.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from shared.bundle import KeyOrigin
+from shared.x509 import KeyAlgorithm
+
+
+class PullerStatus(StrEnum):
+    ACTIVE = "active"
+    SUSPENDED = "suspended"
+    """Its token was offered again by other keys; an operator confirms or revokes it."""
+    REVOKED = "revoked"
+
+
+class AttemptState(StrEnum):
+    """The life of one generation; the table of moves is ``external_agent.domain.attempt``."""
+
+    PREPARED = "prepared"
+    ORDERED = "ordered"
+    FINALIZING = "finalizing"
+    CERTIFIED = "certified"
+    ISSUED = "issued"
+    FAILED = "failed"
+    ABANDONED = "abandoned"
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorNote:
+    """An error as it was recorded: ``type`` as in :mod:`shared.errors`, and the whole sentence."""
+
+    type: str
+    what: str
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class AccountRow:
+    directory_url: str
+    account_url: str
+    contact: tuple[str, ...]
+    created_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateRow:
+    """What an operator wants, and how far the agent is with it.
+
+    Attributes:
+        wanted: counts the reasons for a new generation; ``satisfied`` is the count that the newest
+            issued generation was prepared for. A renewal is wanted while ``wanted > satisfied``.
+        wanted_reason: the last such reason, in words.
+        due_at: when the newest generation is to be renewed; ``None`` before the first.
+        paused_until: no attempt before this moment; 0 for none.
+        failures: attempts that failed since the last success.
+    """
+
+    id: str
+    names: tuple[str, ...]
+    key_origin: KeyOrigin
+    key_algorithm: KeyAlgorithm
+    challenge: str
+    directory_url: str
+    profile: str | None
+    created_at: int
+    removed_at: int | None
+    wanted: int
+    satisfied: int
+    wanted_reason: str
+    due_at: int | None
+    paused_until: int
+    failures: int
+    last_error: ErrorNote | None
+    highest_seen: int
+
+    @property
+    def renewal_wanted(self) -> bool:
+        return self.wanted > self.satisfied
+
+
+@dataclass(frozen=True, slots=True)
+class PullerRow:
+    """``id`` is the key id of ``signing_key``, ``sealing_id`` that of ``sealing_key``."""
+
+    id: str
+    signing_key: bytes
+    sealing_id: str
+    sealing_key: bytes
+    host: str
+    status: PullerStatus
+    enrolled_at: int
+    last_seen_at: int | None
+    token_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRow:
+    """``id`` is the key id of ``public_key``; ``certificates`` is what the token grants."""
+
+    id: str
+    public_key: bytes
+    certificates: tuple[str, ...]
+    created_at: int
+    expires_at: int
+    redeemed_at: int | None
+    redeemed_by: str | None
+    voided_at: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationRow:
+    """One attempt and, once issued, one generation of a certificate."""
+
+    certificate: str
+    generation: int
+    state: AttemptState
+    names: tuple[str, ...]
+    key_origin: KeyOrigin
+    csr: bytes
+    spki_sha256: str
+    directory_url: str
+    profile: str | None
+    wanted: int
+    recipients: tuple[str, ...]
+    prepared_at: int
+    order_url: str | None
+    order_expires: int | None
+    certificate_url: str | None
+    chain: str | None
+    leaf_sha256: str | None
+    serial: str | None
+    not_before: int | None
+    not_after: int | None
+    issued_at: int | None
+    error: ErrorNote | None
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A lease on one certificate: whoever holds a higher ``fence`` has taken it over."""
+
+    certificate: str
+    owner: str
+    fence: int
+    lease_until: int
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedKey:
+    """What the key maker handed back: the CSR (PEM), and the key sealed to each recipient.
+
+    ``sealed`` maps puller id to sealed key; empty when the key was made by the puller.
+    """
+
+    csr: bytes
+    spki_sha256: str
+    sealed: dict[str, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedBundle:
+    """A signed envelope for one puller."""
+
+    puller: str
+    manifest_digest: str
+    envelope: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class IssuedLeaf:
+    """What publishing stores of the chain that the CA handed out (PEM, leaf first)."""
+
+    chain: str
+    leaf_sha256: str
+    serial: str
+    not_before: int
+    not_after: int
+    issued_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class ServedRow:
+    leaf_sha256: str
+    not_after: int
+    address: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiptRow:
+    puller: str
+    certificate: str
+    generation: int
+    digest: str
+    outcome: str
+    error: str
+    served: tuple[ServedRow, ...]
+    at: int
+    received_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class EventRow:
+    """One link of the audit trail; ``hash`` covers every other member."""
+
+    seq: int
+    at: int
+    kind: str
+    actor: str
+    certificate: str | None
+    puller: str | None
+    details: dict[str, object]
+    previous_hash: str
+    hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class TamperedEvent:
+    """Where the chain of events breaks first, and how."""
+
+    seq: int
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryStatus:
+    """How far one puller is with one certificate: four facts, each with its moment.
+
+    Attributes:
+        offered: newest generation with a bundle for this puller; 0 for none.
+        pulled: newest generation that it fetched; 0 for none.
+        installed: generation of its last receipt with outcome ``installed``; 0 for none.
+        served: what its last receipt saw being served; empty if it saw nothing.
+        served_matches: every served leaf is the newest issued one; ``None`` if nothing was seen.
+    """
+
+    puller: str
+    host: str
+    puller_status: PullerStatus
+    last_seen_at: int | None
+    offered: int
+    pulled: int
+    pulled_at: int | None
+    installed: int
+    installed_at: int | None
+    served: tuple[ServedRow, ...]
+    served_at: int | None
+    served_matches: bool | None
+    last_receipt: ReceiptRow | None
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateStatus:
+    """Everything ``status`` shows of one certificate.
+
+    Attributes:
+        issued: the newest issued generation, or ``None``.
+        attempt: an unfinished attempt, or ``None``.
+        waits_for: in words, what keeps the next order from being made; empty if nothing does.
+    """
+
+    certificate: CertificateRow
+    issued: GenerationRow | None
+    attempt: GenerationRow | None
+    deliveries: tuple[DeliveryStatus, ...]
+    waits_for: str
