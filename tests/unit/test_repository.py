@@ -1,0 +1,221 @@
+"""The rules of the repository: locks, import rules, units, and what no file in it may hold."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shutil
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).resolve().parents[2]
+LOCKS = ("agent", "puller", "dev")
+SYSTEMD = ROOT / "deploy" / "systemd"
+PACKAGES = ("shared", "external_agent", "internal_puller")
+
+# Beside every module of `shared` itself (its `acme` package talks to CAs) these do no I/O.
+PURE_ELSEWHERE = ("external_agent.domain", "internal_puller.trust")
+NEVER_IN_PURE = {
+    *("acme", "asyncio", "fastapi", "httpx", "os", "requests"),
+    *("socket", "sqlalchemy", "starlette", "subprocess"),
+}
+
+
+def project() -> dict[str, object]:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+
+def tracked() -> list[Path]:
+    """Every file in git; without git (a source archive) every file that git would not ignore."""
+    if not (ROOT / ".git").exists():
+        pytest.skip("this is no git checkout")
+    listing = subprocess.run(
+        ["git", "-c", f"safe.directory={ROOT}", "ls-files", "-z"],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+        text=True,
+    ).stdout
+    return [path for name in listing.split("\0") if name and (path := ROOT / name).is_file()]
+
+
+def locked(name: str) -> dict[str, tuple[str, int]]:
+    """Package -> (version, number of hashes)."""
+    found: dict[str, tuple[str, int]] = {}
+    text = (ROOT / "requirements" / f"{name}.txt").read_text().replace("\\\n", " ")
+    for line in text.splitlines():
+        if line.strip() and not line.startswith("#"):
+            package = re.match(r"([a-z0-9-]+)==(\S+)(?: ; [^#]*?)?(?:\s+--hash=|$)", line)
+            assert package, f"{name}.txt: not one pinned package: {line[:80]}"
+            found[package[1]] = (package[2], len(re.findall(r"--hash=sha256:[0-9a-f]{64}", line)))
+    return found
+
+
+@pytest.mark.parametrize("name", LOCKS)
+def test_every_locked_package_has_hashes(name: str) -> None:
+    packages = locked(name)
+    assert packages
+    assert [package for package, (_, hashes) in packages.items() if not hashes] == []
+
+
+@pytest.mark.parametrize("name", LOCKS)
+def test_no_lock_names_an_index(name: str) -> None:
+    text = (ROOT / "requirements" / f"{name}.txt").read_text()
+    assert re.findall(r"--(?:extra-|no-)?index|--find-links|--trusted|://|(?m:^-)", text) == []
+
+
+@pytest.mark.parametrize("name", LOCKS)
+def test_the_locks_satisfy_pyproject(name: str) -> None:
+    settings = project()
+    about = settings["project"]
+    extras = about["optional-dependencies"]  # type: ignore[index]
+    wanted = list(about["dependencies"])  # type: ignore[index]
+    if name == "dev":
+        wanted += [line for extra in extras.values() for line in extra]
+        wanted += settings["dependency-groups"]["dev"]  # type: ignore[index]
+        wanted += settings["build-system"]["requires"]  # type: ignore[index]
+    else:
+        wanted += extras[name]
+    packages = locked(name)
+    for requirement in map(Requirement, wanted):
+        package = canonicalize_name(requirement.name)
+        assert package in packages, f"{requirement} is not locked: run tools/lock"
+        version = packages[package][0]
+        assert requirement.specifier.contains(version), f"{requirement}, locked {version}"
+
+
+def test_the_small_locks_hold_the_versions_that_are_tested() -> None:
+    tested = locked("dev")
+    for name in ("agent", "puller"):
+        assert set(locked(name).items()) <= set(tested.items())
+
+
+def test_no_file_names_a_registry_or_a_machine() -> None:
+    registries = ("pypi" + ".org", "python" + "hosted.org", "registry." + "npmjs", "docker" + ".io")
+    machines = ("/wo" + "rk/", "/ro" + "ot/.", "/ho" + "me/", "/Us" + "ers/", "/tmp/" + "team")
+    wrong = [
+        f"{path.relative_to(ROOT)}: {word}"
+        for path in tracked()
+        for word in (*registries, *machines)
+        if word.encode() in path.read_bytes()
+    ]
+    assert wrong == []
+
+
+@pytest.mark.parametrize(
+    "name", ["tests/run", "tools/lint", "tools/lock", ".ci/run", "deploy/demo"]
+)
+def test_commands_can_be_executed(name: str) -> None:
+    path = ROOT / name
+    assert path.stat().st_mode & 0o111, f"{name} cannot be executed"
+    assert path.read_bytes().startswith(b"#!")
+
+
+def test_every_module_says_why_it_exists() -> None:
+    silent = []
+    for path in tracked():
+        if path.suffix == ".py" and path.relative_to(ROOT).parts[0] in (
+            *PACKAGES,
+            "tools",
+            "tests",
+        ):
+            text = path.read_text()
+            if text.strip() and ast.get_docstring(ast.parse(text)) is None:
+                silent.append(str(path.relative_to(ROOT)))
+    assert silent == []
+
+
+def test_the_import_rules_cover_every_pure_module() -> None:
+    contracts = project()["tool"]["importlinter"]["contracts"]  # type: ignore[index]
+    ours = next(c for c in contracts if c["type"] == "forbidden")
+    there = {f"shared.{path.stem}" for path in (ROOT / "shared").glob("[!_]*.py")} | {
+        module
+        for module in PURE_ELSEWHERE
+        if (ROOT / module.replace(".", "/")).with_suffix(".py").exists()
+        or (ROOT / module.replace(".", "/") / "__init__.py").exists()
+    }
+    assert set(ours["source_modules"]) == there, "keep pyproject.toml in step"
+    assert set(ours["forbidden_modules"]) >= NEVER_IN_PURE
+
+
+# --- systemd ----------------------------------------------------------------------------------
+
+UNITS = sorted(
+    path.name for path in SYSTEMD.iterdir() if path.suffix in (".service", ".socket", ".timer")
+)
+
+
+def analyze(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("systemd-analyze is missing (Debian: systemd)")
+    return subprocess.run(
+        ["systemd-analyze", *arguments], cwd=cwd, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.fixture
+def units(tmp_path: Path) -> Path:
+    """The units, with a program that exists on every machine in place of ours."""
+    for name in UNITS:
+        text = (SYSTEMD / name).read_text()
+        text = re.sub(r"/opt/split-horizon-relay/bin/[a-z-]+", "/bin/true", text)
+        (tmp_path / name).write_text(text)
+    return tmp_path
+
+
+def test_systemd_understands_the_units(units: Path) -> None:
+    done = analyze("verify", "--man=no", *(f"./{name}" for name in UNITS), cwd=units)
+    about_ours = [line for line in done.stderr.splitlines() if any(unit in line for unit in UNITS)]
+    assert (done.returncode, about_ours) == (0, [])
+
+
+@pytest.mark.parametrize(
+    ("unit", "most"),
+    [("external-agent", 15), ("internal-puller", 30), ("internal-puller-run", 30)],
+)
+def test_the_units_are_hardened(units: Path, unit: str, most: int) -> None:
+    done = analyze(
+        "security", "--offline=true", f"--threshold={most}", f"./{unit}.service", cwd=units
+    )
+    assert done.returncode == 0, done.stdout.splitlines()[-1]
+
+
+def test_the_challenge_socket_has_the_name_the_agent_looks_for() -> None:
+    text = (SYSTEMD / "external-agent-challenge.socket").read_text()
+    assert "FileDescriptorName=challenge\n" in text
+    assert re.findall(r"^ListenStream=(.*)$", text, re.MULTILINE) == ["0.0.0.0:80", "[::]:80"]
+
+
+def test_the_pull_for_the_timer_and_the_one_that_stays_are_confined_alike() -> None:
+    def sandbox(name: str) -> str:
+        text = (SYSTEMD / name).read_text().split("\n[Install]")[0]
+        return text[text.index("UMask=") :].strip()
+
+    assert sandbox("internal-puller.service") == sandbox("internal-puller-run.service")
+
+
+@pytest.mark.parametrize(
+    ("program", "configuration"),
+    [("systemd-sysusers", "sysusers.conf"), ("systemd-tmpfiles", "tmpfiles.conf")],
+)
+def test_accounts_and_directories(tmp_path: Path, program: str, configuration: str) -> None:
+    if shutil.which(program) is None:
+        pytest.skip(f"{program} is missing (Debian: systemd)")
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc" / "passwd").write_text(
+        "root:x:0:0:root:/root:/bin/sh\nexternal-agent:x:991:991::/:/bin/false\n"
+    )
+    (tmp_path / "etc" / "group").write_text("root:x:0:\nexternal-agent:x:991:\n")
+    extra = ["--create"] if program == "systemd-tmpfiles" else ["--dry-run"]
+    done = subprocess.run(
+        [program, f"--root={tmp_path}", *extra, str(SYSTEMD / configuration)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr if "ailed" in done.stderr else "") == (0, "")
