@@ -68,7 +68,9 @@ class EnrolmentToken:
         """
         text = line.strip()
         if not text.startswith(PREFIX) or len(text) > _MAX_TEXT or not text.isascii():
-            raise TokenMalformed(f"This is not an enrolment token: it does not begin with {PREFIX}")
+            raise TokenMalformed(
+                f"This is not an enrolment token: it does not begin with {PREFIX}."
+            )
         encoded = text.removeprefix(PREFIX)
         try:
             raw = urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4))

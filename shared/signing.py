@@ -54,7 +54,7 @@ class VerifyKey:
                 raise BadSignatureError("length")
             self._key.verify(message, signature)
         except (BadSignatureError, CryptoError, ValueError) as error:
-            raise BadSignature(f"A signature does not verify with key {self.id[:16]}…") from error
+            raise BadSignature(f"A signature does not verify with key {self.id[:16]}….") from error
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, VerifyKey) and other.public == self.public
@@ -159,7 +159,7 @@ class Envelope:
         if self.key_id != key.id:
             raise BadSignature(
                 f"The envelope is signed by key {self.key_id[:16]}…, not by the pinned agent "
-                f"{key.id[:16]}…"
+                f"{key.id[:16]}…."
             )
         key.verify(self._signature, _pre_authentication_encoding(self._type, self._payload))
         return self._payload

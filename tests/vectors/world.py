@@ -1,0 +1,223 @@
+"""The fixed keys, certificates and moments from which every vector is made, bit for bit."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from functools import cache
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from nacl.bindings import crypto_box
+from nacl.hash import blake2b
+from nacl.public import PrivateKey
+
+from shared import strict_json
+from shared.bundle import PAYLOAD_TYPE, Manifest
+from shared.sealing import Identity, SealContext
+from shared.signing import SigningKey
+from shared.x509 import chain_to_pem, key_to_der, spki_sha256
+
+NOW = 1_800_000_000
+DAY = 86_400
+NAME = "www.intra.example.com"
+GENERATION = NOW - 100
+
+AGENT = SigningKey(hashlib.sha256(b"vector agent").digest())
+OTHER_AGENT = SigningKey(hashlib.sha256(b"vector other agent").digest())
+IDENTITY = Identity(hashlib.sha256(b"vector puller").digest())
+OTHER_IDENTITY = Identity(hashlib.sha256(b"vector other puller").digest())
+PULLER = SigningKey(hashlib.sha256(b"vector puller signing").digest())
+TOKEN_KEY = SigningKey(hashlib.sha256(b"vector token").digest())
+
+
+@cache
+def ec_key(label: str) -> ec.EllipticCurvePrivateKey:
+    """An EC P-256 key that is the same in every run."""
+    secret = int.from_bytes(hashlib.sha256(label.encode()).digest()) % (2**255)
+    return ec.derive_private_key(secret, ec.SECP256R1())
+
+
+def serial(label: str) -> int:
+    return int.from_bytes(hashlib.sha256(b"serial " + label.encode()).digest()[:16]) >> 1
+
+
+_KEY_USAGES = (
+    "digital_signature content_commitment key_encipherment data_encipherment "
+    "key_agreement key_cert_sign crl_sign encipher_only decipher_only"
+)
+
+
+def _name(text: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)]) if text else x509.Name([])
+
+
+def certificate(
+    subject: str,
+    issuer: str,
+    *,
+    ca: bool,
+    sans: tuple[x509.GeneralName, ...] = (),
+    begin: int = NOW - DAY,
+    end: int = NOW + 44 * DAY,
+    usage: x509.ObjectIdentifier | None = ExtendedKeyUsageOID.SERVER_AUTH,
+    signed_by: str | None = None,
+) -> x509.Certificate:
+    """A certificate whose keys are named after its subject and its issuer."""
+    key, issuer_key = ec_key(subject), ec_key(signed_by or issuer)
+    usage_bits = dict.fromkeys(_KEY_USAGES.split(), False)
+    usage_bits |= {"key_cert_sign": True, "crl_sign": True} if ca else {"digital_signature": True}
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(_name(subject if ca else ""))
+        .issuer_name(_name(issuer))
+        .public_key(key.public_key())
+        .serial_number(serial(subject + issuer))
+        .not_valid_before(datetime.fromtimestamp(begin, UTC))
+        .not_valid_after(datetime.fromtimestamp(end, UTC))
+        .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
+        .add_extension(x509.KeyUsage(**usage_bits), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(ec_key(issuer).public_key()),
+            critical=False,
+        )
+    )
+    if sans:
+        builder = builder.add_extension(x509.SubjectAlternativeName(sans), critical=True)
+    if usage and not ca:
+        builder = builder.add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
+    return builder.sign(issuer_key, hashes.SHA256(), ecdsa_deterministic=True)
+
+
+YEAR = 365 * DAY
+ROOT = certificate("Vector Root", "Vector Root", ca=True, begin=NOW - YEAR, end=NOW + 20 * YEAR)
+INTERMEDIATE = certificate(
+    "Vector Intermediate", "Vector Root", ca=True, begin=NOW - YEAR, end=NOW + 10 * YEAR
+)
+
+
+def leaf(*names: str, **changes: Any) -> x509.Certificate:
+    sans = changes.pop("sans", None) or tuple(x509.DNSName(name) for name in names or (NAME,))
+    issuer = changes.pop("issuer", "Vector Intermediate")
+    return certificate(changes.pop("key", "Vector Leaf"), issuer, ca=False, sans=sans, **changes)
+
+
+def seal(key_der: bytes, to: Identity, context: SealContext) -> bytes:
+    """``crypto_box_seal`` with an ephemeral key that is the same in every run."""
+    ephemeral = PrivateKey(hashlib.sha256(b"vector ephemeral").digest())
+    public = bytes(ephemeral.public_key)
+    nonce = blake2b(public + to.recipient.public, digest_size=24, encoder=_Raw)
+    return public + crypto_box(
+        context.digest() + key_der, nonce, to.recipient.public, bytes(ephemeral)
+    )
+
+
+class _Raw:
+    encode = staticmethod(bytes)
+    decode = staticmethod(bytes)
+
+
+def ed25519_der() -> bytes:
+    key = ed25519.Ed25519PrivateKey.from_private_bytes(hashlib.sha256(b"vector ed").digest())
+    return key.private_bytes(
+        serialization.Encoding.DER,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A good bundle and the ways in which it can be made bad; each field is one thing to change."""
+
+    chain: tuple[x509.Certificate, ...] = field(default_factory=lambda: (leaf(), INTERMEDIATE))
+    chain_pem: str | None = None
+    members: dict[str, Any] = field(default_factory=dict)
+    without: tuple[str, ...] = ()
+    context: dict[str, Any] = field(default_factory=dict)
+    key_der: bytes | None = None
+    sealed_to: Identity = IDENTITY
+    signer: SigningKey = AGENT
+
+    def payload_members(self) -> dict[str, Any]:
+        first = self.chain[0]
+        names = sorted(
+            str(name.value)
+            for name in first.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        )
+        manifest = Manifest(
+            agent=AGENT.id,
+            recipient=IDENTITY.id,
+            certificate=NAME,
+            names=tuple(names),
+            generation=GENERATION,
+            issued_at=NOW - 90,
+            not_after=int(first.not_valid_after_utc.timestamp()),
+            key_origin="agent",
+            spki_sha256=spki_sha256(first),
+            chain=chain_to_pem(self.chain) if self.chain_pem is None else self.chain_pem,
+            sealed_key=b"",
+        )
+        members: dict[str, Any] = strict_json.json.loads(manifest.encode()) | self.members
+        context = SealContext(
+            **{
+                "agent": AGENT.id,
+                "recipient": IDENTITY.id,
+                "generation": members["generation"],
+                "spki_sha256": spki_sha256(first),
+                "certificate": members["certificate"],
+                **self.context,
+            }
+            if type(members.get("generation")) is int and 0 <= members["generation"] < 2**53
+            else {
+                "agent": AGENT.id,
+                "recipient": IDENTITY.id,
+                "generation": GENERATION,
+                "spki_sha256": spki_sha256(first),
+                "certificate": NAME,
+            }
+        )
+        key_der = key_to_der(ec_key("Vector Leaf")) if self.key_der is None else self.key_der
+        if "sealed_key" not in self.members:
+            members["sealed_key"] = strict_json.encode_base64(
+                seal(key_der, self.sealed_to, context)
+            )
+        if members["key_origin"] == "puller" and "sealed_key" not in self.members:
+            del members["sealed_key"]
+        for name in self.without:
+            del members[name]
+        return members
+
+    def payload(self) -> bytes:
+        return strict_json.encode(self.payload_members())
+
+    def envelope(self) -> dict[str, Any]:
+        return envelope(self.payload(), self.signer)
+
+    def encode(self) -> bytes:
+        return strict_json.encode(self.envelope())
+
+
+def pae(payload: bytes, kind: str = PAYLOAD_TYPE) -> bytes:
+    return b"DSSEv1 %d %s %d %s" % (len(kind), kind.encode(), len(payload), payload)
+
+
+def envelope(
+    payload: bytes, signer: SigningKey = AGENT, *, signed: bytes | None = None
+) -> dict[str, Any]:
+    signature = signer.sign(pae(payload) if signed is None else signed)
+    return {
+        "payload": strict_json.encode_base64(payload),
+        "payloadType": PAYLOAD_TYPE,
+        "signatures": [{"keyid": signer.id, "sig": strict_json.encode_base64(signature)}],
+    }
+
+
+def changed(**changes: Any) -> bytes:
+    """The good bundle with some of its fields changed."""
+    return replace(Bundle(), **changes).encode()
