@@ -1,0 +1,208 @@
+"""Files made durable below an open directory, so that nobody can redirect a write by a link."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Self
+
+from internal_puller.install.layout import TEMPORARY
+from shared.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_OPEN_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_NEW_FILE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_READ_FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+MAX_BYTES: Final = 4 << 20
+
+
+@dataclass(frozen=True)
+class Ownership:
+    """User and group ids (-1: leave as born) and permission bits."""
+
+    uid: int
+    gid: int
+    mode: int
+
+    def fits(self, status: os.stat_result) -> bool:
+        """Tell whether a file has these already."""
+        return (
+            stat.S_IMODE(status.st_mode) == self.mode
+            and self.uid in (-1, status.st_uid)
+            and self.gid in (-1, status.st_gid)
+        )
+
+
+class Directory:
+    """An open directory. Every method works on its entries, never on a path. Raises ``OSError``."""
+
+    def __init__(self, descriptor: int, path: Path) -> None:
+        self._fd = descriptor
+        self.path = path
+
+    @classmethod
+    def open(cls, path: Path, *, create: bool = False) -> Self:
+        """Open a directory that only root and we can change.
+
+        Raises:
+            ConfigurationError: no directory, a link, somebody else's, or open to others.
+        """
+        try:
+            if create and not path.is_symlink():
+                _make_directories(path)
+            descriptor = os.open(path, _OPEN_DIRECTORY)
+        except OSError as error:
+            reason = "it is a symbolic link" if path.is_symlink() else error.strerror
+            raise ConfigurationError(
+                f"{path} cannot be used as a directory: {reason}.",
+                do="Give the target a directory of its own that belongs to root.",
+            ) from error
+        return cls(descriptor, path)._checked()
+
+    def child(self, name: str, *, create: bool = False) -> Directory:
+        """Open a sub-directory under the same conditions; ``create`` makes it if missing."""
+        if create and name not in self.names():
+            self.make_directory(name, 0o755).close()
+            self.sync()
+        try:
+            descriptor = os.open(name, _OPEN_DIRECTORY, dir_fd=self._fd)
+        except NotADirectoryError as error:
+            raise ConfigurationError(f"{self.path / name} is no directory.") from error
+        return Directory(descriptor, self.path / name)._checked()
+
+    def _checked(self) -> Self:
+        status = os.fstat(self._fd)
+        mode = stat.S_IMODE(status.st_mode)
+        loose = mode & (stat.S_IWGRP | stat.S_IWOTH) and not mode & stat.S_ISVTX
+        if loose or status.st_uid not in (0, os.geteuid()):
+            self.close()
+            raise ConfigurationError(
+                f"{self.path} can be changed by other users (owner {status.st_uid}, "
+                f"mode {mode:04o}).",
+                do="Let it belong to root, mode 0755, or give the target another directory.",
+            )
+        return self
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the handle."""
+        os.close(self._fd)
+
+    def names(self) -> list[str]:
+        """Return the entries' names, sorted."""
+        return sorted(os.listdir(self._fd))  # noqa: PTH208 - a descriptor, no path
+
+    def sync(self) -> None:
+        """Make the entries durable."""
+        os.fsync(self._fd)
+
+    def write(self, name: str, content: bytes, ownership: Ownership) -> None:
+        """Make a new file, nobody else's from birth, and make its content durable."""
+        descriptor = os.open(name, _NEW_FILE, 0o600, dir_fd=self._fd)
+        try:
+            os.fchmod(descriptor, 0o600)  # the umask may have taken bits away
+            view = memoryview(content)
+            while view:
+                view = view[os.write(descriptor, view) :]
+            if ownership.uid != -1 or ownership.gid != -1:
+                os.fchown(descriptor, ownership.uid, ownership.gid)
+            os.fchmod(descriptor, ownership.mode)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def read(self, name: str) -> tuple[bytes, os.stat_result]:
+        """Return a regular file's bytes and status, following no link."""
+        descriptor = os.open(name, _READ_FILE, dir_fd=self._fd)
+        with os.fdopen(descriptor, "rb") as file:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_BYTES:
+                raise OSError(f"{self.path / name} is no ordinary small file")
+            return file.read(MAX_BYTES), status
+
+    def replace(self, name: str, content: bytes) -> None:
+        """Replace a file of ours (0600), wholly or not at all."""
+        with self._temporary(name) as temporary:
+            self.write(temporary, content, Ownership(-1, -1, 0o600))
+
+    def replace_link(self, name: str, destination: str) -> None:
+        """Point a symbolic link elsewhere by one rename, and make that durable."""
+        with self._temporary(name) as temporary:
+            os.symlink(destination, temporary, dir_fd=self._fd)
+
+    @contextlib.contextmanager
+    def _temporary(self, name: str) -> Iterator[str]:
+        temporary = self.temporary_name()
+        try:
+            yield temporary
+            self.rename(temporary, name)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary, dir_fd=self._fd)
+            raise
+        self.sync()
+
+    @staticmethod
+    def temporary_name() -> str:
+        """Return a name that the next run recognises as left over."""
+        return TEMPORARY + secrets.token_hex(8)
+
+    def read_link(self, name: str) -> str | None:
+        """Return where a link points, None if there is none."""
+        try:
+            return os.readlink(name, dir_fd=self._fd)
+        except FileNotFoundError:
+            return None
+
+    def make_directory(self, name: str, mode: int = 0o700) -> Directory:
+        """Make a new directory, whatever the umask, and open it."""
+        os.mkdir(name, 0o700, dir_fd=self._fd)
+        made = Directory(os.open(name, _OPEN_DIRECTORY, dir_fd=self._fd), self.path / name)
+        made.set_mode(mode)
+        return made
+
+    def set_mode(self, mode: int) -> None:
+        """Set the permission bits of the directory itself."""
+        os.fchmod(self._fd, mode)
+
+    def rename(self, old: str, new: str) -> None:
+        """Rename an entry; ``sync`` makes it durable."""
+        os.rename(old, new, src_dir_fd=self._fd, dst_dir_fd=self._fd)
+
+    def remove(self, name: str) -> None:
+        """Remove a file, a link, or a directory of plain files; missing is fine."""
+        try:
+            os.unlink(name, dir_fd=self._fd)
+        except FileNotFoundError:
+            return
+        except (IsADirectoryError, PermissionError):
+            with Directory(os.open(name, _OPEN_DIRECTORY, dir_fd=self._fd), self.path) as child:
+                for entry in child.names():
+                    child.remove(entry)
+            os.rmdir(name, dir_fd=self._fd)
+
+    def remove_durably(self, name: str) -> None:
+        """Remove one entry and make that durable."""
+        self.remove(name)
+        self.sync()
+
+
+def _make_directories(path: Path) -> None:
+    """Like ``mkdir -p``, mode 0755 whatever the umask, each one durable."""
+    missing = [each for each in (path, *path.parents) if not each.exists()]
+    for each in reversed(missing):
+        parent = os.open(each.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        with Directory(parent, each.parent) as opened:
+            opened.make_directory(each.name, 0o755).close()
+            opened.sync()

@@ -1,0 +1,143 @@
+"""The files that servers read, made from one chain and one key."""
+
+from __future__ import annotations
+
+import hmac
+import json
+import os
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    pkcs12,
+)
+
+from internal_puller.install.layout import RECORD
+from shared.errors import ConfigurationError, LooseFileMode
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from cryptography import x509
+
+    from internal_puller.install.material import Material
+
+FILE_NAMES: Final = {
+    "fullchain": "fullchain.pem",
+    "chain": "chain.pem",
+    "cert": "cert.pem",
+    "privkey": "privkey.pem",
+    "combined": "combined.pem",
+    "pkcs12": "bundle.p12",
+}
+
+
+@dataclass(frozen=True)
+class FileContent:
+    """Bytes of one file, and whether they hold the private key."""
+
+    content: bytes = field(repr=False)
+    secret: bool
+
+
+def render(
+    material: Material, formats: tuple[str, ...], password: bytes | None
+) -> dict[str, FileContent]:
+    """Return the asked files by name, and the record ``generation.json``.
+
+    Args:
+        material: chain and key, matching.
+        formats: names out of ``FILE_NAMES``.
+        password: for PKCS#12.
+
+    Raises:
+        ConfigurationError: PKCS#12 without a password.
+    """
+    certificates = [certificate.public_bytes(Encoding.PEM) for certificate in material.chain]
+    key = material.private_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    files = {RECORD: FileContent(_record(material), secret=False)}
+    for name in formats:
+        content = {
+            "fullchain": b"".join(certificates),
+            "chain": b"".join(certificates[1:]),
+            "cert": certificates[0],
+            "privkey": key,
+            # The key first: Postfix insists on it, the others do not mind.
+            "combined": key + b"".join(certificates),
+        }.get(name)
+        if content is None:
+            content = _pkcs12(material, password)
+        secret = name in {"privkey", "combined", "pkcs12"}
+        files[FILE_NAMES[name]] = FileContent(content, secret)
+    return files
+
+
+def _record(material: Material) -> bytes:
+    record = {
+        "certificate": material.certificate,
+        "generation": material.generation,
+        "leaf_sha256": material.leaf_sha256,
+        "manifest_digest": material.manifest_digest,
+        "not_after": material.not_after,
+    }
+    return json.dumps(record, indent=2, sort_keys=True).encode() + b"\n"
+
+
+def _pkcs12(material: Material, password: bytes | None) -> bytes:
+    if not password:
+        raise ConfigurationError(f"{material.certificate}: bundle.p12 needs a password file.")
+    leaf, *rest = material.chain
+    return pkcs12.serialize_key_and_certificates(
+        material.certificate.encode(),
+        material.private_key,  # type: ignore[arg-type]
+        leaf,
+        rest,
+        BestAvailableEncryption(password),
+    )
+
+
+def same_content(name: str, found: bytes, wanted: bytes, password: bytes | None) -> bool:
+    """Tell whether a file on disk holds what it would be written with (PKCS#12 is salted)."""
+    if name != FILE_NAMES["pkcs12"]:
+        return hmac.compare_digest(found, wanted)
+    return pkcs12_parts(found, password) == pkcs12_parts(wanted, password)
+
+
+def pkcs12_parts(
+    content: bytes, password: bytes | None
+) -> tuple[bytes, tuple[x509.Certificate, ...]] | None:
+    """Return (SPKI of the key, chain) of a PKCS#12 file; None if it cannot be opened."""
+    try:
+        store = pkcs12.load_pkcs12(content, password)
+    except ValueError:
+        return None
+    if store.key is None or store.cert is None:
+        return None
+    spki = store.key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return spki, tuple(entry.certificate for entry in (store.cert, *store.additional_certs))
+
+
+def read_password(path: Path | None) -> bytes | None:
+    """Return the first line of a password file that nobody else may read.
+
+    Raises:
+        ConfigurationError: it cannot be read, is empty, or is open to others.
+    """
+    if path is None:
+        return None
+    try:
+        with path.open("rb") as file:
+            mode = os.fstat(file.fileno()).st_mode
+            line = file.readline(4096).rstrip(b"\r\n")
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be read: {error.strerror}.") from error
+    if mode & 0o007:
+        raise LooseFileMode(f"{path} holds a password, and everybody may read it.")
+    if not line:
+        raise ConfigurationError(f"{path} has no password in its first line.")
+    return line

@@ -1,0 +1,259 @@
+"""The generations of one target on disk: staging, activating, remembering, pruning."""
+
+from __future__ import annotations
+
+import errno
+import json
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Final, Self
+
+from internal_puller.install import layout
+from internal_puller.install.durable import Directory, Ownership
+from internal_puller.install.formats import FileContent, same_content
+from internal_puller.install.layout import SetAside, generation_of, make_name, parse_name
+from shared.errors import ConfigurationError, StageFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from internal_puller.targets import Target
+
+MAX_SET_ASIDE: Final = 20
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """An installation between activation and verdict: to which directory, and from which."""
+
+    to: str
+    previous: str | None
+
+
+@dataclass(frozen=True)
+class Accounts:
+    """Who owns public and secret files, and their modes."""
+
+    public: Ownership
+    secret: Ownership
+
+    def of(self, file: FileContent) -> Ownership:
+        """Return what one file gets."""
+        return self.secret if file.secret else self.public
+
+
+class Generations:
+    """The directory of a target, held open. The caller holds the installation lock.
+
+    Methods raise ``StageFailed`` when the file system refuses.
+    """
+
+    def __init__(self, target: Target, *, read_only: bool = False) -> None:
+        self._target = target
+        self._read_only = read_only
+
+    def __enter__(self) -> Self:
+        create = not self._read_only
+        with ExitStack() as stack:
+            try:
+                self._root = stack.enter_context(
+                    Directory.open(self._target.directory, create=create)
+                )
+                self._all = stack.enter_context(self._root.child(layout.GENERATIONS, create=create))
+                if create:
+                    self._remove_leftovers()
+            except OSError as error:
+                raise self._failed("be prepared", error) from error
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def _remove_leftovers(self) -> None:
+        """Remove what a killed run left under temporary names."""
+        for directory in (self._root, self._all):
+            for name in directory.names():
+                if name.startswith(layout.TEMPORARY):
+                    directory.remove(name)
+
+    def _failed(self, verb: str, error: OSError) -> StageFailed:
+        reason = error.strerror or str(error)
+        if error.errno == errno.ENOSPC:
+            reason = "the disk is full"
+        return StageFailed(
+            f"{self._target.certificate}: {self._target.directory} could not {verb}: {reason}."
+        )
+
+    def active(self) -> str | None:
+        """Return the name of the directory that ``current`` points to."""
+        try:
+            link = self._root.read_link(layout.CURRENT)
+        except OSError as error:
+            raise ConfigurationError(
+                f"{self._target.directory / layout.CURRENT} is no symbolic link.",
+                do="Move it out of the way, or choose another directory for the target.",
+            ) from error
+        return None if link is None else layout.parse_link(link, self._target.directory)
+
+    def names(self) -> list[str]:
+        """Return the generations' directory names, the oldest first."""
+        found = [(parsed, name) for name in self._all.names() if (parsed := parse_name(name))]
+        return [name for _, name in sorted(found)]
+
+    def find(self, generation: int) -> str | None:
+        """Return the newest directory name of a generation."""
+        return next((n for n in reversed(self.names()) if generation_of(n) == generation), None)
+
+    # --- staging -----------------------------------------------------------------------------
+
+    def stage(
+        self,
+        generation: int,
+        files: Mapping[str, FileContent],
+        accounts: Accounts,
+        password: bytes | None,
+    ) -> str:
+        """Write a generation under a temporary name, make it durable, rename it into place.
+
+        Returns the directory's name. What is there already, complete and the same, is kept.
+        """
+        try:
+            taken = [name for name in self.names() if generation_of(name) == generation]
+            for name in reversed(taken):
+                if self._holds(name, files, accounts, password):
+                    self._all.sync()  # an earlier run may have died before its own
+                    return name
+            parsed = parse_name(taken[-1]) if taken else None
+            name = make_name(generation, parsed[1] + 1 if parsed else 0)
+            self._write(name, files, accounts)
+        except OSError as error:
+            raise self._failed("take the new generation", error) from error
+        return name
+
+    def _write(self, name: str, files: Mapping[str, FileContent], accounts: Accounts) -> None:
+        temporary = Directory.temporary_name()
+        try:
+            with self._all.make_directory(temporary) as directory:
+                for file_name, file in files.items():
+                    directory.write(file_name, file.content, accounts.of(file))
+                directory.set_mode(0o755)
+                directory.sync()
+            self._all.rename(temporary, name)
+        except OSError:
+            self._discard(temporary)
+            raise
+        self._all.sync()
+
+    def _discard(self, temporary: str) -> None:
+        try:
+            self._all.remove(temporary)
+        except OSError:
+            return  # the next run removes it
+
+    def _holds(
+        self,
+        name: str,
+        files: Mapping[str, FileContent],
+        accounts: Accounts,
+        password: bytes | None,
+    ) -> bool:
+        try:
+            with self._all.child(name) as directory:
+                if set(directory.names()) != set(files):
+                    return False
+                for file_name, file in files.items():
+                    content, status = directory.read(file_name)
+                    if not accounts.of(file).fits(status):
+                        return False
+                    if not same_content(file_name, content, file.content, password):
+                        return False
+        except (OSError, ConfigurationError):
+            return False
+        return True
+
+    def read(self, name: str) -> dict[str, bytes]:
+        """Return the files of one generation by name."""
+        try:
+            with self._all.child(name) as directory:
+                return {file: directory.read(file)[0] for file in directory.names()}
+        except OSError as error:
+            raise self._failed(f"be read ({name})", error) from error
+
+    # --- activation --------------------------------------------------------------------------
+
+    def activate(self, name: str | None) -> None:
+        """Let ``current`` point to a generation by one rename; None takes ``current`` away."""
+        try:
+            if name is None:
+                self._root.remove_durably(layout.CURRENT)
+            else:
+                self._root.replace_link(layout.CURRENT, f"{layout.GENERATIONS}/{name}")
+        except OSError as error:
+            raise self._failed(f"activate generation {name}", error) from error
+
+    def begin(self, unfinished: Unfinished) -> None:
+        """Remember durably what is about to be activated, and what to return to."""
+        try:
+            self._root.replace(layout.UNFINISHED, json.dumps(asdict(unfinished)).encode())
+        except OSError as error:
+            raise self._failed("note the installation", error) from error
+
+    def finish(self) -> None:
+        """Forget the installation that ``begin`` noted."""
+        try:
+            self._root.remove_durably(layout.UNFINISHED)
+        except OSError as error:
+            raise self._failed("close the installation", error) from error
+
+    def unfinished(self) -> Unfinished | None:
+        """Return what an earlier run did not finish."""
+        path = self._target.directory / layout.UNFINISHED
+        document = layout.read_json(path)
+        if document is None:
+            return None
+        to, previous = document.get("to"), document.get("previous")
+        known = [name for name in (to, previous) if isinstance(name, str) and parse_name(name)]
+        if to not in known or (previous is not None and previous not in known):
+            raise ConfigurationError(f"{path} is not ours.", do=f"Remove {path} and try again.")
+        return Unfinished(to, previous)
+
+    # --- memory of failures ------------------------------------------------------------------
+
+    def set_aside(self) -> Mapping[int, SetAside]:
+        """Return the generations that failed here."""
+        return layout.set_aside(self._target)
+
+    def mark(self, generation: int, reason: SetAside) -> None:
+        """Set a generation aside, durably."""
+        self._write_set_aside({**self.set_aside(), generation: reason})
+
+    def clear(self, generation: int) -> None:
+        """Take a generation back, if it was set aside."""
+        marks = dict(self.set_aside())
+        if marks.pop(generation, None) is not None:
+            self._write_set_aside(marks)
+
+    def _write_set_aside(self, marks: Mapping[int, SetAside]) -> None:
+        newest = sorted(marks)[-MAX_SET_ASIDE:]
+        document = {str(number): asdict(marks[number]) for number in newest}
+        try:
+            self._root.replace(layout.SET_ASIDE, json.dumps(document).encode())
+        except OSError as error:
+            raise self._failed("note a failure", error) from error
+
+    # --- pruning -----------------------------------------------------------------------------
+
+    def prune(self, keep: int, *protected: str | None) -> None:
+        """Remove all but the newest ``keep`` generations; never one that is named."""
+        names = self.names()
+        spared = {*names[-keep:], *protected, self.active()}
+        try:
+            for name in names:
+                if name not in spared:
+                    temporary = Directory.temporary_name()
+                    self._all.rename(name, temporary)
+                    self._all.remove(temporary)
+            self._all.sync()
+        except OSError as error:
+            raise self._failed("be pruned", error) from error

@@ -1,0 +1,135 @@
+"""How a target's directory is laid out, and reading it; only the standard library (quiet path).
+
+    <directory>/current -> generations/<name>
+    <directory>/generations/<name>/{fullchain.pem, privkey.pem, ..., generation.json}
+    <directory>/unfinished.json    an installation between activation and verdict
+    <directory>/set-aside.json     generations that failed here
+
+A name is the generation's number, or ``<number>.<revision>`` where the same generation was written
+again with other formats or owners: a directory under its final name is never changed.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
+
+from shared.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from internal_puller.targets import Target
+
+CURRENT: Final = "current"
+GENERATIONS: Final = "generations"
+UNFINISHED: Final = "unfinished.json"
+SET_ASIDE: Final = "set-aside.json"
+RECORD: Final = "generation.json"
+TEMPORARY: Final = ".tmp-"
+
+_NAME = re.compile(r"(0|[1-9][0-9]{0,15})(?:\.([1-9][0-9]{0,3}))?")
+
+
+@dataclass(frozen=True)
+class SetAside:
+    """Why a generation is not tried again by itself.
+
+    Args:
+        error_type: ``RelayError.type`` of the failure.
+        what: its sentence.
+        at: unix seconds.
+    """
+
+    error_type: str
+    what: str
+    at: int
+
+
+def parse_name(name: str) -> tuple[int, int] | None:
+    """Return (generation, revision) of a directory's name, None if it is not one of ours."""
+    match = _NAME.fullmatch(name)
+    return (int(match[1]), int(match[2] or 0)) if match else None
+
+
+def generation_of(name: str) -> int:
+    """Return the generation that a directory name stands for; the name must be one of ours."""
+    parsed = parse_name(name)
+    assert parsed is not None
+    return parsed[0]
+
+
+def make_name(generation: int, revision: int) -> str:
+    """Return the directory name of a generation."""
+    return f"{generation}.{revision}" if revision else str(generation)
+
+
+def parse_link(link: str, where: Path) -> str:
+    """Return the directory name that ``current`` points to. Raises ``ConfigurationError``."""
+    parent, _, name = link.partition("/")
+    if parent != GENERATIONS or parse_name(name) is None:
+        raise ConfigurationError(
+            f"{where / CURRENT} points to {link!r}, which was not made by internal-puller.",
+            do="Move it out of the way, or choose another directory for the target.",
+        )
+    return name
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """Return one of our small JSON files, None if missing. Raises ``ConfigurationError``."""
+    try:
+        document = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(
+            f"{path} cannot be read: {error}.", do=f"Remove {path} and try again."
+        ) from error
+    if not isinstance(document, dict):
+        raise ConfigurationError(f"{path} is no JSON object.", do=f"Remove {path} and try again.")
+    return document
+
+
+def active_name(target: Target) -> str | None:
+    """Return the name of the directory that ``current`` points to; None before the first."""
+    try:
+        link = str((target.directory / CURRENT).readlink())
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise ConfigurationError(
+            f"{target.directory / CURRENT} is no symbolic link: {error.strerror}.",
+            do="Move it out of the way, or choose another directory for the target.",
+        ) from error
+    return parse_link(link, target.directory)
+
+
+def active_generation(target: Target) -> int | None:
+    """Return the generation in place, None before the first. Raises ``ConfigurationError``."""
+    name = active_name(target)
+    return None if name is None else generation_of(name)
+
+
+def list_generations(target: Target) -> tuple[int, ...]:
+    """Return the generations on disk, the oldest first."""
+    try:
+        names = [path.name for path in (target.directory / GENERATIONS).iterdir()]
+    except (FileNotFoundError, NotADirectoryError):
+        return ()
+    parsed = (parse_name(name) for name in names)
+    return tuple(sorted({found[0] for found in parsed if found}))
+
+
+def set_aside(target: Target) -> Mapping[int, SetAside]:
+    """Return the generations that failed here and are only tried again when forced."""
+    document = read_json(target.directory / SET_ASIDE) or {}
+    return MappingProxyType({int(number): SetAside(**entry) for number, entry in document.items()})
+
+
+def unfinished(target: Target) -> bool:
+    """Tell whether an earlier run ended between activation and verdict (see ``resume``)."""
+    return (target.directory / UNFINISHED).exists()

@@ -1,0 +1,158 @@
+"""What a target does where it does not say otherwise, for the servers we know."""
+
+from __future__ import annotations
+
+import grp
+import pwd
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from internal_puller.install import commands
+from internal_puller.install.durable import Directory, Ownership
+from internal_puller.install.formats import read_password
+from internal_puller.install.generations import Accounts
+from internal_puller.targets import ProbePoint
+from shared.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from internal_puller.targets import Target
+
+Argv = tuple[str, ...]
+WILDCARD_STAND_IN: Final = "any"
+_PEM_FILES: Final = ("fullchain", "chain", "cert", "privkey")
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Defaults for one server; ``reload`` is asked whether systemd runs."""
+
+    formats: tuple[str, ...]
+    test: Argv
+    reload: Callable[[bool], Argv]
+    probes: bool
+
+
+def _reload_nginx(systemd: bool) -> Argv:
+    return ("systemctl", "reload", "nginx") if systemd else ("nginx", "-s", "reload")
+
+
+def _reload_apache(systemd: bool) -> Argv:
+    if not systemd:
+        return ("apachectl", "graceful")
+    debian = Path("/etc/apache2").is_dir()
+    return ("systemctl", "reload", "apache2" if debian else "httpd")
+
+
+def _reload_haproxy(systemd: bool) -> Argv:
+    return (
+        "systemctl" if systemd else "service",
+        *(("reload", "haproxy") if systemd else ("haproxy", "reload")),
+    )
+
+
+def _reload_nothing(systemd: bool) -> Argv:
+    del systemd
+    return ()
+
+
+PRESETS: Final = {
+    "nginx": Preset(_PEM_FILES, ("nginx", "-t"), _reload_nginx, True),
+    "apache": Preset(_PEM_FILES, ("apachectl", "configtest"), _reload_apache, True),
+    "haproxy": Preset(
+        (*_PEM_FILES, "combined"),
+        ("haproxy", "-c", "-f", "/etc/haproxy/haproxy.cfg"),
+        _reload_haproxy,
+        True,
+    ),
+    "none": Preset(_PEM_FILES, (), _reload_nothing, False),
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A target with nothing left open."""
+
+    target: Target
+    formats: tuple[str, ...]
+    accounts: Accounts
+    test_command: Argv
+    reload_command: Argv
+    probe: tuple[ProbePoint, ...]
+    password: bytes | None
+
+
+def resolve(target: Target) -> Plan:
+    """Fill in the preset, look the accounts up and find the commands.
+
+    Raises:
+        ConfigurationError: an account, a command or the password file is missing.
+    """
+    preset = PRESETS[target.preset]
+    test, reload = target.test_command, target.reload_command
+    if test is None:
+        test = preset.test
+    if reload is None:
+        reload = preset.reload(Path("/run/systemd/system").is_dir())
+    for argv in (test, reload):
+        if argv:
+            commands.find_program(argv)
+    uid, gid = _user_id(target.owner), _group_id(target.group)
+    return Plan(
+        target=target,
+        formats=_formats(target, preset),
+        accounts=Accounts(
+            Ownership(uid, gid, target.mode), Ownership(uid, gid, target.private_mode)
+        ),
+        test_command=test,
+        reload_command=reload,
+        probe=probe_points(target),
+        password=read_password(target.pkcs12_password_file),
+    )
+
+
+def _formats(target: Target, preset: Preset) -> tuple[str, ...]:
+    if target.formats:
+        return target.formats
+    return (*preset.formats, "pkcs12") if target.pkcs12_password_file else preset.formats
+
+
+def probe_points(target: Target) -> tuple[ProbePoint, ...]:
+    """Return where the target is probed: as it says, or every name at this host's port 443."""
+    if target.probe is not None:
+        return target.probe
+    if not PRESETS[target.preset].probes:
+        return ()
+    return tuple(ProbePoint("127.0.0.1", 443, stand_in(name)) for name in target.names)
+
+
+def stand_in(name: str) -> str:
+    """Return a name to ask for: of a wildcard, one that it covers."""
+    return f"{WILDCARD_STAND_IN}.{name[2:]}" if name.startswith("*.") else name
+
+
+def check_target(target: Target) -> None:
+    """Raise ``ConfigurationError`` if an install could not even begin; makes the directory."""
+    resolve(target)
+    with Directory.open(target.directory, create=True):
+        pass
+
+
+def _user_id(name: str | None) -> int:
+    if name is None:
+        return -1
+    try:
+        return pwd.getpwnam(name).pw_uid
+    except KeyError:
+        raise ConfigurationError(f"There is no user {name!r} on this machine.") from None
+
+
+def _group_id(name: str | None) -> int:
+    if name is None:
+        return -1
+    try:
+        return grp.getgrnam(name).gr_gid
+    except KeyError:
+        raise ConfigurationError(f"There is no group {name!r} on this machine.") from None

@@ -1,0 +1,87 @@
+"""Makes a server take what is in place: test its configuration, reload it, see what it serves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from internal_puller.install import commands, layout, probe
+from shared.errors import ConfigTestFailed, ReloadFailed, ServedMismatch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from internal_puller.install.presets import Plan
+    from internal_puller.install.probe import Served
+
+
+@dataclass(frozen=True)
+class Trial:
+    """The three steps for one target. ``clock`` in monotonic seconds."""
+
+    plan: Plan
+    clock: Callable[[], float]
+    sleep: Callable[[float], None]
+
+    def test(self, generation: int) -> None:
+        """Raise ``ConfigTestFailed`` if the server refuses its configuration."""
+        result = self._run(self.plan.test_command, generation)
+        if result and not result.ok:
+            raise ConfigTestFailed(
+                f"{self._here(generation)}: {self.plan.test_command[0]} (test) {result.describe()}."
+            )
+
+    def reload(self, generation: int) -> None:
+        """Raise ``ReloadFailed`` if the server cannot be told."""
+        result = self._run(self.plan.reload_command, generation)
+        if result and not result.ok:
+            raise ReloadFailed(
+                f"{self._here(generation)}: {self.plan.reload_command[0]} (reload) "
+                f"{result.describe()}."
+            )
+
+    def see(self, generation: int, leaf_sha256: str) -> tuple[Served, ...]:
+        """Wait until the leaf is served everywhere. Raises ``ServedMismatch``."""
+        served = probe.await_leaf(
+            self.plan.probe,
+            leaf_sha256,
+            self.plan.target.probe_timeout,
+            clock=self.clock,
+            sleep=self.sleep,
+        )
+        others = [each.describe() for each in served if not each.matched]
+        if others:
+            raise ServedMismatch(
+                f"{self._here(generation)}: leaf {leaf_sha256[:16]} is not what is served; "
+                f"{'; '.join(others)}."
+            )
+        return served
+
+    def whole(self, generation: int, leaf_sha256: str) -> tuple[Served, ...]:
+        """Test, reload and see. Raises the first failure."""
+        self.test(generation)
+        self.reload(generation)
+        return self.see(generation, leaf_sha256)
+
+    def look(self, leaf_sha256: str | None = None) -> tuple[Served, ...]:
+        """Look once, without judging."""
+        return probe.look_all(self.plan.probe, leaf_sha256)
+
+    def _here(self, generation: int) -> str:
+        return f"{self.plan.target.certificate}, generation {generation}"
+
+    def _run(self, argv: tuple[str, ...], generation: int) -> commands.CommandResult | None:
+        if not argv:
+            return None
+        target = self.plan.target
+        current = target.directory / layout.CURRENT
+        return commands.run(
+            argv,
+            target.command_timeout,
+            {
+                "RELAY_CERTIFICATE": target.certificate,
+                "RELAY_GENERATION": str(generation),
+                "RELAY_DIRECTORY": str(current),
+                "RELAY_KEY_FILE": str(current / "privkey.pem"),
+            },
+        )
