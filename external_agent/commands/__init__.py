@@ -1,0 +1,1 @@
+"""The commands of ``external-agent``, one file for each group."""

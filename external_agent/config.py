@@ -1,0 +1,275 @@
+"""The agent's settings: read once from TOML and environment into a frozen object."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from external_agent.addresses import Address, parse_address
+from shared.enrolment_token import check_relay_url
+from shared.errors import ConfigurationError, RelayError
+
+ENVIRONMENT_PREFIX = "RELAY_AGENT_"
+CERTIFICATE_AUTHORITIES: Mapping[str, str] = {
+    "letsencrypt": "https://acme-v02.api.letsencrypt.org/directory",
+    "letsencrypt-staging": "https://acme-staging-v02.api.letsencrypt.org/directory",
+}
+
+
+def _address(text: str) -> str:
+    parse_address(text)
+    return text
+
+
+def _contact(text: str) -> str:
+    if not text.startswith("mailto:") or text.count("@") != 1 or any(c in text for c in " ,?\r\n"):
+        raise ConfigurationError(
+            f"{text!r:.80} is not a contact: it looks like mailto:ops@example.com."
+        )
+    return text
+
+
+AddressText = Annotated[str, AfterValidator(_address)]
+ContactText = Annotated[str, AfterValidator(_contact)]
+RelayUrl = Annotated[str, AfterValidator(check_relay_url)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class AcmeSettings(_Section):
+    """Which CA, and how it is reached."""
+
+    directory: str = CERTIFICATE_AUTHORITIES["letsencrypt"]
+    terms_agreed: bool = False
+    contact: tuple[ContactText, ...] = ()
+    ca_root: Path | None = None
+    proxy: str | None = None
+    profile: str | None = None
+    eab_key_id: str | None = None
+    eab_hmac_key_file: Path | None = None
+    allowed_http_hosts: frozenset[str] = frozenset()
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if (self.eab_key_id is None) != (self.eab_hmac_key_file is None):
+            raise ConfigurationError("acme.eab_key_id and acme.eab_hmac_key_file go together.")
+        return self
+
+
+class ChallengeSettings(_Section):
+    """The listener that answers the CA's http-01 checks."""
+
+    listen: tuple[AddressText, ...] = ("0.0.0.0:80", "[::]:80")
+    max_connections: int = Field(default=4096, ge=16, le=100_000)
+    timeout: float = Field(default=10.0, gt=0, le=120)
+
+
+class RelaySettings(_Section):
+    """The listener for pullers."""
+
+    url: RelayUrl
+    listen: tuple[AddressText, ...] = ("0.0.0.0:8443", "[::]:8443")
+    other_urls: tuple[RelayUrl, ...] = ()
+    tls: Literal["self", "files", "none"] = "self"
+    certificate_file: Path | None = None
+    key_file: Path | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        files = (self.certificate_file, self.key_file)
+        if self.tls == "files" and None in files:
+            raise ConfigurationError(
+                'relay.tls = "files" needs relay.certificate_file and relay.key_file.'
+            )
+        if self.tls == "none" and not all(parse_address(a).is_loopback for a in self.listen):
+            raise ConfigurationError(
+                'relay.tls = "none" is for a reverse proxy on this machine only: '
+                "let relay.listen name loopback addresses."
+            )
+        return self
+
+
+class OperatorSettings(_Section):
+    """The listener for the people who run this: loopback only, and read-only."""
+
+    listen: tuple[AddressText, ...] = ("127.0.0.1:8080",)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        for text in self.listen:
+            if not parse_address(text).is_loopback:
+                raise ConfigurationError(
+                    f"operator.listen names {text}, which is not a loopback address: "
+                    "this listener asks nobody who they are."
+                )
+        return self
+
+
+class IssuingSettings(_Section):
+    """How orders are worked on."""
+
+    workers: int = Field(default=4, ge=1, le=64)
+
+
+class LogSettings(_Section):
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["auto", "json", "console"] = "auto"
+
+
+class Settings(BaseSettings):
+    """Everything that does not change in operation.
+
+    Attributes:
+        state_directory: keys and, unless ``database`` says otherwise, the database; mode 0700.
+        database: SQLAlchemy URL; empty for ``relay.db`` in the state directory.
+    """
+
+    model_config = SettingsConfigDict(
+        frozen=True,
+        extra="forbid",
+        env_prefix=ENVIRONMENT_PREFIX,
+        env_nested_delimiter="__",
+    )
+
+    state_directory: Path
+    database: str = ""
+    acme: AcmeSettings = AcmeSettings()
+    challenge: ChallengeSettings = ChallengeSettings()
+    relay: RelaySettings
+    operator: OperatorSettings = OperatorSettings()
+    issuing: IssuingSettings = IssuingSettings()
+    log: LogSettings = LogSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (env_settings, init_settings)
+
+    @property
+    def database_url(self) -> str:
+        return self.database or f"sqlite:///{self.state_directory / 'relay.db'}"
+
+    @property
+    def relay_origins(self) -> tuple[str, ...]:
+        return (self.relay.url, *self.relay.other_urls)
+
+
+def default_config_path() -> Path:
+    """Return where ``init`` writes and the others read, without ``--config``."""
+    if os.geteuid() == 0:
+        return Path("/etc/split-horizon-relay/agent.toml")
+    base = os.environ.get("XDG_CONFIG_HOME") or str(Path.home() / ".config")
+    return Path(base) / "split-horizon-relay" / "agent.toml"
+
+
+def default_state_directory() -> Path:
+    if os.geteuid() == 0:
+        return Path("/var/lib/split-horizon-relay/agent")
+    base = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+    return Path(base) / "split-horizon-relay" / "agent"
+
+
+def load_settings(path: Path) -> Settings:
+    """Read the settings file and the environment (``RELAY_AGENT_ACME__DIRECTORY=…``).
+
+    Raises:
+        ConfigurationError: no such file, no TOML, an unknown setting (the nearest known one is
+            named), a value of the wrong kind.
+    """
+    try:
+        data = tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise ConfigurationError(
+            f"There is no settings file {path}.",
+            do="Run external-agent init, or name the file with --config.",
+        ) from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigurationError(f"The settings file {path} cannot be read: {error}.") from error
+    return settings_from(data, source=str(path))
+
+
+def settings_from(data: Mapping[str, Any], *, source: str) -> Settings:
+    """Return checked settings; ``source`` is how errors call the place they come from."""
+    _refuse_unknown(data, Settings, (), source)
+    _refuse_unknown(_environment(), Settings, (), f"the environment ({ENVIRONMENT_PREFIX}…)")
+    try:
+        return Settings(**data)
+    except ValidationError as error:
+        raise ConfigurationError(f"{_first_fault(error)} (in {source}).") from error
+    except RelayError as error:
+        raise ConfigurationError(f"{error.what.rstrip('.')} (in {source}).") from error
+
+
+def _environment() -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name in os.environ:
+        if name.upper().startswith(ENVIRONMENT_PREFIX):
+            *sections, last = name[len(ENVIRONMENT_PREFIX) :].lower().split("__")
+            level = found
+            for section in sections:
+                level = level.setdefault(section, {})
+            level[last] = None
+    return found
+
+
+def _refuse_unknown(
+    data: Mapping[str, Any], model: type[BaseModel], above: tuple[str, ...], source: str
+) -> None:
+    for key, value in data.items():
+        if key not in model.model_fields:
+            dotted = ".".join((*above, key))
+            raise ConfigurationError(f"Unknown setting {dotted!r} in {source}.{_nearest(dotted)}")
+        inner = model.model_fields[key].annotation
+        if isinstance(value, Mapping) and isinstance(inner, type) and issubclass(inner, BaseModel):
+            _refuse_unknown(value, inner, (*above, key), source)
+
+
+def known_settings(model: type[BaseModel] = Settings, above: str = "") -> list[str]:
+    """Return every setting's dotted name."""
+    names: list[str] = []
+    for key, field in model.model_fields.items():
+        inner = field.annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            names += known_settings(inner, f"{above}{key}.")
+        else:
+            names.append(above + key)
+    return names
+
+
+def _nearest(dotted: str) -> str:
+    names = known_settings()
+    near = difflib.get_close_matches(dotted, names, n=1, cutoff=0.0)
+    last = dotted.rsplit(".", 1)[-1]
+    same_end = [name for name in names if name.rsplit(".", 1)[-1] == last]
+    return f" The nearest known one is {(same_end or near)[0]!r}."
+
+
+def _first_fault(error: ValidationError) -> str:
+    fault = error.errors()[0]
+    where = ".".join(str(part) for part in fault["loc"] if not isinstance(part, int))
+    if fault["type"] == "missing":
+        return f"Setting {where!r} is missing"
+    return f"Setting {where!r} is not acceptable: {fault['msg']}"
+
+
+__all__ = ["Address", "Settings", "load_settings", "settings_from"]

@@ -1,0 +1,1 @@
+"""What the agent serves: challenges, the relay API for pullers, the operator's view."""

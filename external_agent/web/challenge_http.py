@@ -1,0 +1,97 @@
+"""The few bytes of HTTP/1.1 (RFC 9112) that http-01 needs: one request head in, one answer out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from email.utils import formatdate
+
+PREFIX = b"/.well-known/acme-challenge/"
+MAX_HEAD = 4096
+END_OF_HEAD = b"\r\n\r\n"
+
+
+class ChallengeAnswers:
+    """Token to answer, held in memory: an unknown token costs one look into a dictionary.
+
+    ``replace`` may be called from any thread; a look-up sees the old or the new state, whole.
+    """
+
+    def __init__(self) -> None:
+        self._bodies: dict[bytes, bytes] = {}
+        self._hits: dict[bytes, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._bodies)
+
+    def replace(self, pending: Mapping[str, str]) -> None:
+        """
+        Args:
+            pending: token to key authorization (RFC 8555 section 8.3) of every pending challenge.
+        """
+        self._bodies = {
+            PREFIX + token.encode("ascii"): b"Content-Type: application/octet-stream\r\n"
+            b"Cache-Control: no-store\r\nContent-Length: %d\r\n\r\n%s"
+            % (len(answer), answer.encode("ascii"))
+            for token, answer in pending.items()
+        }
+
+    def find(self, target: bytes) -> bytes | None:
+        """Return the end of the answer for a request target, from Content-Type on."""
+        found = self._bodies.get(target)
+        if found is not None:
+            self._hits[target] = self._hits.get(target, 0) + 1
+        return found
+
+    def take_hits(self) -> dict[str, int]:
+        """Return how often each token was asked for since the last call."""
+        hits, self._hits = self._hits, {}
+        return {target[len(PREFIX) :].decode("ascii"): count for target, count in hits.items()}
+
+
+class Responder:
+    """Turns request heads into answers; knows no sockets."""
+
+    def __init__(self, answers: ChallengeAnswers) -> None:
+        self._answers = answers
+        self.set_date(0.0)
+
+    def set_date(self, now: float) -> None:
+        """Renew the Date field (RFC 9110 section 6.6.1); ``now`` in unix seconds."""
+        date = b"\r\nDate: " + formatdate(now, usegmt=True).encode("ascii") + b"\r\n"
+        self._found = b"HTTP/1.1 200 OK" + date
+        self._not_found = b"HTTP/1.1 404 Not Found" + date + b"Content-Length: 0\r\n\r\n"
+        self._not_found_close = (
+            b"HTTP/1.1 404 Not Found" + date + b"Content-Length: 0\r\nConnection: close\r\n\r\n"
+        )
+        self.bad_request = (
+            b"HTTP/1.1 400 Bad Request" + date + b"Content-Length: 0\r\nConnection: close\r\n\r\n"
+        )
+
+    def respond(self, head: bytes) -> tuple[bytes, bool]:
+        """Return (answer, whether the connection ends with it).
+
+        Args:
+            head: request line and header fields, without the empty line at the end.
+        """
+        line, _, fields = head.partition(b"\r\n")
+        parts = line.split(b" ")
+        if len(parts) != 3 or not parts[0].isupper():
+            return self.bad_request, True
+        method, target, version = parts
+        # A body is never read, so whatever follows one is never taken for a request.
+        lowered = fields.lower()
+        close = (
+            version != b"HTTP/1.1"
+            or b"content-length:" in lowered
+            or b"transfer-encoding:" in lowered
+            or (b"connection:" in lowered and b"close" in lowered)
+        )
+        if close and not version.startswith(b"HTTP/1."):
+            return self.bad_request, True
+        body = self._answers.find(target) if method in (b"GET", b"HEAD") else None
+        if body is None:
+            return (self._not_found_close if close else self._not_found), close
+        if method == b"HEAD":
+            body = body[: body.index(END_OF_HEAD) + 4]
+        ending = b"Connection: close\r\n" + body if close else body
+        return self._found + ending, close
