@@ -404,7 +404,7 @@ def bad_chains() -> list[Vector]:
     }
     root_only = _vector(
         "chain-reordered",
-        "bundle/untrusted-chain",
+        "bundle/name-mismatch",
         "the intermediate stands where the leaf belongs",
         changed(
             chain_pem=chain_to_pem((INTERMEDIATE, leaf())),

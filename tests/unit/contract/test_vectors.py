@@ -6,10 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from internal_puller.floor import Floor
+from internal_puller.trust import Wanted, accept
 from shared.enrolment_token import EnrolmentToken
 from shared.errors import RelayError
 from shared.http_signatures import SignedTarget, parse_signatures, verify_request
+from shared.sealing import Identity
 from shared.signing import VerifyKey
+from shared.x509 import load_key, load_roots, spki_sha256
 from tests.vectors import generate
 from tests.vectors.vector import HERE, Vector, read_all
 
@@ -30,14 +34,39 @@ def _request(vector: Vector) -> None:
     verify_request(presented, target, vector.body, head["content-digest"], key)
 
 
+def _bundle(vector: Vector) -> None:
+    head = vector.head
+    floor = int(head["floor-generation"])
+    pending = bytes.fromhex(head["pending-key"])
+    accept(
+        vector.body,
+        agent=VerifyKey(bytes.fromhex(head["agent"])),
+        identity=Identity(bytes.fromhex(head["identity"])),
+        wanted=Wanted(
+            certificate=head["target"],
+            names=tuple(head["target-names"].split(",")),
+            own_key_only=head["target-key-origin"] == "puller",
+            anchors=(load_roots((HERE / "bundle" / head["root"]).read_bytes()),),
+        ),
+        floor=Floor(floor, head["floor-digest"]) if floor else None,
+        pending_keys={spki_sha256(load_key(pending)): pending} if pending else {},
+        now=int(head["now"]),
+    )
+
+
 def outcome(check: object, vector: Vector) -> str:
     assert callable(check)
     try:
         check(vector)
     except RelayError as error:
-        assert error.what.endswith(".")
+        assert error.what.endswith((".", "…"))
         return error.type
     return "success"
+
+
+@pytest.mark.parametrize("vector", **_ids(read_all("bundle")))
+def test_bundle(vector: Vector) -> None:
+    assert outcome(_bundle, vector) == vector.expect
 
 
 @pytest.mark.parametrize("vector", **_ids(read_all("token")))
