@@ -2,5 +2,6 @@
 
 from .ca import LabCa, free_port
 from .resolver import DnsResolver, LookupFailed, TableResolver
+from .split_dns import SplitDns
 
-__all__ = ["DnsResolver", "LabCa", "LookupFailed", "TableResolver", "free_port"]
+__all__ = ["DnsResolver", "LabCa", "LookupFailed", "SplitDns", "TableResolver", "free_port"]

@@ -13,7 +13,6 @@ from typing import Any, Self
 from .ca_accounts import Accounts
 from .ca_certificates import Certificates
 from .ca_faults import Faults
-from .ca_http import Answer, HttpsServer
 from .ca_http01 import Http01
 from .ca_model import (
     Account,
@@ -30,6 +29,7 @@ from .ca_orders import Orders
 from .ca_pki import DAY, Hierarchy, listener_context, pem
 from .ca_protocol import Exchange, Protocol, document
 from .ca_validation import Validation
+from .http_server import Answer, HttpServer
 from .resolver import Resolver, as_resolver
 
 PROFILES: dict[str, float | dt.timedelta] = {
@@ -137,7 +137,7 @@ class LabCa:
         found = as_resolver(resolver)
         http01 = Http01(found, http_port, https_port, validation_timeout)
         self.validation = Validation(self.state, found, http01, fetches, perspectives)
-        self._server = HttpsServer(Protocol(self.state, self._endpoints()), host, port, context)
+        self._server = HttpServer(Protocol(self.state, self._endpoints()), host, port, context)
         self.host, self.port = host, self._server.port
         shown = f"[{name}]" if ":" in name else name
         self.state.base = f"https://{shown}:{self.port}"

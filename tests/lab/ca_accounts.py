@@ -6,10 +6,10 @@ import json
 import re
 from typing import Any
 
-from .ca_http import Answer
 from .ca_jws import json_object, load_jwk, parse, thumbprint, verify, verify_hmac
 from .ca_model import Account, State
 from .ca_protocol import Exchange, document
+from .http_server import Answer
 from .problems import Problem, malformed
 
 _MAILTO = re.compile(r"mailto:[^@\s,?]+@[^@\s,?]+\.[^@\s,?]+")

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from .ca_http import Answer
 from .ca_jws import decode, load_jwk
 from .ca_model import Issued, Order, State, Window, rfc3339
 from .ca_pki import moment, pem, spki
 from .ca_protocol import Exchange, document
+from .http_server import Answer
 from .problems import Problem, malformed
 
 _REASONS = {0, 1, 3, 4, 5}  # what the Baseline Requirements leave to subscribers

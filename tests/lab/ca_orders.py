@@ -7,11 +7,11 @@ import secrets
 from collections.abc import Callable
 from typing import Any
 
-from .ca_http import Answer
 from .ca_jws import decode, load_jwk
 from .ca_model import Account, Authorization, Challenge, Order, State, rfc3339
 from .ca_pki import check_csr, spki
 from .ca_protocol import Exchange, document
+from .http_server import Answer
 from .problems import Problem, malformed
 
 WEEK = 7 * 86400.0

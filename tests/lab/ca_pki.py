@@ -41,20 +41,18 @@ def pem(certificates: Iterable[x509.Certificate]) -> str:
 
 def key_usage(**wanted: bool) -> x509.KeyUsage:
     """Return a key usage with only the wanted bits."""
-    bits = dict.fromkeys(
-        [
-            "digital_signature",
-            "content_commitment",
-            "key_encipherment",
-            "data_encipherment",
-            "key_agreement",
-            "key_cert_sign",
-            "crl_sign",
-            "encipher_only",
-            "decipher_only",
-        ],
-        False,
+    names = (
+        "digital_signature",
+        "content_commitment",
+        "key_encipherment",
+        "data_encipherment",
+        "key_agreement",
+        "key_cert_sign",
+        "crl_sign",
+        "encipher_only",
+        "decipher_only",
     )
+    bits = dict.fromkeys(names, False)
     return x509.KeyUsage(**{**bits, **wanted})
 
 

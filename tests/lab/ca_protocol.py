@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from email.utils import formatdate
 from typing import Any
 
-from .ca_http import Answer, Request
 from .ca_jws import Jws, json_object, load_jwk, parse, thumbprint, verify
 from .ca_model import Account, LogEntry, State
+from .http_server import Answer, Request
 from .problems import Problem, malformed
 
 # resource: (path pattern, methods, how it is authenticated)

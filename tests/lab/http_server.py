@@ -1,4 +1,4 @@
-"""The CA's HTTPS listener: bytes to Request, Answer to bytes, in threads, and nothing of ACME."""
+"""An HTTP(S) listener: bytes to Request, Answer to bytes, in threads, and nothing of ACME."""
 
 from __future__ import annotations
 
@@ -37,8 +37,12 @@ class Answer:
     lost: bool = False
 
 
-class HttpsServer:
-    """Accepts connections until closed; each one is served by a thread of its own."""
+class HttpServer:
+    """Accepts connections until closed; each one is served by a thread of its own.
+
+    Args:
+        context: for TLS; None serves plain HTTP.
+    """
 
     def __init__(
         self,
@@ -142,7 +146,10 @@ class _Handler(BaseHTTPRequestHandler):
             return None
         return self._send(self.server._app(Request(self.command, path, query, headers, body)))
 
-    do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = do_OPTIONS = do_PATCH = _answer
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("do_"):  # every method goes the same way; the app judges it
+            return self._answer
+        raise AttributeError(name)
 
     def _send(self, answer: Answer) -> None:
         if answer.lost:
