@@ -113,6 +113,7 @@ class _Drive:
     deadline: Deadline
     sleep: Sleep
     pauses: Pauses = field(default_factory=Pauses)
+    last_status: str = ""
 
     def to_the_end(self, order_url: str, preferred_chain: str | None) -> IssuedChain:
         failures = 0
@@ -133,6 +134,8 @@ class _Drive:
         """Do what the status asks for; return the order once its certificate can be fetched."""
         if order.names != frozenset(self.names):
             raise IssuanceRejected(f"The order {order.url} is for other names than ours.")
+        if order.status != self.last_status:
+            self.last_status, self.pauses = order.status, Pauses()
         if order.status == "pending":
             self._authorize(order)
         elif order.status == "ready":

@@ -243,9 +243,11 @@ def test_trusted_roots_stand_against_the_environment(
 
 
 def test_issued_although_nine_of_ten_nonces_are_refused() -> None:
-    with pebble_with_challenges(nonce_reject=90) as (pebble, challenges):
-        with registered(pebble) as client:
-            assert Run(client, challenges).drive().chain_pem
+    with (
+        pebble_with_challenges(nonce_reject=90) as (pebble, challenges),
+        registered(pebble) as client,
+    ):
+        assert Run(client, challenges).drive().chain_pem
 
 
 def test_account_binding() -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Self
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
@@ -53,13 +56,15 @@ class RecordedSolver:
     challenge_type: str = "http-01"
     present_now: dict[str, PendingChallenge] = field(default_factory=dict)
     ever: list[PendingChallenge] = field(default_factory=list)
+    killed: bool = False
 
     def present(self, challenge: PendingChallenge) -> None:
         self.present_now[challenge.url] = challenge
         self.ever.append(challenge)
 
     def clean_up(self, challenge: PendingChallenge) -> None:
-        self.present_now.pop(challenge.url, None)
+        if not self.killed:
+            self.present_now.pop(challenge.url, None)
 
 
 @dataclass
@@ -79,6 +84,39 @@ class ChallTestSrvSolver(RecordedSolver):
         super().clean_up(challenge)
         assert self.server is not None
         self.server.remove_http01(challenge.token)
+
+
+class HttpSolver(RecordedSolver):
+    """Serves http-01 on a free port of loopback while it is entered."""
+
+    def __enter__(self) -> Self:
+        answers = self.present_now
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                found = [one for one in answers.values() if self.path.endswith("/" + one.token)]
+                body = found[0].key_authorization.encode() if found else b""
+                self.send_response(200 if found else 404)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+    @property
+    def port(self) -> int:
+        return int(self._server.server_address[1])
 
 
 def csr_for(names: Sequence[str], key: PrivateKey | None = None) -> bytes:
