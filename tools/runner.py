@@ -91,7 +91,7 @@ def _judge(part: Part, command: list[str], reports: Path, *, ci: bool) -> Result
     result = Result(part.name, missing=[need.name for need in lacking])
     if part.pointless(lacking):
         result.ran = False
-        result.why = "this machine lacks what it needs (below)"
+        result.why = "this machine lacks what it needs"
     else:
         print(f"\n{'#' * 10} {part.name}: {part.about}", flush=True)
         started = time.monotonic()
@@ -100,7 +100,8 @@ def _judge(part: Part, command: list[str], reports: Path, *, ci: bool) -> Result
         _count(part, code, reports / f"{part.name}.xml", result)
     if ci and not result.failed and (lacking or result.skips or not result.ran):
         result.failed = 1
-        result.why = "in CI everything must be there and nothing may be skipped (below)"
+        strict = "in CI everything must be there and nothing may be skipped"
+        result.why = f"{result.why}; {strict}" if result.why else strict
     return result
 
 

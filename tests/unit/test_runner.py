@@ -1,0 +1,125 @@
+"""tests/run: each test in one part, honest counts, and nothing left behind."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections import Counter
+from itertools import chain, combinations
+from pathlib import Path
+
+import pytest
+
+from tools import runner
+from tools.parts import INCOMPLETE, MARKS, PARTS, Need, Part
+from tools.results import Result, read_junit, summary
+
+REPORT = """<testsuites><testsuite>
+<testcase name="a"/><testcase name="b"/>
+<testcase name="c"><failure message="no"/></testcase>
+<testcase name="d"><error message="no"/></testcase>
+<testcase name="e"><skipped type="pytest.skip" message="nginx is missing"/></testcase>
+<testcase name="f"><skipped type="pytest.skip" message="nginx is missing"/></testcase>
+<testcase name="g"><skipped type="pytest.xfail" message="known"/></testcase>
+</testsuite></testsuites>"""
+
+
+def script(tmp_path: Path, text: str, **settings: object) -> tuple[Part, list[str]]:
+    """A part whose command is a small program."""
+    path = tmp_path / "program.py"
+    path.write_text(text)
+    return Part("it", "about it", command=("x",), **settings), [sys.executable, str(path)]  # type: ignore[arg-type]
+
+
+def test_every_combination_of_marks_belongs_to_exactly_one_part() -> None:
+    marked = [part for part in PARTS if part.mark]
+    sizes = range(len(MARKS) + 1)
+    for carried in chain.from_iterable(combinations(MARKS, size) for size in sizes):
+        names = {mark: mark in carried for mark in MARKS}
+        owners = [part.name for part in marked if eval(part.mark, {}, names)]
+        assert len(owners) == 1, (carried, owners)
+
+
+def test_counts_come_from_the_report(tmp_path: Path) -> None:
+    (tmp_path / "report.xml").write_text(REPORT)
+    result = Result("servers")
+    read_junit(tmp_path / "report.xml", result)
+    assert (result.passed, result.failed, result.skipped) == (3, 2, 2)
+    assert result.skips == Counter({"nginx is missing": 2})
+
+
+def test_the_last_line_is_the_totals_and_what_did_not_run_is_named() -> None:
+    text = summary(
+        [
+            Result("unit", passed=5),
+            Result("servers", passed=2, skips=Counter({"haproxy is missing": 3})),
+            Result("topology", ran=False, missing=["root"]),
+        ]
+    )
+    assert text.splitlines()[-1] == "7 passed, 0 failed, 4 skipped"
+    assert "!!! topology: missing here: root" in text
+    assert "!!! servers: 3 skipped: haproxy is missing" in text
+
+
+@pytest.mark.parametrize(("ci", "failed"), [(False, 0), (True, 1)])
+def test_a_missing_peer_is_a_failure_only_in_ci(tmp_path: Path, ci: bool, failed: int) -> None:
+    absent = (Need("a peer", lambda: False),)
+    part, command = script(tmp_path, "raise SystemExit('was run')", needs=absent)
+    result = runner._judge(part, command, tmp_path, ci=ci)
+    assert (result.ran, result.failed, result.missing) == (False, failed, ["a peer"])
+
+
+@pytest.mark.parametrize(
+    ("needs", "pointless"),
+    [
+        ([(True, False), (False, False)], False),
+        ([(False, False), (False, False)], True),
+        ([(True, False), (False, True)], True),
+        ([(True, True)], False),
+    ],
+)
+def test_a_part_runs_while_something_of_it_can(
+    needs: list[tuple[bool, bool]], pointless: bool
+) -> None:
+    def need(here: bool, blocks: bool) -> Need:
+        return Need("peer", lambda: here, blocks)
+
+    part = Part("it", "about it", needs=tuple(need(*each) for each in needs))
+    assert part.pointless(part.missing()) is pointless
+
+
+def test_an_incomplete_command_passes_with_a_note(tmp_path: Path) -> None:
+    part, command = script(tmp_path, f"raise SystemExit({INCOMPLETE})", incomplete="no audit")
+    result = runner._judge(part, command, tmp_path, ci=True)
+    assert (result.passed, result.failed, result.notes) == (1, 0, ["no audit"])
+    assert "!!! it: no audit" in summary([result])
+
+
+def test_a_part_that_hangs_fails_and_leaves_no_process(tmp_path: Path) -> None:
+    child = "import subprocess, sys, pathlib, time\n"
+    child += "p = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"
+    child += f"pathlib.Path({str(tmp_path / 'pid')!r}).write_text(str(p.pid))\n"
+    part, command = script(tmp_path, child + "time.sleep(600)\n", seconds=2)
+    result = runner._judge(part, command, tmp_path, ci=False)
+    assert (result.failed, result.why) == (1, "was not done after 2 s")
+    grandchild = int((tmp_path / "pid").read_text())
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline and _alive(grandchild):
+        time.sleep(0.01)
+    assert not _alive(grandchild)
+
+
+def _alive(process: int) -> bool:
+    try:
+        return b") Z " not in Path(f"/proc/{process}/stat").read_bytes()
+    except OSError:
+        return False
+
+
+def test_parts_run_without_foreign_roots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", "/nowhere")
+    text = "import os, sys\nsys.exit('SSL_CERT_FILE' in os.environ or sys.stdin.read() != '')"
+    part, command = script(tmp_path, text)
+    assert runner._judge(part, command, tmp_path, ci=False).passed == 1
+    assert os.environ["SSL_CERT_FILE"] == "/nowhere"
