@@ -139,6 +139,7 @@ class LabCa:
         self.validation = Validation(self.state, found, http01, fetches, perspectives)
         self._server = HttpServer(Protocol(self.state, self._endpoints()), host, port, context)
         self.host, self.port = host, self._server.port
+        self.http_port, self.https_port = http_port, https_port
         shown = f"[{name}]" if ":" in name else name
         self.state.base = f"https://{shown}:{self.port}"
         self.directory_url = self.state.base + "/dir"
