@@ -12,12 +12,11 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
-    EnvSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
 
-from external_agent.addresses import Address, parse_address
+from external_agent.addresses import parse_address
 from shared.enrolment_token import check_relay_url
 from shared.errors import ConfigurationError, RelayError
 
@@ -271,5 +270,3 @@ def _first_fault(error: ValidationError) -> str:
         return f"Setting {where!r} is missing"
     return f"Setting {where!r} is not acceptable: {fault['msg']}"
 
-
-__all__ = ["Address", "Settings", "load_settings", "settings_from"]

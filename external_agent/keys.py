@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import secrets
 import stat
@@ -14,9 +15,11 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from external_agent.config import Settings
 from shared.acme.keys import AccountKey, generate_account_key, load_account_key
 from shared.errors import ConfigurationError, LooseFileMode, RelayError
 from shared.signing import SEED_SIZE, SigningKey
+from shared.x509 import spki_sha256
 
 SIGNING_KEY_FILE = "agent-signing.key"
 ACCOUNT_KEY_FILE = "account.key"
@@ -191,9 +194,28 @@ def _self_made_certificate(key: ec.EllipticCurvePrivateKey, host: str, now: floa
     )
 
 
-def _san(host: str) -> x509.GeneralName:
-    import ipaddress
+def tls_files(settings: Settings) -> tuple[Path, Path] | None:
+    """Return certificate and key of the relay listener; ``None`` when a proxy does TLS."""
+    if settings.relay.tls == "none":
+        return None
+    if settings.relay.tls == "files":
+        assert settings.relay.certificate_file and settings.relay.key_file
+        return settings.relay.certificate_file, settings.relay.key_file
+    directory = settings.state_directory
+    return directory / TLS_CERTIFICATE_FILE, directory / TLS_KEY_FILE
 
+
+def token_pin(settings: Settings) -> str | None:
+    """Return the pin that tokens carry: of the self-made certificate only.
+
+    Files of an operator may be renewed with another key; a pin on them would lock pullers out.
+    """
+    if settings.relay.tls != "self":
+        return None
+    return certificate_pin(settings.state_directory / TLS_CERTIFICATE_FILE)
+
+
+def _san(host: str) -> x509.GeneralName:
     try:
         return x509.IPAddress(ipaddress.ip_address(host))
     except ValueError:
@@ -206,8 +228,6 @@ def certificate_pin(path: Path) -> str:
     Raises:
         ConfigurationError: no certificate there.
     """
-    from shared.x509 import spki_sha256
-
     try:
         return spki_sha256(x509.load_pem_x509_certificate(path.read_bytes()))
     except (OSError, ValueError) as error:

@@ -47,7 +47,9 @@ class ChallengeListener:
         loop = asyncio.get_running_loop()
         self._tick()
         for one in sockets:
-            self._servers.append(await loop.create_server(self._connection, sock=one, backlog=_BACKLOG))
+            self._servers.append(
+                await loop.create_server(self._connection, sock=one, backlog=_BACKLOG)
+            )
         self._sweeper = loop.create_task(self._sweep())
 
     async def stop(self) -> None:

@@ -1,0 +1,293 @@
+"""The running agent: opens the listeners, keeps memory in step with the store, stops in order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import resource
+import signal
+import socket
+import ssl
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, Protocol
+
+import structlog
+
+from external_agent import addresses, keys
+from external_agent.config import Settings
+from external_agent.store.interface import Store
+from external_agent.web.authentication import Authenticator
+from external_agent.web.challenge_app import ChallengeListener
+from external_agent.web.challenge_http import ChallengeAnswers
+from external_agent.web.metrics import Metrics
+from external_agent.web.operator_app import operator_app
+from external_agent.web.relay_app import RelayApp
+from external_agent.web.servers import WebServer, tls_context
+from external_agent.web.signed_messages import SignedMessages
+from external_agent.web.waiting import Bell
+from shared.enrolment_token import authority
+from shared.errors import ConfigurationError, PortUnavailable, StoreError
+
+_POLL_SECONDS = 1.0
+_THREADS = 8
+_WORKER_SECONDS = 20.0
+_log = structlog.get_logger(__name__)
+Sockets = dict[str, list[socket.socket]]
+
+
+class Worker(Protocol):
+    """What issues certificates in the background; its threads are its own."""
+
+    def start(self) -> None: ...
+
+    def wake(self) -> None:
+        """Something changed: look whether a certificate is due."""
+
+    def stop(self, timeout: float) -> None:
+        """Begin nothing more; wait at most ``timeout`` seconds for steps under way."""
+
+
+def open_sockets(settings: Settings, environ: Mapping[str, str]) -> Sockets:
+    """Return the listening sockets by listener: passed by systemd, else bound.
+
+    Raises:
+        PortUnavailable: one cannot be bound; none stays open.
+    """
+    passed = addresses.passed_sockets(environ, os.getpid())
+    wanted = {
+        "challenge": settings.challenge.listen,
+        "relay": settings.relay.listen,
+        "operator": settings.operator.listen,
+    }
+    unknown = set(passed) - set(wanted)
+    if unknown:
+        raise ConfigurationError(
+            f"systemd passed a socket named {min(unknown)!r:.40}.",
+            do="Name it with FileDescriptorName=: challenge, relay or operator.",
+        )
+    found: Sockets = {}
+    try:
+        for name, texts in wanted.items():
+            parsed = [addresses.parse_address(text) for text in texts]
+            found[name] = passed.get(name) or addresses.bind(parsed, name)
+    except PortUnavailable:
+        for one in (*found.values(), *passed.values()):
+            for listener in one:
+                listener.close()
+        raise
+    return found
+
+
+def relay_tls(settings: Settings) -> ssl.SSLContext | None:
+    """Return the TLS context of the relay listener; ``None`` behind a proxy on loopback.
+
+    Raises:
+        ConfigurationError: the files are missing or do not fit each other.
+        LooseFileMode: others may read the key.
+    """
+    files = keys.tls_files(settings)
+    if files is None:
+        return None
+    certificate, key = files
+    keys.read_secret(key)
+    try:
+        return tls_context(str(certificate), str(key))
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigurationError(
+            f"{certificate} and {key} cannot be used for TLS: {error}."
+        ) from error
+
+
+class Changes:
+    """Carries what changed in the store into memory; ``refresh`` may be called from any thread."""
+
+    def __init__(self, store: Store, answers: ChallengeAnswers, bell: Bell) -> None:
+        self._store = store
+        self._answers = answers
+        self._bell = bell
+        self._seen = -1
+
+    def challenges(self) -> None:
+        """A challenge was put or removed; when this returns, port 80 answers accordingly.
+
+        Raises:
+            StoreError: it could not be read.
+        """
+        self._answers.replace(self._store.pending_challenges())
+
+    def published(self, certificate: str) -> None:
+        """A generation was published: wake those who wait for it."""
+        self._bell.ring()
+
+    def poll(self) -> bool:
+        """Notice what other processes changed, and hand over what was counted.
+
+        Returns:
+            Whether anything changed since the last call.
+
+        Raises:
+            StoreError: the store is not available; memory stays as it is.
+        """
+        hits = self._answers.take_hits()
+        if hits:
+            self._store.record_challenge_hits(hits)
+        counter = self._store.change_counter()
+        if counter == self._seen:
+            return False
+        self.challenges()
+        self._seen = counter
+        self._bell.ring()
+        return True
+
+
+class Agent:
+    """All listeners and the worker, in one event loop.
+
+    Args:
+        sockets: from :func:`open_sockets`; owned by the agent from here on.
+        make_worker: is given the :class:`Changes` to tell; ``None`` issues nothing.
+        clock: unix seconds.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        agent_keys: keys.AgentKeys,
+        sockets: Sockets,
+        *,
+        make_worker: Callable[[Changes], Worker] | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.settings = settings
+        self._sockets = sockets
+        self._executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="store")
+        self._bell = Bell()
+        self._stopping: asyncio.Event | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        answers = ChallengeAnswers()
+        self.changes = Changes(store, answers, self._bell)
+        self._worker = make_worker(self.changes) if make_worker else None
+        self._challenge = ChallengeListener(
+            answers,
+            max_connections=_permitted_connections(settings.challenge.max_connections),
+            timeout=settings.challenge.timeout,
+        )
+        metrics = Metrics(lambda: self._challenge.requests, lambda: self._bell.waiting)
+        relay = SignedMessages(
+            RelayApp(store, self._bell, clock, self._run).asgi(),
+            Authenticator(store, [authority(url) for url in settings.relay_origins], self._run),
+            agent_keys.signing,
+            clock,
+            metrics.observe_relay,
+        )
+        self._relay = WebServer(relay, relay_tls(settings))
+        self._trouble = "starting"
+        self._operator = WebServer(
+            operator_app(store, metrics, clock, self._run, lambda: self._trouble)
+        )
+
+    async def _run(self, function: Callable[..., Any], *args: Any, **named: Any) -> Any:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._executor, partial(function, *args, **named))
+
+    def bound(self) -> dict[str, list[tuple[str, int]]]:
+        """Return where each listener listens."""
+        return {
+            name: [one.getsockname()[:2] for one in sockets]
+            for name, sockets in self._sockets.items()
+        }
+
+    async def serve(self, ready: Callable[[], None] = lambda: None) -> None:
+        """Run until :meth:`stop`.
+
+        Args:
+            ready: called once when every listener is open.
+        """
+        self._loop = asyncio.get_running_loop()
+        self._stopping = asyncio.Event()
+        self._bell.attach(self._loop)
+        await self._poll()
+        await self._challenge.start(self._sockets["challenge"])
+        await self._relay.start(self._sockets["relay"])
+        await self._operator.start(self._sockets["operator"])
+        if self._worker is not None:
+            self._worker.start()
+        poller = asyncio.create_task(self._keep_in_step())
+        ready()
+        try:
+            await self._stopping.wait()
+        finally:
+            poller.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await poller
+            await self._end()
+
+    def stop(self) -> None:
+        """Ask the agent to stop; from any thread, also from a signal handler."""
+        if self._loop is not None and self._stopping is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._stopping.set)
+
+    async def _end(self) -> None:
+        self._trouble = "stopping"
+        self._bell.close()  # parked polls answer with what there is
+        await self._relay.stop()
+        # Challenges are answered until the orders under way have reached a commit.
+        if self._worker is not None:
+            await self._run(self._worker.stop, _WORKER_SECONDS)
+        await self._challenge.stop()
+        await self._operator.stop()
+        self._executor.shutdown(wait=True)
+
+    async def _keep_in_step(self) -> None:
+        while True:
+            await asyncio.sleep(_POLL_SECONDS)
+            await self._poll()
+
+    async def _poll(self) -> None:
+        try:
+            changed = await self._run(self.changes.poll)
+        except StoreError as error:
+            if error.what != self._trouble:
+                _log.warning("the store is not available", error=error.what)
+            self._trouble = error.what
+            return
+        self._trouble = ""
+        if changed and self._worker is not None:
+            self._worker.wake()
+
+
+def _permitted_connections(wanted: int) -> int:
+    """Raise the limit of open files as far as we may, and stay well below it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    target = hard if hard != resource.RLIM_INFINITY else max(soft, 65536)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(target, 65536)), hard))
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max(16, min(wanted, soft // 2))
+
+
+def run_until_signalled(agent: Agent, on_reload: Callable[[], None]) -> None:
+    """Serve until SIGTERM or SIGINT; SIGHUP calls ``on_reload``. Needs the main thread."""
+    import uvloop
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, agent.stop)
+        loop.add_signal_handler(signal.SIGHUP, on_reload)
+        await agent.serve(ready=lambda: _log.info("listening", **_texts(agent)))
+
+    uvloop.run(main())
+    _log.info("stopped")
+
+
+def _texts(agent: Agent) -> dict[str, list[str]]:
+    return {
+        name: [str(addresses.Address(*one)) for one in found]
+        for name, found in agent.bound().items()
+    }

@@ -1,0 +1,95 @@
+"""uvicorn without its command line: our sockets, our TLS, our signals, and headers in time."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+from collections.abc import Generator, Sequence
+from typing import Any
+
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+_HEAD_SECONDS = 15.0
+_MAX_CONNECTIONS = 2000
+
+
+class _Protocol(HttpToolsProtocol):
+    """Ends a connection that does not send its first request in time."""
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self._first = self.loop.call_later(_HEAD_SECONDS, self._too_slow)
+
+    def _too_slow(self) -> None:
+        if getattr(self, "cycle", None) is None and not self.transport.is_closing():
+            self.transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._first.cancel()
+        super().connection_lost(exc)
+
+
+class _Server(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        yield  # the agent has one place for signals
+
+
+class WebServer:
+    """One listener that speaks HTTP to an ASGI app.
+
+    Args:
+        tls: ``None`` for plain HTTP.
+    """
+
+    def __init__(self, app: ASGIApp, tls: ssl.SSLContext | None = None) -> None:
+        config = uvicorn.Config(
+            app,
+            http=_Protocol,
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            limit_concurrency=_MAX_CONNECTIONS,
+            backlog=1024,
+            timeout_keep_alive=60,
+            timeout_graceful_shutdown=5,
+        )
+        config.load()
+        config.ssl = tls
+        self._server = _Server(config)
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self, sockets: Sequence[socket.socket]) -> None:
+        """Serve on listening sockets, in the running loop."""
+        self._task = asyncio.create_task(self._server.serve(sockets=list(sockets)))
+        while not self._server.started:
+            if self._task.done():
+                await self._task
+                raise RuntimeError("uvicorn ended at once")
+            await asyncio.sleep(0.01)
+
+    async def stop(self) -> None:
+        """Accept no more, let requests under way end."""
+        self._server.should_exit = True
+        if self._task is not None:
+            await self._task
+
+
+def tls_context(certificate: str, key: str) -> ssl.SSLContext:
+    """Return a server context for TLS 1.2 and newer.
+
+    Raises:
+        OSError, ssl.SSLError: the files are not a pair.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_cert_chain(certificate, key)
+    context.set_alpn_protocols(["http/1.1"])
+    return context

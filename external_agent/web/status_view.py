@@ -1,0 +1,121 @@
+"""What operators see of each certificate: issued, pulled, installed, served as separate facts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from external_agent.store.rows import CertificateStatus, DeliveryStatus, GenerationRow, ReceiptRow
+
+Json = dict[str, object]
+
+
+def certificate_view(status: CertificateStatus, now: int) -> Json:
+    """Return one certificate as JSON members; times are unix seconds.
+
+    Args:
+        now: unix seconds.
+    """
+    row, issued = status.certificate, status.issued
+    return {
+        "certificate": row.id,
+        "names": list(row.names),
+        "key_origin": row.key_origin,
+        "key_algorithm": str(row.key_algorithm),
+        "challenge": row.challenge,
+        "directory": row.directory_url,
+        "profile": row.profile,
+        "state": _state(status, now),
+        "issued": None if issued is None else _issued(issued),
+        "attempt": None
+        if status.attempt is None
+        else {
+            "generation": status.attempt.generation,
+            "state": str(status.attempt.state),
+            "since": status.attempt.prepared_at,
+        },
+        "waits_for": status.waits_for,
+        "next_renewal": _next_renewal(status),
+        "failures": row.failures,
+        "last_error": None
+        if row.last_error is None
+        else {
+            "type": row.last_error.type,
+            "what": row.last_error.what,
+            "at": row.last_error.at,
+        },
+        "pullers": [_delivery(delivery) for delivery in status.deliveries],
+    }
+
+
+def status_view(statuses: Sequence[CertificateStatus], now: int) -> Json:
+    """Return everything ``status`` shows."""
+    return {"now": now, "certificates": [certificate_view(one, now) for one in statuses]}
+
+
+def _issued(row: GenerationRow) -> Json:
+    return {
+        "generation": row.generation,
+        "leaf_sha256": row.leaf_sha256,
+        "serial": row.serial,
+        "not_before": row.not_before,
+        "not_after": row.not_after,
+        "issued_at": row.issued_at,
+    }
+
+
+def _state(status: CertificateStatus, now: int) -> str:
+    row, issued = status.certificate, status.issued
+    if row.removed_at is not None:
+        return "removed"
+    if issued is not None and issued.not_after is not None and issued.not_after <= now:
+        return "expired"
+    if status.attempt is not None and not row.failures:
+        return "issuing"
+    if row.failures:
+        return "failing"
+    return "wanted" if issued is None else "issued"
+
+
+def _next_renewal(status: CertificateStatus) -> Json:
+    """Say when the next order is made, and why then."""
+    row = status.certificate
+    if row.paused_until and row.failures:
+        at, why = row.paused_until, f"after {row.failures} failed attempts the next one waits"
+    elif row.renewal_wanted:
+        at, why = row.paused_until or 0, row.wanted_reason or "it is wanted"
+    elif row.due_at is not None:
+        at, why = row.due_at, "its share of the lifetime will be used up"
+    else:
+        at, why = 0, "there is none yet"
+    return {"at": at, "why": why}
+
+
+def _delivery(delivery: DeliveryStatus) -> Json:
+    return {
+        "puller": delivery.puller,
+        "host": delivery.host,
+        "status": str(delivery.puller_status),
+        "last_seen_at": delivery.last_seen_at,
+        "offered": delivery.offered,
+        "pulled": {"generation": delivery.pulled, "at": delivery.pulled_at},
+        "installed": {"generation": delivery.installed, "at": delivery.installed_at},
+        "served": {
+            "matches": delivery.served_matches,
+            "at": delivery.served_at,
+            "leaves": [
+                {"leaf_sha256": one.leaf_sha256, "not_after": one.not_after, "address": one.address}
+                for one in delivery.served
+            ],
+        },
+        "last_receipt": None if delivery.last_receipt is None else _receipt(delivery.last_receipt),
+    }
+
+
+def _receipt(receipt: ReceiptRow) -> Json:
+    return {
+        "generation": receipt.generation,
+        "outcome": receipt.outcome,
+        "error": receipt.error,
+        "at": receipt.at,
+        "received_at": receipt.received_at,
+    }
