@@ -147,19 +147,26 @@ class BoundedNetwork(ClientNetwork):
         try:
             with self._watchdog.within(self._timeout):
                 response = self._send(method, checked, data)
+            # A connection shut down within the headers looks like an answer without a body.
+            if self._watchdog.bit:
+                raise requests.Timeout
         except IssuanceError:
             raise
         except Exception as error:
             self.session.close()
-            if self._watchdog.bit or isinstance(error, requests.Timeout):
-                raise IssuanceUnavailable(
-                    f"The CA did not finish its answer from {url} within {self._timeout:g} s."
-                ) from error
-            if isinstance(error, requests.RequestException | OSError):
-                raise IssuanceUnavailable(_network_words(url, error)) from error
-            raise
+            raise self._without_answer(url, error) from error
         self._note(response)
         return response
+
+    def _without_answer(self, url: str, error: Exception) -> Exception:
+        """Return what to raise when no whole answer came; what is not the network's stays loud."""
+        if self._watchdog.bit or isinstance(error, requests.Timeout):
+            return IssuanceUnavailable(
+                f"The CA did not finish its answer from {url} within {self._timeout:g} s."
+            )
+        if isinstance(error, requests.RequestException | OSError):
+            return IssuanceUnavailable(_network_words(url, error))
+        return error
 
     def _send(self, method: str, url: str, data: str | None) -> requests.Response:
         headers = {"User-Agent": self.user_agent, "Accept-Encoding": "identity"}

@@ -124,6 +124,8 @@ class _Drive:
                     return self._download(order, preferred_chain)
                 failures = 0
             except (IssuanceUnavailable, IssuanceRateLimited) as error:
+                if isinstance(error, IssuanceRateLimited) and error.retry_after is None:
+                    raise
                 failures += 1
                 pause = self.pauses.take(error.retry_after)
                 if failures > MOST_FAILURES_IN_A_ROW or not self.deadline.allows(pause):
@@ -134,19 +136,23 @@ class _Drive:
         """Do what the status asks for; return the order once its certificate can be fetched."""
         if order.names != frozenset(self.names):
             raise IssuanceRejected(f"The order {order.url} is for other names than ours.")
-        if order.status != self.last_status:
-            self.last_status, self.pauses = order.status, Pauses()
+        self._enter(order.status)
         if order.status == "pending":
             self._authorize(order)
         elif order.status == "ready":
             self._finalize(order)
-        elif order.status == "processing":
-            self._wait(order.retry_after, f"The CA is still processing the order {order.url}")
+        elif order.status == "invalid":
+            raise self._over(order)
         elif order.status == "valid" and order.certificate is not None:
             return order
         else:
-            raise self._over(order)
+            self._wait(order.retry_after, f"The CA is still processing the order {order.url}")
         return None
+
+    def _enter(self, status: str) -> None:
+        """Begin with short pauses again when the order has moved on."""
+        if status != self.last_status:
+            self.last_status, self.pauses = status, Pauses()
 
     def _authorize(self, order: OrderState) -> None:
         waiting = self.authorizer.advance(order.authorizations)
@@ -166,6 +172,7 @@ class _Drive:
             self._wait(error.retry_after, f"The CA says the order {order.url} is not ready")
             return
         if answered.status == "processing":
+            self._enter(answered.status)
             self._wait(answered.retry_after, f"The CA is processing the order {order.url}")
 
     def _wait(self, retry_after: float | None, what: str) -> None:
