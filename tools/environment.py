@@ -1,4 +1,4 @@
-"""Makes the environment of the tests: the locked packages and the project itself, once a lock."""
+"""Makes the environments of the tests and of the demo: the locked packages, once for each lock."""
 
 from __future__ import annotations
 
@@ -12,11 +12,29 @@ import tomllib
 import venv
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-LOCK = ROOT / "requirements" / "dev.txt"
-ENVIRONMENT = ROOT / ".venv-tests"
+LOCKS = ROOT / "requirements"
+
+
+@dataclass(frozen=True)
+class Environment:
+    """
+    Attributes:
+        directory: where it is made.
+        locks: names of files in requirements/.
+        with_project: the project itself is installed too, editable.
+    """
+
+    directory: Path
+    locks: tuple[str, ...]
+    with_project: bool
+
+
+TESTS = Environment(ROOT / ".venv-tests", ("dev.txt",), with_project=True)
+DEMO = Environment(ROOT / ".venv-demo", ("agent.txt", "puller.txt"), with_project=False)
 
 # `requests` and `httpx` let these override the roots that a test names for its own CA.
 FOREIGN_ROOTS = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
@@ -26,42 +44,43 @@ class EnvironmentFailed(Exception):
     """The environment could not be made; the text says which step and why."""
 
 
-def ensure() -> Path:
-    """Return the Python of an environment that holds exactly what the lock says.
+def ensure(wanted: Environment = TESTS) -> Path:
+    """Return the Python of an environment that holds exactly what the locks say.
 
     Raises:
         EnvironmentFailed: a step failed; the next run starts again from nothing.
     """
-    python = ENVIRONMENT / "bin" / "python"
+    python = wanted.directory / "bin" / "python"
     with _one_at_a_time():
-        stamp = ENVIRONMENT / "made-from"
-        if stamp.exists() and stamp.read_text() == _key():
+        stamp = wanted.directory / "made-from"
+        if stamp.exists() and stamp.read_text() == _key(wanted):
             return python
-        print(f"making {ENVIRONMENT.name} from requirements/{LOCK.name} ...", flush=True)
-        venv.create(ENVIRONMENT, with_pip=True, clear=True, symlinks=True)
+        print(f"making {wanted.directory.name} from {', '.join(wanted.locks)} ...", flush=True)
+        venv.create(wanted.directory, with_pip=True, clear=True, symlinks=True)
         pip = [str(python), "-m", "pip", "--no-input", "--disable-pip-version-check", "install"]
-        _step("the locked packages", [*pip, "--require-hashes", "--no-deps", "-r", str(LOCK)])
-        _step(
-            "the project",
-            [*pip, "--no-index", "--no-deps", "--no-build-isolation", "--editable", str(ROOT)],
-        )
-        stamp.write_text(_key())
+        files = [part for lock in wanted.locks for part in ("-r", str(LOCKS / lock))]
+        _step("the locked packages", [*pip, "--require-hashes", "--no-deps", *files])
+        if wanted.with_project:
+            offline = ["--no-index", "--no-deps", "--no-build-isolation"]
+            _step("the project", [*pip, *offline, "--editable", str(ROOT)])
+        stamp.write_text(_key(wanted))
     return python
 
 
-def variables() -> dict[str, str]:
+def variables(wanted: Environment = TESTS) -> dict[str, str]:
     """The variables that every part runs with: the environment's programs first, no foreign CAs."""
     kept = {name: value for name, value in os.environ.items() if name not in FOREIGN_ROOTS}
-    kept["PATH"] = f"{ENVIRONMENT / 'bin'}{os.pathsep}{kept.get('PATH', os.defpath)}"
-    kept["VIRTUAL_ENV"] = str(ENVIRONMENT)
+    kept["PATH"] = f"{wanted.directory / 'bin'}{os.pathsep}{kept.get('PATH', os.defpath)}"
+    kept["VIRTUAL_ENV"] = str(wanted.directory)
     return kept
 
 
-def _key() -> str:
-    """What the environment depends on: the lock, the project's own metadata, Python, the place."""
+def _key(wanted: Environment) -> str:
+    """What the environment depends on: the locks, the project's metadata, Python, the place."""
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
     project = json.dumps([settings["build-system"], settings["project"]], sort_keys=True)
-    parts = (LOCK.read_text(), project, sys.version, sys.base_prefix, str(ENVIRONMENT))
+    locks = [(LOCKS / lock).read_text() for lock in wanted.locks]
+    parts = (*locks, project, sys.version, sys.base_prefix, str(wanted.directory))
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
