@@ -53,8 +53,8 @@ class Http01:
     def _follow(self, url: str, location: str | None) -> str:
         if not location:
             raise Problem("connection", f"{url}: a redirect without Location")
-        target = urllib.parse.urljoin(url, location)
         try:
+            target = urllib.parse.urljoin(url, location)
             parts = urllib.parse.urlsplit(target)
             port = parts.port
         except ValueError:
@@ -78,8 +78,10 @@ class Http01:
         headers = {"User-Agent": "lab-ca-validation", "Accept": "*/*", "Connection": "close"}
         try:
             connection.request("GET", path, headers=headers)
-            response = connection.getresponse()
-            body = response.read(MAX_ANSWER + 1)
+            with connection.getresponse() as response:
+                body = response.read(MAX_ANSWER + 1)
+                if len(body) <= MAX_ANSWER and response.length:
+                    raise http.client.IncompleteRead(body, response.length)
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise Problem("connection", f"{url}: {error!r}") from None
         finally:
