@@ -86,7 +86,7 @@ class Story:
             )
             self.processes.wait("The lab", lambda: state.exists() or None)
             self.lab = json.loads(state.read_text())
-        self.screen.note(f"ACME directory {self.lab["directory_url"]}")
+        self.screen.note(f"ACME directory {self.lab['directory_url']}")
         rows = [
             (view, NAME, self._ask_dns(self.lab[f"dns_{view}"]), whose)
             for view, whose in (
