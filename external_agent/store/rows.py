@@ -6,29 +6,10 @@ Times are unix seconds (``int``). Digests and key ids are lower-case hex.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 
+from external_agent.domain.model import AttemptState, PullerStatus
 from shared.bundle import KeyOrigin
 from shared.x509 import KeyAlgorithm
-
-
-class PullerStatus(StrEnum):
-    ACTIVE = "active"
-    SUSPENDED = "suspended"
-    """Its token was offered again by other keys; an operator confirms or revokes it."""
-    REVOKED = "revoked"
-
-
-class AttemptState(StrEnum):
-    """The life of one generation; the table of moves is ``external_agent.domain.attempt``."""
-
-    PREPARED = "prepared"
-    ORDERED = "ordered"
-    FINALIZING = "finalizing"
-    CERTIFIED = "certified"
-    ISSUED = "issued"
-    FAILED = "failed"
-    ABANDONED = "abandoned"
 
 
 @dataclass(frozen=True, slots=True)

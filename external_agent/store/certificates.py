@@ -1,0 +1,230 @@
+"""Queries over what operators want: certificates and ACME accounts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from sqlalchemy import Connection, delete, insert, select, update
+
+from external_agent.domain.audit import canonical
+from external_agent.store.queries import (
+    Queries,
+    append_event,
+    certificate_row,
+    require_certificate,
+    want_generation,
+)
+from external_agent.store.rows import AccountRow, CertificateRow
+from external_agent.store.tables import accounts, certificates, challenges, grants
+from shared.bundle import KeyOrigin
+from shared.errors import PolicyError
+from shared.x509 import KeyAlgorithm
+
+
+class CertificateQueries(Queries):
+    """``CertificateStore``, but for ``status``."""
+
+    def add_certificate(
+        self,
+        certificate: str,
+        names: Sequence[str],
+        *,
+        directory_url: str,
+        now: int,
+        key_origin: KeyOrigin = "agent",
+        key_algorithm: KeyAlgorithm = KeyAlgorithm.EC_P256,
+        challenge: str = "http-01",
+        profile: str | None = None,
+        actor: str = "operator",
+    ) -> CertificateRow:
+        wishes: dict[str, object] = {
+            "names": canonical(sorted(names)),
+            "key_origin": key_origin,
+            "key_algorithm": str(key_algorithm),
+            "challenge": challenge,
+            "directory_url": directory_url,
+            "profile": profile,
+            "removed_at": None,
+            "wanted_reason": "added",
+        }
+        with self._database.write() as connection:
+            known = connection.execute(
+                select(certificates).where(certificates.c.id == certificate)
+            ).one_or_none()
+            if known is not None and known.removed_at is None:
+                raise PolicyError(f"There is a certificate {certificate} already.")
+            if known is None:
+                _insert_new(connection, certificate, wishes, now)
+            else:
+                _bring_back(connection, certificate, wishes)
+            append_event(
+                connection,
+                "certificate-added",
+                now=now,
+                actor=actor,
+                certificate=certificate,
+                details={"names": sorted(names), "challenge": challenge, "ca": directory_url},
+            )
+            return _load(connection, certificate)
+
+    def change_certificate(
+        self,
+        certificate: str,
+        *,
+        now: int,
+        names: Sequence[str] | None = None,
+        key_algorithm: KeyAlgorithm | None = None,
+        challenge: str | None = None,
+        directory_url: str | None = None,
+        profile: str | None = None,
+        actor: str = "operator",
+    ) -> CertificateRow:
+        given = {
+            "names": None if names is None else canonical(sorted(names)),
+            "key_algorithm": None if key_algorithm is None else str(key_algorithm),
+            "challenge": challenge,
+            "directory_url": directory_url,
+            "profile": profile,
+        }
+        changes = {name: value for name, value in given.items() if value is not None}
+        with self._database.write() as connection:
+            require_certificate(connection, certificate)
+            if changes:
+                connection.execute(
+                    update(certificates).where(certificates.c.id == certificate).values(changes)
+                )
+                want_generation(connection, certificate, "changed: " + ", ".join(sorted(changes)))
+                _end_pause(connection, certificate)
+                append_event(
+                    connection,
+                    "certificate-changed",
+                    now=now,
+                    actor=actor,
+                    certificate=certificate,
+                    details=dict(changes),
+                )
+            return _load(connection, certificate)
+
+    def remove_certificate(self, certificate: str, *, now: int, actor: str = "operator") -> None:
+        with self._database.write() as connection:
+            require_certificate(connection, certificate)
+            connection.execute(
+                update(certificates)
+                .where(certificates.c.id == certificate)
+                .values(removed_at=now, fence=certificates.c.fence + 1, lease_owner=None)
+            )
+            connection.execute(delete(challenges).where(challenges.c.certificate == certificate))
+            connection.execute(delete(grants).where(grants.c.certificate == certificate))
+            append_event(
+                connection, "certificate-removed", now=now, actor=actor, certificate=certificate
+            )
+
+    def request_renewal(
+        self, certificate: str, reason: str, *, now: int, actor: str = "operator"
+    ) -> None:
+        with self._database.write() as connection:
+            require_certificate(connection, certificate)
+            want_generation(connection, certificate, reason)
+            _end_pause(connection, certificate)
+            append_event(
+                connection,
+                "renewal-requested",
+                now=now,
+                actor=actor,
+                certificate=certificate,
+                details={"reason": reason},
+            )
+
+    def certificate(self, certificate: str) -> CertificateRow | None:
+        with self._database.read() as connection:
+            row = connection.execute(
+                select(certificates).where(certificates.c.id == certificate)
+            ).one_or_none()
+            return None if row is None else certificate_row(row)
+
+    def certificates(self, *, with_removed: bool = False) -> list[CertificateRow]:
+        query = select(certificates).order_by(certificates.c.id)
+        if not with_removed:
+            query = query.where(certificates.c.removed_at.is_(None))
+        with self._database.read() as connection:
+            return [certificate_row(row) for row in connection.execute(query)]
+
+    def account(self, directory_url: str) -> AccountRow | None:
+        with self._database.read() as connection:
+            row = connection.execute(
+                select(accounts).where(accounts.c.directory_url == directory_url)
+            ).one_or_none()
+        if row is None:
+            return None
+        contact = tuple(json.loads(row.contact))
+        return AccountRow(row.directory_url, row.account_url, contact, row.created_at)
+
+    def save_account(
+        self, directory_url: str, account_url: str, contact: Sequence[str], *, now: int
+    ) -> None:
+        with self._database.write() as connection:
+            connection.execute(delete(accounts).where(accounts.c.directory_url == directory_url))
+            connection.execute(
+                insert(accounts).values(
+                    directory_url=directory_url,
+                    account_url=account_url,
+                    contact=canonical(list(contact)),
+                    created_at=now,
+                )
+            )
+
+
+def _insert_new(
+    connection: Connection, certificate: str, wishes: dict[str, object], now: int
+) -> None:
+    connection.execute(
+        insert(certificates).values(
+            id=certificate,
+            created_at=now,
+            wanted=1,
+            satisfied=0,
+            paused_at=0,
+            paused_until=0,
+            failures=0,
+            highest_seen=0,
+            leased_at=0,
+            lease_until=0,
+            fence=0,
+            **wishes,
+        )
+    )
+
+
+def _bring_back(connection: Connection, certificate: str, wishes: dict[str, object]) -> None:
+    """A certificate that was removed keeps its history, and so its generations go on upwards."""
+    connection.execute(
+        update(certificates)
+        .where(certificates.c.id == certificate)
+        .values(
+            wanted=certificates.c.wanted + 1,
+            paused_at=0,
+            paused_until=0,
+            failures=0,
+            last_error=None,
+            **wishes,
+        )
+    )
+
+
+def _end_pause(connection: Connection, certificate: str) -> None:
+    """An operator who mended something need not wait, unless it is the CA that asked to."""
+    row = require_certificate(connection, certificate)
+    if row.last_error and json.loads(row.last_error)["type"] == "issuance/rate-limited":
+        return
+    connection.execute(
+        update(certificates)
+        .where(certificates.c.id == certificate)
+        .values(paused_until=0, paused_at=0)
+    )
+
+
+def _load(connection: Connection, certificate: str) -> CertificateRow:
+    return certificate_row(
+        connection.execute(select(certificates).where(certificates.c.id == certificate)).one()
+    )

@@ -1,0 +1,54 @@
+"""Opens the store: the file, its schema, and everything that is asked of it."""
+
+from __future__ import annotations
+
+from external_agent.store.attempts import AttemptQueries
+from external_agent.store.certificates import CertificateQueries
+from external_agent.store.database import Database
+from external_agent.store.enrolment import EnrolmentQueries
+from external_agent.store.leases import LeaseQueries
+from external_agent.store.pullers import PullerQueries
+from external_agent.store.relay import RelayQueries
+from external_agent.store.schema import migrate
+from external_agent.store.status import StatusQueries
+from external_agent.store.trail import TrailQueries
+
+
+class SqlStore(
+    CertificateQueries,
+    EnrolmentQueries,
+    PullerQueries,
+    RelayQueries,
+    TrailQueries,
+    LeaseQueries,
+    AttemptQueries,
+    StatusQueries,
+):
+    """``external_agent.store.interface.Store`` over SQLAlchemy Core."""
+
+    @property
+    def description(self) -> str:
+        return self._database.description
+
+    def close(self) -> None:
+        self._database.close()
+
+
+def open_store(url: str, *, busy_seconds: float = 5.0) -> SqlStore:
+    """Open, create and migrate; safe to call from several processes at once.
+
+    Args:
+        url: ``sqlite:////absolute/file``.
+        busy_seconds: how long to wait for another process's lock.
+
+    Raises:
+        StoreUnavailable: locked, gone, full, or written by a newer release.
+        ConfigurationError: another URL; LooseFileMode.
+    """
+    database = Database(url, busy_seconds=busy_seconds)
+    try:
+        migrate(database)
+    except BaseException:
+        database.close()
+        raise
+    return SqlStore(database)

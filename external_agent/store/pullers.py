@@ -1,0 +1,188 @@
+"""Queries over pullers and their grants; whatever costs a key asks for a new one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Row, delete, insert, select, update
+
+from external_agent.domain.model import PullerStatus
+from external_agent.store.queries import (
+    Queries,
+    append_event,
+    puller_row,
+    require_certificate,
+    want_generation,
+)
+from external_agent.store.rows import PullerRow
+from external_agent.store.tables import bundles, certificates, grants, pullers, sealed_keys
+from shared.errors import PolicyError
+
+
+class PullerQueries(Queries):
+    """``EnrolmentStore``, but for tokens."""
+
+    def pullers(self) -> list[PullerRow]:
+        query = select(pullers).order_by(pullers.c.enrolled_at, pullers.c.id)
+        with self._database.read() as connection:
+            return [puller_row(row) for row in connection.execute(query)]
+
+    def puller(self, puller: str) -> PullerRow | None:
+        with self._database.read() as connection:
+            row = connection.execute(select(pullers).where(pullers.c.id == puller)).one_or_none()
+            return None if row is None else puller_row(row)
+
+    def grants(self, puller: str) -> tuple[str, ...]:
+        with self._database.read() as connection:
+            return granted(connection, puller)
+
+    def grant(self, puller: str, certificate: str, *, now: int, actor: str = "operator") -> None:
+        with self._database.write() as connection:
+            _require_not_revoked(connection, puller)
+            add_grants(connection, puller, (certificate,), now=now, actor=actor)
+
+    def withdraw(self, puller: str, certificate: str, *, now: int, actor: str = "operator") -> None:
+        with self._database.write() as connection:
+            _require_puller(connection, puller)
+            taken = connection.execute(
+                delete(grants).where(grants.c.puller == puller, grants.c.certificate == certificate)
+            )
+            if taken.rowcount == 0:
+                raise PolicyError(f"Puller {puller[:16]}… has no grant for {certificate:.200}.")
+            _replace_sealed(connection, puller, (certificate,), "a grant was withdrawn")
+            append_event(
+                connection,
+                "grant-withdrawn",
+                now=now,
+                actor=actor,
+                certificate=certificate,
+                puller=puller,
+            )
+
+    def suspend_puller(
+        self, puller: str, reason: str, *, now: int, actor: str = "operator"
+    ) -> None:
+        with self._database.write() as connection:
+            _require_not_revoked(connection, puller)
+            set_status(connection, puller, PullerStatus.SUSPENDED)
+            append_event(
+                connection,
+                "puller-suspended",
+                now=now,
+                actor=actor,
+                puller=puller,
+                details={"reason": reason},
+            )
+
+    def confirm_puller(self, puller: str, *, now: int, actor: str = "operator") -> None:
+        with self._database.write() as connection:
+            row = _require_not_revoked(connection, puller)
+            if row.status == PullerStatus.ACTIVE:
+                return
+            set_status(connection, puller, PullerStatus.ACTIVE)
+            for certificate in granted(connection, puller):
+                _want_if_not_sealed(connection, puller, certificate)
+            append_event(connection, "puller-confirmed", now=now, actor=actor, puller=puller)
+
+    def revoke_puller(self, puller: str, *, now: int, actor: str = "operator") -> None:
+        with self._database.write() as connection:
+            row = _require_puller(connection, puller)
+            if row.status == PullerStatus.REVOKED:
+                return
+            set_status(connection, puller, PullerStatus.REVOKED)
+            held = granted(connection, puller)
+            _replace_sealed(connection, puller, held, "a puller was revoked")
+            append_event(
+                connection,
+                "puller-revoked",
+                now=now,
+                actor=actor,
+                puller=puller,
+                details={"certificates": list(held)},
+            )
+
+
+def granted(connection: Connection, puller: str) -> tuple[str, ...]:
+    query = (
+        select(grants.c.certificate)
+        .join(certificates, certificates.c.id == grants.c.certificate)
+        .where(grants.c.puller == puller, certificates.c.removed_at.is_(None))
+        .order_by(grants.c.certificate)
+    )
+    return tuple(connection.execute(query).scalars())
+
+
+def add_grants(
+    connection: Connection, puller: str, wanted: Sequence[str], *, now: int, actor: str
+) -> None:
+    """Grant what is not granted yet; a recipient added later needs a generation with its key."""
+    held = set(granted(connection, puller))
+    for certificate in wanted:
+        if certificate in held:
+            continue
+        require_certificate(connection, certificate)
+        connection.execute(
+            insert(grants).values(puller=puller, certificate=certificate, granted_at=now)
+        )
+        _want_if_not_sealed(connection, puller, certificate)
+        append_event(
+            connection, "granted", now=now, actor=actor, certificate=certificate, puller=puller
+        )
+
+
+def set_status(connection: Connection, puller: str, status: PullerStatus) -> None:
+    connection.execute(update(pullers).where(pullers.c.id == puller).values(status=str(status)))
+
+
+def sealed_generations(connection: Connection, puller: str) -> dict[str, list[int]]:
+    """Return, by certificate, the generations whose keys this puller can open."""
+    found: dict[str, set[int]] = {}
+    for table in (bundles, sealed_keys):
+        query = select(table.c.certificate, table.c.generation).where(table.c.puller == puller)
+        for row in connection.execute(query):
+            found.setdefault(row.certificate, set()).add(row.generation)
+    return {certificate: sorted(numbers) for certificate, numbers in sorted(found.items())}
+
+
+def _want_if_not_sealed(connection: Connection, puller: str, certificate: str) -> None:
+    newest = select(bundles.c.generation).where(bundles.c.certificate == certificate)
+    row = connection.execute(newest.order_by(bundles.c.generation.desc()).limit(1)).first()
+    if row is not None:
+        sealed = connection.execute(
+            select(bundles.c.puller).where(
+                bundles.c.puller == puller,
+                bundles.c.certificate == certificate,
+                bundles.c.generation == row.generation,
+            )
+        ).first()
+        if sealed is not None:
+            return
+    want_generation(connection, certificate, "a recipient was added")
+
+
+def _replace_sealed(connection: Connection, puller: str, held: Sequence[str], reason: str) -> None:
+    """Somebody who should no longer has the keys: ask for new ones."""
+    sealed = sealed_generations(connection, puller)
+    for certificate in held:
+        if certificate in sealed:
+            want_generation(connection, certificate, reason)
+
+
+def _require_puller(connection: Connection, puller: str) -> Row[Any]:
+    row = connection.execute(select(pullers).where(pullers.c.id == puller)).one_or_none()
+    if row is None:
+        raise PolicyError(
+            f"There is no puller {puller!r:.70}.", do="List them: external-agent puller list."
+        )
+    return row
+
+
+def _require_not_revoked(connection: Connection, puller: str) -> Row[Any]:
+    row = _require_puller(connection, puller)
+    if row.status == PullerStatus.REVOKED:
+        raise PolicyError(
+            f"Puller {puller[:16]}… is revoked for good.",
+            do="Enrol that machine again with new keys and a new token.",
+        )
+    return row

@@ -1,0 +1,236 @@
+"""What every group of queries stands on: the database, rows read, events and nonces written."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import Connection, Row, delete, insert, select, update
+
+from external_agent.domain.audit import FIRST, canonical, event_hash
+from external_agent.domain.model import AttemptState, PullerStatus
+from external_agent.store.database import Database
+from external_agent.store.rows import (
+    CertificateRow,
+    ErrorNote,
+    EventRow,
+    GenerationRow,
+    PullerRow,
+    ReceiptRow,
+    ServedRow,
+    TokenRow,
+)
+from external_agent.store.tables import certificates, events, facts, nonces
+from shared.errors import PolicyError, RequestRefused
+from shared.x509 import KeyAlgorithm
+
+EVENT_HEAD = "event_head"
+
+
+class Queries:
+    """A group of queries over one database."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+
+def dump_error(note: ErrorNote | None) -> str | None:
+    return (
+        None if note is None else canonical({"type": note.type, "what": note.what, "at": note.at})
+    )
+
+
+def read_error(text: str | None) -> ErrorNote | None:
+    return None if text is None else ErrorNote(**json.loads(text))
+
+
+def certificate_row(row: Row[Any]) -> CertificateRow:
+    return CertificateRow(
+        id=row.id,
+        names=tuple(json.loads(row.names)),
+        key_origin=row.key_origin,
+        key_algorithm=KeyAlgorithm(row.key_algorithm),
+        challenge=row.challenge,
+        directory_url=row.directory_url,
+        profile=row.profile,
+        created_at=row.created_at,
+        removed_at=row.removed_at,
+        wanted=row.wanted,
+        satisfied=row.satisfied,
+        wanted_reason=row.wanted_reason,
+        due_at=row.due_at,
+        paused_until=row.paused_until,
+        failures=row.failures,
+        last_error=read_error(row.last_error),
+        highest_seen=row.highest_seen,
+    )
+
+
+def puller_row(row: Row[Any]) -> PullerRow:
+    return PullerRow(
+        id=row.id,
+        signing_key=row.signing_key,
+        sealing_id=row.sealing_id,
+        sealing_key=row.sealing_key,
+        host=row.host,
+        status=PullerStatus(row.status),
+        enrolled_at=row.enrolled_at,
+        last_seen_at=row.last_seen_at,
+        token_id=row.token_id,
+    )
+
+
+def token_row(row: Row[Any]) -> TokenRow:
+    return TokenRow(
+        id=row.id,
+        public_key=row.public_key,
+        certificates=tuple(json.loads(row.certificates)),
+        created_at=row.created_at,
+        expires_at=row.expires_at,
+        redeemed_at=row.redeemed_at,
+        redeemed_by=row.redeemed_by,
+        voided_at=row.voided_at,
+    )
+
+
+def generation_row(row: Row[Any]) -> GenerationRow:
+    return GenerationRow(
+        certificate=row.certificate,
+        generation=row.generation,
+        state=AttemptState(row.state),
+        names=tuple(json.loads(row.names)),
+        key_origin=row.key_origin,
+        csr=row.csr,
+        spki_sha256=row.spki_sha256,
+        directory_url=row.directory_url,
+        profile=row.profile,
+        wanted=row.wanted,
+        recipients=tuple(json.loads(row.recipients)),
+        prepared_at=row.prepared_at,
+        order_url=row.order_url,
+        order_expires=row.order_expires,
+        certificate_url=row.certificate_url,
+        chain=row.chain,
+        leaf_sha256=row.leaf_sha256,
+        serial=row.serial,
+        not_before=row.not_before,
+        not_after=row.not_after,
+        issued_at=row.issued_at,
+        error=read_error(row.error),
+    )
+
+
+def receipt_row(row: Row[Any]) -> ReceiptRow:
+    return ReceiptRow(
+        puller=row.puller,
+        certificate=row.certificate,
+        generation=row.generation,
+        digest=row.digest,
+        outcome=row.outcome,
+        error=row.error,
+        served=tuple(ServedRow(**one) for one in json.loads(row.served)),
+        at=row.at,
+        received_at=row.received_at,
+    )
+
+
+def event_row(row: Row[Any]) -> EventRow:
+    return EventRow(
+        seq=row.seq,
+        at=row.at,
+        kind=row.kind,
+        actor=row.actor,
+        certificate=row.certificate,
+        puller=row.puller,
+        details=json.loads(row.details),
+        previous_hash=row.previous_hash,
+        hash=row.hash,
+    )
+
+
+def require_certificate(connection: Connection, certificate: str) -> Row[Any]:
+    """
+    Raises:
+        PolicyError: there is no such certificate, or it was removed.
+    """
+    row = connection.execute(
+        select(certificates).where(
+            certificates.c.id == certificate, certificates.c.removed_at.is_(None)
+        )
+    ).one_or_none()
+    if row is None:
+        raise PolicyError(
+            f"There is no certificate {certificate!r:.210}.", do="List them: external-agent status."
+        )
+    return row
+
+
+def want_generation(connection: Connection, certificate: str, reason: str) -> None:
+    """Count one more reason for a new generation."""
+    connection.execute(
+        update(certificates)
+        .where(certificates.c.id == certificate)
+        .values(wanted=certificates.c.wanted + 1, wanted_reason=reason)
+    )
+
+
+def append_event(
+    connection: Connection,
+    kind: str,
+    *,
+    now: int,
+    actor: str,
+    certificate: str | None = None,
+    puller: str | None = None,
+    details: Mapping[str, object] | None = None,
+) -> EventRow:
+    """Add one link to the audit trail, in the transaction that makes the change."""
+    head = connection.execute(select(facts).where(facts.c.key == EVENT_HEAD)).one()
+    seq, previous = head.number + 1, head.text or FIRST
+    content = dict(details or {})
+    digest = event_hash(
+        seq=seq,
+        at=now,
+        kind=kind,
+        actor=actor,
+        certificate=certificate,
+        puller=puller,
+        details=content,
+        previous_hash=previous,
+    )
+    row = EventRow(seq, now, kind, actor, certificate, puller, content, previous, digest)
+    connection.execute(
+        insert(events).values(
+            seq=seq,
+            at=now,
+            kind=kind,
+            actor=actor,
+            certificate=certificate,
+            puller=puller,
+            details=canonical(content),
+            previous_hash=previous,
+            hash=digest,
+        )
+    )
+    connection.execute(
+        update(facts).where(facts.c.key == EVENT_HEAD).values(number=seq, text=digest)
+    )
+    return row
+
+
+def use_nonce(
+    connection: Connection, puller: str, nonce: str, *, expires_at: int, now: int
+) -> None:
+    """Record a request's nonce in the transaction that it changes something in.
+
+    Raises:
+        RequestRefused: it was used before ("replayed").
+    """
+    connection.execute(delete(nonces).where(nonces.c.expires_at < now))
+    used = connection.execute(
+        select(nonces.c.nonce).where(nonces.c.puller == puller, nonces.c.nonce == nonce)
+    ).first()
+    if used is not None:
+        raise RequestRefused("This request was made before.", problem_type="replayed")
+    connection.execute(insert(nonces).values(puller=puller, nonce=nonce, expires_at=expires_at))

@@ -1,0 +1,330 @@
+"""Queries of the relay API: what a puller may see, what it says, and the pending challenges."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import Connection, Row, delete, func, insert, select, update
+
+from external_agent.domain.audit import canonical
+from external_agent.domain.generation import is_believable
+from external_agent.domain.model import PullerStatus
+from external_agent.domain.renewal import DAY, HOUR, come_back
+from external_agent.store.database import CHANGES
+from external_agent.store.queries import (
+    Queries,
+    append_event,
+    receipt_row,
+    use_nonce,
+    want_generation,
+)
+from external_agent.store.rows import ReceiptRow
+from external_agent.store.tables import (
+    bundles,
+    certificates,
+    challenges,
+    facts,
+    generations,
+    grants,
+    pullers,
+    receipts,
+)
+from shared.errors import PullerRevoked, RequestRefused
+from shared.wire import BundleAnswer, Listing, Offer, Receipt
+
+RECEIPTS_WINDOW = 600
+RECEIPTS_IN_WINDOW = 60
+RECEIPTS_KEPT = 100
+_SEEN_EVERY = 60
+_FETCH_NOTED_EVERY = HOUR
+
+
+class RelayQueries(Queries):
+    """``RelayStore``."""
+
+    def listing_for(self, puller: str, *, now: int) -> Listing:
+        with self._database.read() as connection:
+            row = _admit(connection, puller)
+            newest = _newest_bundles(connection, puller)
+            rows = connection.execute(_granted_certificates(puller)).all()
+        self._touch(row, now)
+        offers = tuple(_offer(one, newest) for one in rows)
+        return Listing(offers, min((_come_back(one, now) for one in rows), default=DAY))
+
+    def _touch(self, row: Row[Any], now: int) -> None:
+        if row.last_seen_at is not None and 0 <= now - row.last_seen_at < _SEEN_EVERY:
+            return
+        with self._database.write(bump=False) as connection:
+            connection.execute(
+                update(pullers).where(pullers.c.id == row.id).values(last_seen_at=now)
+            )
+
+    def bundle_for(self, puller: str, certificate: str, after: int, *, now: int) -> BundleAnswer:
+        with self._database.read() as connection:
+            _admit(connection, puller, certificate)
+            known = _highest_known(connection, certificate)
+            newest = _newest_bundle(connection, puller, certificate)
+        if after > known:
+            with self._database.write() as connection:
+                _admit(connection, puller, certificate)
+                _note_held(connection, puller, certificate, after, now)
+        if newest is None or newest.generation <= after:
+            return BundleAnswer(0 if newest is None else newest.generation, None)
+        if _worth_noting(newest, now):
+            with self._database.write(bump=newest.first_fetched_at is None) as connection:
+                _admit(connection, puller, certificate)
+                _note_fetched(connection, newest, now)
+        return BundleAnswer(newest.generation, newest.envelope)
+
+    def record_receipt(
+        self, puller: str, receipt: Receipt, *, nonce: str, nonce_expires: int, now: int
+    ) -> None:
+        with self._database.write() as connection:
+            use_nonce(connection, puller, nonce, expires_at=nonce_expires, now=now)
+            _admit(connection, puller, receipt.certificate)
+            _keep_quota(connection, puller, now)
+            _insert_receipt(connection, puller, receipt, now)
+            if receipt.outcome != "refused":
+                _note_held(connection, puller, receipt.certificate, receipt.generation, now)
+            append_event(
+                connection,
+                "receipt",
+                now=now,
+                actor="relay",
+                certificate=receipt.certificate,
+                puller=puller,
+                details={
+                    "generation": receipt.generation,
+                    "outcome": receipt.outcome,
+                    "error": receipt.error,
+                    "digest": receipt.digest,
+                    "served": [one.leaf_sha256 for one in receipt.served],
+                },
+            )
+
+    def receipts(self, certificate: str, *, limit: int = 50) -> list[ReceiptRow]:
+        query = (
+            select(receipts)
+            .where(receipts.c.certificate == certificate)
+            .order_by(receipts.c.id.desc())
+            .limit(limit)
+        )
+        with self._database.read() as connection:
+            return [receipt_row(row) for row in connection.execute(query)]
+
+    def pending_challenges(self) -> Mapping[str, str]:
+        query = select(challenges.c.token, challenges.c.key_authorization)
+        with self._database.read() as connection:
+            return {row.token: row.key_authorization for row in connection.execute(query)}
+
+    def record_challenge_hits(self, hits: Mapping[str, int]) -> None:
+        if not hits:
+            return
+        with self._database.write(bump=False) as connection:
+            for token, count in hits.items():
+                connection.execute(
+                    update(challenges)
+                    .where(challenges.c.token == token)
+                    .values(hits=challenges.c.hits + count)
+                )
+
+    def change_counter(self) -> int:
+        with self._database.read() as connection:
+            return int(
+                connection.execute(
+                    select(facts.c.number).where(facts.c.key == CHANGES)
+                ).scalar_one()
+            )
+
+
+def _admit(connection: Connection, puller: str, certificate: str | None = None) -> Row[Any]:
+    """Refuse whoever may not, in the transaction that reads or writes for them."""
+    row = connection.execute(select(pullers).where(pullers.c.id == puller)).one_or_none()
+    if row is None or row.status == PullerStatus.REVOKED:
+        raise PullerRevoked("This puller is revoked.", problem_type="puller-revoked")
+    if row.status == PullerStatus.SUSPENDED:
+        raise RequestRefused(
+            "This puller is suspended until an operator confirms it.",
+            do="On the agent: external-agent puller confirm, or puller revoke.",
+            problem_type="puller-suspended",
+        )
+    if certificate is not None:
+        held = connection.execute(
+            _granted_certificates(puller).where(certificates.c.id == certificate)
+        ).first()
+        if held is None:
+            raise RequestRefused(
+                f"Certificate {certificate:.200} is not granted to this puller.",
+                do="On the agent: external-agent token NAME gives a token that grants it.",
+                problem_type="not-granted",
+            )
+    return row
+
+
+def _granted_certificates(puller: str) -> Any:
+    return (
+        select(certificates)
+        .join(grants, grants.c.certificate == certificates.c.id)
+        .where(grants.c.puller == puller, certificates.c.removed_at.is_(None))
+        .order_by(certificates.c.id)
+    )
+
+
+def _newest_bundles(connection: Connection, puller: str) -> dict[str, tuple[int, int]]:
+    """Return (generation, not_after) of the newest bundle for this puller, by certificate."""
+    query = (
+        select(bundles.c.certificate, bundles.c.generation, generations.c.not_after)
+        .join(
+            generations,
+            (generations.c.certificate == bundles.c.certificate)
+            & (generations.c.generation == bundles.c.generation),
+        )
+        .where(bundles.c.puller == puller)
+        .order_by(bundles.c.generation)
+    )
+    return {row.certificate: (row.generation, row.not_after) for row in connection.execute(query)}
+
+
+def _newest_bundle(connection: Connection, puller: str, certificate: str) -> Row[Any] | None:
+    query = (
+        select(bundles)
+        .where(bundles.c.puller == puller, bundles.c.certificate == certificate)
+        .order_by(bundles.c.generation.desc())
+        .limit(1)
+    )
+    return connection.execute(query).first()
+
+
+def _offer(row: Row[Any], newest: Mapping[str, tuple[int, int]]) -> Offer:
+    generation, not_after = newest.get(row.id, (0, 0))
+    names = tuple(json.loads(row.names))
+    return Offer(row.id, names, generation, not_after, row.key_origin, csr_wanted=False)
+
+
+def _come_back(row: Row[Any], now: int) -> int:
+    under_way = row.wanted > row.satisfied or row.due_at is None
+    return come_back(now, max(now, row.paused_until) if under_way else row.due_at)
+
+
+def _worth_noting(bundle: Row[Any], now: int) -> bool:
+    return (
+        bundle.first_fetched_at is None
+        or not 0 <= now - bundle.last_fetched_at < _FETCH_NOTED_EVERY
+    )
+
+
+def _note_fetched(connection: Connection, bundle: Row[Any], now: int) -> None:
+    first = bundle.first_fetched_at is None
+    connection.execute(
+        update(bundles)
+        .where(
+            bundles.c.puller == bundle.puller,
+            bundles.c.certificate == bundle.certificate,
+            bundles.c.generation == bundle.generation,
+        )
+        .values(last_fetched_at=now, **({"first_fetched_at": now} if first else {}))
+    )
+
+
+def _highest_known(connection: Connection, certificate: str) -> int:
+    own = connection.execute(
+        select(func.max(generations.c.generation)).where(generations.c.certificate == certificate)
+    ).scalar()
+    seen = connection.execute(
+        select(certificates.c.highest_seen).where(certificates.c.id == certificate)
+    ).scalar()
+    return max(own or 0, seen or 0)
+
+
+def _note_held(
+    connection: Connection, puller: str, certificate: str, generation: int, now: int
+) -> None:
+    """Learn what a puller holds: above all we know, it proves that we were restored.
+
+    A lie is bounded twice: at most an hour ahead, and one new generation a day.
+    """
+    if generation <= _highest_known(connection, certificate):
+        return
+    if not is_believable(generation, now):
+        _note_unbelievable(connection, puller, certificate, generation, now)
+        return
+    row = connection.execute(select(certificates).where(certificates.c.id == certificate)).one()
+    changes: dict[str, object] = {"highest_seen": generation}
+    if row.restored_at is None or not 0 <= now - row.restored_at < DAY:
+        changes["restored_at"] = now
+        want_generation(
+            connection, certificate, "a puller holds a newer generation than this agent knows"
+        )
+        append_event(
+            connection,
+            "restore-noticed",
+            now=now,
+            actor="relay",
+            certificate=certificate,
+            puller=puller,
+            details={"generation": generation},
+        )
+    connection.execute(update(certificates).where(certificates.c.id == certificate).values(changes))
+
+
+def _note_unbelievable(
+    connection: Connection, puller: str, certificate: str, generation: int, now: int
+) -> None:
+    """One event a day for each puller and certificate, however often it is said."""
+    mine = (grants.c.puller == puller) & (grants.c.certificate == certificate)
+    noted = connection.execute(select(grants.c.ahead_noted_at).where(mine)).scalar()
+    if noted is not None and 0 <= now - noted < DAY:
+        return
+    connection.execute(update(grants).where(mine).values(ahead_noted_at=now))
+    append_event(
+        connection,
+        "generation-ahead",
+        now=now,
+        actor="relay",
+        certificate=certificate,
+        puller=puller,
+        details={"generation": generation},
+    )
+
+
+def _keep_quota(connection: Connection, puller: str, now: int) -> None:
+    recent = connection.execute(
+        select(func.count())
+        .select_from(receipts)
+        .where(receipts.c.puller == puller, receipts.c.received_at > now - RECEIPTS_WINDOW)
+    ).scalar_one()
+    if recent >= RECEIPTS_IN_WINDOW:
+        raise RequestRefused(
+            f"More than {RECEIPTS_IN_WINDOW} receipts in {RECEIPTS_WINDOW} s.",
+            retry_after=float(RECEIPTS_WINDOW),
+            problem_type="too-many-receipts",
+        )
+
+
+def _insert_receipt(connection: Connection, puller: str, receipt: Receipt, now: int) -> None:
+    connection.execute(
+        insert(receipts).values(
+            puller=puller,
+            certificate=receipt.certificate,
+            generation=receipt.generation,
+            digest=receipt.digest,
+            outcome=receipt.outcome,
+            error=receipt.error,
+            served=canonical([one.members() for one in receipt.served]),
+            at=receipt.at,
+            received_at=now,
+        )
+    )
+    mine = (receipts.c.puller == puller) & (receipts.c.certificate == receipt.certificate)
+    oldest_kept = (
+        select(receipts.c.id)
+        .where(mine)
+        .order_by(receipts.c.id.desc())
+        .offset(RECEIPTS_KEPT - 1)
+        .limit(1)
+    )
+    edge = connection.execute(oldest_kept).scalar()
+    if edge is not None:
+        connection.execute(delete(receipts).where(mine, receipts.c.id < edge))

@@ -1,0 +1,160 @@
+"""The query behind ``status``: what is wanted, issued, pulled, installed and really served."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import Any
+
+from sqlalchemy import Connection, func, select
+
+from external_agent.domain.model import UNFINISHED, AttemptState, PullerStatus
+from external_agent.store.queries import (
+    Queries,
+    certificate_row,
+    generation_row,
+    puller_row,
+    receipt_row,
+)
+from external_agent.store.rows import (
+    CertificateRow,
+    CertificateStatus,
+    DeliveryStatus,
+    GenerationRow,
+    PullerRow,
+    ReceiptRow,
+)
+from external_agent.store.tables import (
+    bundles,
+    certificates,
+    generations,
+    grants,
+    pullers,
+    receipts,
+)
+
+Pair = tuple[str, str]
+
+
+class StatusQueries(Queries):
+    """``CertificateStore.status``."""
+
+    def status(self, now: int) -> list[CertificateStatus]:
+        with self._database.read() as connection:
+            facts = _Facts(connection)
+            query = (
+                select(certificates)
+                .where(certificates.c.removed_at.is_(None))
+                .order_by(certificates.c.id)
+            )
+            rows = [certificate_row(row) for row in connection.execute(query)]
+        return [facts.of(row, now) for row in rows]
+
+
+class _Facts:
+    """Everything needed for all certificates, in a handful of queries."""
+
+    def __init__(self, connection: Connection) -> None:
+        issued = str(AttemptState.ISSUED)
+        self._issued = _newest_generations(connection, [issued])
+        self._attempts = _newest_generations(connection, sorted(map(str, UNFINISHED)))
+        self._granted = _granted_pullers(connection)
+        self._offered = _newest_bundles(connection, fetched=False)
+        self._pulled = _newest_bundles(connection, fetched=True)
+        self._last_receipt = _last_receipts(connection, None)
+        self._last_installed = _last_receipts(connection, "installed")
+
+    def of(self, row: CertificateRow, now: int) -> CertificateStatus:
+        issued = self._issued.get(row.id)
+        return CertificateStatus(
+            certificate=row,
+            issued=issued,
+            attempt=self._attempts.get(row.id),
+            deliveries=tuple(self._delivery(row.id, one, issued) for one in self._granted[row.id]),
+            waits_for=_waits_for(row, self._granted[row.id], now),
+        )
+
+    def _delivery(
+        self, certificate: str, puller: PullerRow, issued: GenerationRow | None
+    ) -> DeliveryStatus:
+        key = (puller.id, certificate)
+        offered, pulled = self._offered.get(key), self._pulled.get(key)
+        last, installed = self._last_receipt.get(key), self._last_installed.get(key)
+        served = () if last is None else last.served
+        matches = (
+            all(one.leaf_sha256 == issued.leaf_sha256 for one in served)
+            if served and issued is not None
+            else None
+        )
+        return DeliveryStatus(
+            puller=puller.id,
+            host=puller.host,
+            puller_status=puller.status,
+            last_seen_at=puller.last_seen_at,
+            offered=0 if offered is None else offered.generation,
+            pulled=0 if pulled is None else pulled.generation,
+            pulled_at=None if pulled is None else pulled.first_fetched_at,
+            installed=0 if installed is None else installed.generation,
+            installed_at=None if installed is None else installed.at,
+            served=served,
+            served_at=None if last is None or not served else last.at,
+            served_matches=matches,
+            last_receipt=last,
+        )
+
+
+def _waits_for(row: CertificateRow, granted: Iterable[PullerRow], now: int) -> str:
+    if not row.renewal_wanted and row.due_at is not None and row.due_at > now:
+        return ""
+    if not any(puller.status == PullerStatus.ACTIVE for puller in granted):
+        return "a puller: no key is made before somebody can open it"
+    if row.paused_until > now and row.last_error is not None:
+        return "the pause after the last error to end"
+    return ""
+
+
+def _newest_generations(connection: Connection, states: list[str]) -> dict[str, GenerationRow]:
+    newest = (
+        select(generations.c.certificate, func.max(generations.c.generation).label("generation"))
+        .where(generations.c.state.in_(states))
+        .group_by(generations.c.certificate)
+        .subquery()
+    )
+    query = select(generations).join(
+        newest,
+        (newest.c.certificate == generations.c.certificate)
+        & (newest.c.generation == generations.c.generation),
+    )
+    return {row.certificate: generation_row(row) for row in connection.execute(query)}
+
+
+def _granted_pullers(connection: Connection) -> defaultdict[str, list[PullerRow]]:
+    query = (
+        select(pullers, grants.c.certificate)
+        .join(grants, grants.c.puller == pullers.c.id)
+        .order_by(pullers.c.host, pullers.c.id)
+    )
+    found: defaultdict[str, list[PullerRow]] = defaultdict(list)
+    for row in connection.execute(query):
+        found[row.certificate].append(puller_row(row))
+    return found
+
+
+def _newest_bundles(connection: Connection, *, fetched: bool) -> dict[Pair, Any]:
+    query = select(
+        bundles.c.puller, bundles.c.certificate, bundles.c.generation, bundles.c.first_fetched_at
+    ).order_by(bundles.c.generation)
+    if fetched:
+        query = query.where(bundles.c.first_fetched_at.is_not(None))
+    found: dict[Pair, Any] = {}
+    for row in connection.execute(query):
+        found[row.puller, row.certificate] = row
+    return found
+
+
+def _last_receipts(connection: Connection, outcome: str | None) -> dict[Pair, ReceiptRow]:
+    last = select(func.max(receipts.c.id)).group_by(receipts.c.puller, receipts.c.certificate)
+    if outcome is not None:
+        last = last.where(receipts.c.outcome == outcome)
+    query = select(receipts).where(receipts.c.id.in_(last))
+    return {(row.puller, row.certificate): receipt_row(row) for row in connection.execute(query)}
