@@ -107,9 +107,14 @@ def read_challenge(document: Mapping[str, Any], origin: Origin) -> ChallengeStat
 
 
 def read_order_list(answer: Answer, origin: Origin) -> list[str]:
-    """Read one page of an account's orders (RFC 8555 section 7.1.2.1)."""
-    listed = _texts(answer.document().get("orders"), _MOST_LISTED)
-    return [origin.check(one, "order") for one in listed]
+    """Read one page of an account's orders (RFC 8555 section 7.1.2.1); a bare array too.
+
+    Some CAs (Caddy's is one) send the array without the object around it. What makes no sense is
+    an empty list: looking for lost orders may never stop new ones.
+    """
+    decoded = answer.decoded()
+    listed = decoded.get("orders") if isinstance(decoded, dict) else decoded
+    return [origin.check(one, "order") for one in _texts(listed, _MOST_LISTED)]
 
 
 def read_time(value: object) -> float | None:

@@ -44,6 +44,7 @@ from shared.errors import (
     ClockWrong,
     ConfigurationError,
     IssuanceRejected,
+    IssuanceUnavailable,
     OrderGone,
 )
 
@@ -272,7 +273,9 @@ class AcmeClient:
         listed: list[str] = []
         try:
             with self._call("fetch_account"):
-                account = self._post(self.account_url, None).document()
+                account = self._post(self.account_url, None).decoded()
+            if not isinstance(account, dict) or "orders" not in account:
+                return []
             page = self._origin.check(account["orders"], "list of orders")
             for _ in range(_MOST_PAGES):
                 with self._call("list_orders"):
@@ -282,8 +285,12 @@ class AcmeClient:
                 if not following:
                     break
                 page = self._origin.check(following[0], "list of orders")
-        except (IssuanceRejected, KeyError):
+        except IssuanceRejected:
             pass
+        except IssuanceUnavailable as error:
+            # A CA that stumbles over its own list must not be asked for it for ever.
+            if (error.problem or {}).get("status") not in (500, 501):
+                raise
         return listed[::-1]
 
     def fetch_order(self, url: str) -> OrderState:

@@ -39,16 +39,19 @@ class Answer:
     headers: Mapping[str, str]
     retry_after: float | None
 
+    def decoded(self) -> object:
+        """Return the JSON in the body, None if it is none."""
+        return _json_or_none(self.body)
+
     def document(self) -> dict[str, Any]:
         """Return the JSON object in the body.
 
         Raises:
             IssuanceUnavailable: the body is none.
         """
-        with contextlib.suppress(ValueError, RecursionError):
-            decoded = json.loads(self.body)
-            if isinstance(decoded, dict):
-                return decoded
+        decoded = self.decoded()
+        if isinstance(decoded, dict):
+            return decoded
         raise IssuanceUnavailable(f"The CA's answer from {self.url} is not a JSON object.")
 
 

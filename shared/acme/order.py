@@ -35,6 +35,7 @@ def drive_order(
     names: Sequence[str],
     csr_pem: bytes,
     order_url: str | None,
+    adopt_unfinished: bool,
     solvers: Mapping[str, ChallengeSolver],
     journal: OrderJournal,
     clock: Clock = time.monotonic,
@@ -43,7 +44,6 @@ def drive_order(
     profile: str | None = None,
     replaces: str | None = None,
     preferred_chain: str | None = None,
-    adopt_unfinished: bool = True,
 ) -> IssuedChain:
     """Bring one order to its certificate; resume it if `order_url` is given.
 
@@ -53,12 +53,14 @@ def drive_order(
     Args:
         names: A-labels, lower case, wildcards as ``*.``; the CSR's and the leaf's whole set.
         order_url: an order of an earlier run, at any status; None for a new one.
+        adopt_unfinished: without `order_url`, look first for an order that an earlier run may
+            have made and did not record: it died, or the answer to newOrder was lost. Only then:
+            this fetches each order of the account, and asking Caddy 2.6 for an empty list breaks
+            the account for good.
         solvers: by challenge type, the preferred first.
         journal: told what must be durable before the next step.
         clock: for the deadline; any that goes forward.
         deadline_seconds: for the whole run.
-        adopt_unfinished: without `order_url`, look first for an order that an earlier run made
-            and could not record.
 
     Raises:
         ClockWrong: our clock and the CA's differ by more than 300 s; nothing was ordered.

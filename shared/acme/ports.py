@@ -144,7 +144,10 @@ class ChallengeSolver(Protocol):
 
 
 class OrderJournal(Protocol):
-    """What the owner commits while an order is driven; each call returns when it is durable."""
+    """What the owner commits while an order is driven; each call returns when it is durable.
+
+    `finalizing` and `certificate_url` come again when a step is repeated.
+    """
 
     def order_created(self, order_url: str, expires: float | None) -> None:
         """The CA has this order (new, or adopted after a crash): resume it, never replace it."""

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import select
+import socket
+import socketserver
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -56,7 +60,7 @@ class World:
             order_url=order_url,
             solvers={"http-01": self.solver},
             journal=self.journal,
-            **{"deadline_seconds": 30.0, **more},  # type: ignore[arg-type]
+            **{"deadline_seconds": 30.0, "adopt_unfinished": True, **more},  # type: ignore[arg-type]
         )
 
     def refused(self, kind: type[IssuanceError], match: str, **more: object) -> IssuanceError:
@@ -173,6 +177,18 @@ def test_a_lost_answer_to_new_order_makes_no_second_order(world: World, fault: s
     assert world.journal.order_url is None
     assert world.drive().chain_pem
     assert len(world.ca.orders) == 1
+
+
+def test_a_list_of_orders_that_fails_stops_nothing(world: World) -> None:
+    world.ca.faults.refuse("orders", 500, times=None)
+    assert world.drive().chain_pem
+
+
+@pytest.mark.parametrize("fault", ["cut", "lose_answer"])
+def test_a_list_of_orders_cut_short_orders_nothing(world: World, fault: str) -> None:
+    getattr(world.ca.faults, fault)("orders")
+    world.refused(IssuanceUnavailable, "answer from")
+    assert not world.ca.orders
 
 
 @pytest.mark.parametrize("fault", ["cut", "lose_answer", "nonsense"])
@@ -388,3 +404,59 @@ def test_many_clients_share_one_account(world: World) -> None:
         thread.join()
     assert len(results) == 6
     assert len(world.ca.accounts) == 1
+
+
+@contextlib.contextmanager
+def connect_proxy(asked: list[bytes]) -> Iterator[str]:
+    """Run an HTTP proxy that knows CONNECT (RFC 9110 section 9.3.6)."""
+
+    class Tunnel(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            asked.append(self.rfile.readline())
+            while self.rfile.readline().strip():
+                pass
+            host, _, port = asked[-1].split()[1].decode().partition(":")
+            with socket.create_connection((host, int(port))) as onward:
+                self.wfile.write(b"HTTP/1.1 200 OK\r\n\r\n")
+                ends = {self.connection: onward, onward: self.connection}
+                while ready := select.select(list(ends), [], [], 10)[0]:
+                    for one in ready:
+                        data = one.recv(65536)
+                        if not data:
+                            return
+                        ends[one].sendall(data)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Tunnel) as proxy:
+        thread = threading.Thread(target=proxy.serve_forever, args=(0.02,))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{proxy.server_address[1]}"
+        finally:
+            proxy.shutdown()
+            thread.join()
+
+
+def test_issued_through_a_proxy(world: World) -> None:
+    asked: list[bytes] = []
+    with (
+        connect_proxy(asked) as proxy,
+        AcmeClient(
+            world.ca.directory_url, world.key, trusted_roots=world.roots, proxy=proxy
+        ) as client,
+    ):
+        client.ensure_account(terms_agreed=True)
+        world.client.close()
+        world.client = client
+        assert world.drive().chain_pem
+    assert len(asked) == 1
+    assert asked[0].startswith(b"CONNECT 127.0.0.1:")
+
+
+def test_a_proxy_that_is_not_there_is_said(world: World) -> None:
+    with (
+        AcmeClient(
+            world.ca.directory_url, world.key, trusted_roots=world.roots, proxy="http://127.0.0.1:1"
+        ) as client,
+        pytest.raises(IssuanceUnavailable, match="proxy"),
+    ):
+        client.directory()

@@ -65,7 +65,7 @@ class Run:
             order_url=order_url,
             solvers={"http-01": self.solver},
             journal=self.journal,
-            **{"deadline_seconds": 60.0, **more},  # type: ignore[arg-type]
+            **{"deadline_seconds": 60.0, "adopt_unfinished": True, **more},  # type: ignore[arg-type]
         )
 
     def authorize(self, order: OrderState) -> None:
@@ -149,6 +149,7 @@ def test_an_order_is_resumed_by_its_url(peers: tuple[Pebble, ChallTestSrv], stat
         while status == "valid" and order.status != "valid":
             order = client.fetch_order(order.url)
         before = pebble.calls("/order-plz")
+        assert before
         issued = run.drive(order.url)
         assert pebble.calls("/order-plz") == before
     assert issued.order_url == order.url

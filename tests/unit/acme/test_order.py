@@ -60,7 +60,7 @@ class Bench:
             journal=self.journal,
             clock=self.clock,
             sleep=self.clock.sleep,
-            **more,  # type: ignore[arg-type]
+            **{"adopt_unfinished": True, **more},  # type: ignore[arg-type]
         )
 
 

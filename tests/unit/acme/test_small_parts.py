@@ -11,7 +11,13 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
 )
 
-from shared.acme.answers import read_authorization, read_directory, read_order, read_time
+from shared.acme.answers import (
+    read_authorization,
+    read_directory,
+    read_order,
+    read_order_list,
+    read_time,
+)
 from shared.acme.ari import ari_certificate_id, read_renewal_window
 from shared.acme.keys import key_authorization, load_account_key, signature_algorithm, to_jwk
 from shared.acme.network import Answer, Payload
@@ -196,6 +202,20 @@ def test_a_wildcard_authorization_is_read_in_both_ways_of_writing_it() -> None:
         state = read_authorization(answer(body), "https://ca.example.org/a", ORIGIN)
         assert (state.identifier, state.wildcard) == ("example.org", True)
         assert state.name == "*.example.org"
+
+
+@pytest.mark.parametrize(
+    ("body", "found"),
+    [
+        (b'{"orders":["https://ca.example.org/o/1"]}', ["https://ca.example.org/o/1"]),
+        (b'["https://ca.example.org/o/1"]', ["https://ca.example.org/o/1"]),
+        (b"null", []),
+        (b'{"orders":{}}', []),
+        (b"nonsense", []),
+    ],
+)
+def test_lists_of_orders(body: bytes, found: list[str]) -> None:
+    assert read_order_list(answer(body), ORIGIN) == found
 
 
 def test_a_directory_without_its_calls_is_refused() -> None:
