@@ -62,8 +62,9 @@ class Switch:
         # It is served: what cannot be tidied now is tidied by the next run.
         with suppress(StageFailed):
             self.generations.clear(generation)
-            self.generations.finish()
             self.generations.prune(self.plan.target.keep, previous)
+        with suppress(StageFailed):
+            self.generations.finish()
         return self._report(generation, None, True, before, served)
 
     def back(

@@ -23,8 +23,17 @@ NOW = 1_790_000_000
 
 
 @functools.cache
+def root() -> trustme.CA:
+    return trustme.CA()
+
+
+@functools.cache
 def intermediate() -> trustme.CA:
-    return trustme.CA().create_child_ca()
+    return root().create_child_ca()
+
+
+def root_pem() -> str:
+    return root().cert_pem.bytes().decode()
 
 
 @functools.cache
