@@ -21,6 +21,7 @@ from shared.enrolment_token import check_relay_url
 from shared.errors import ConfigurationError, RelayError
 
 ENVIRONMENT_PREFIX = "RELAY_AGENT_"
+CONFIG_VARIABLE = ENVIRONMENT_PREFIX + "CONFIG"
 CERTIFICATE_AUTHORITIES: Mapping[str, str] = {
     "letsencrypt": "https://acme-v02.api.letsencrypt.org/directory",
     "letsencrypt-staging": "https://acme-staging-v02.api.letsencrypt.org/directory",
@@ -222,7 +223,7 @@ def settings_from(data: Mapping[str, Any], *, source: str) -> Settings:
 def _environment() -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name in os.environ:
-        if name.upper().startswith(ENVIRONMENT_PREFIX):
+        if name.upper().startswith(ENVIRONMENT_PREFIX) and name.upper() != CONFIG_VARIABLE:
             *sections, last = name[len(ENVIRONMENT_PREFIX) :].lower().split("__")
             level = found
             for section in sections:
@@ -269,4 +270,3 @@ def _first_fault(error: ValidationError) -> str:
     if fault["type"] == "missing":
         return f"Setting {where!r} is missing"
     return f"Setting {where!r} is not acceptable: {fault['msg']}"
-

@@ -45,15 +45,23 @@ class TokenMaker:
             ConfigurationError: another lifetime.
             PolicyError: a certificate is unknown.
         """
-        if not MIN_LIFETIME <= lifetime <= MAX_LIFETIME:
-            raise ConfigurationError(
-                f"A token lives {MIN_LIFETIME} s to {MAX_LIFETIME // 3600} h, not {lifetime} s."
-            )
+        self.check_lifetime(lifetime)
         key = SigningKey.generate()
         row = store.create_token(
             key.public.public, certificates, now=now, expires_at=now + lifetime
         )
         return EnrolmentToken(self.relay_url, self.agent, key.seed(), self.tls_pin, row.expires_at)
+
+    @staticmethod
+    def check_lifetime(lifetime: int) -> None:
+        """
+        Raises:
+            ConfigurationError: under a minute or over a day.
+        """
+        if not MIN_LIFETIME <= lifetime <= MAX_LIFETIME:
+            raise ConfigurationError(
+                f"A token lives {MIN_LIFETIME} s to {MAX_LIFETIME // 3600} h, not {lifetime} s."
+            )
 
 
 def redeem(store: EnrolmentStore, caller: Caller, now: int) -> EnrolmentAnswer:

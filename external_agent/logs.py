@@ -104,5 +104,7 @@ def set_level(level: str) -> None:
     """Change the level of a running process."""
     logging.getLogger().setLevel(level.upper())
     # Libraries that narrate every request: their debug output repeats whole messages.
-    for name in ("urllib3", "asyncio", "acme", "uvicorn.access"):
+    for name in ("urllib3", "asyncio", "acme"):
         logging.getLogger(name).setLevel(max(logging.INFO, logging.getLogger().level))
+    # uvicorn tells of starting and stopping; the agent does that itself, once.
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)

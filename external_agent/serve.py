@@ -185,7 +185,8 @@ class Agent:
             clock,
             metrics.observe_relay,
         )
-        self._relay = WebServer(relay, relay_tls(settings))
+        self._tls = relay_tls(settings)
+        self._relay = WebServer(relay, self._tls)
         self._trouble = "starting"
         self._operator = WebServer(
             operator_app(store, metrics, clock, self._run, lambda: self._trouble)
@@ -226,6 +227,18 @@ class Agent:
             with contextlib.suppress(asyncio.CancelledError):
                 await poller
             await self._end()
+
+    def reload(self, settings: Settings) -> None:
+        """Take over what may change while running: the relay's TLS files, for new connections.
+
+        Raises:
+            ConfigurationError, LooseFileMode: the files cannot be used; the old ones stay.
+        """
+        relay_tls(settings)
+        files = keys.tls_files(settings)
+        if files is not None and self._tls is not None:
+            self._tls.load_cert_chain(*files)
+        self.settings = settings
 
     def stop(self) -> None:
         """Ask the agent to stop; from any thread, also from a signal handler."""

@@ -80,8 +80,10 @@ class RelayApp:
 
     async def enrol(self, request: Request) -> Response:
         _query(request)
-        answer = await self._run(redeem, self._store, caller_of(request.scope), self._now())
-        self._bell.ring()
+        try:
+            answer = await self._run(redeem, self._store, caller_of(request.scope), self._now())
+        finally:
+            self._bell.ring()  # a refusal too: it may have suspended somebody whose poll is parked
         return _ok(answer.encode())
 
     async def list_certificates(self, request: Request) -> Response:

@@ -1,0 +1,57 @@
+"""``external-agent``: the command line, and the one place where errors become exit codes."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from external_agent.commands import certificates, pullers, running, setup
+from external_agent.commands.context import context_for
+from external_agent.config import CONFIG_VARIABLE
+from shared.errors import RelayError
+
+app = typer.Typer(
+    name="external-agent",
+    help="The Internet side of split-horizon-relay: gets certificates, hands them out sealed.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    epilog="Exit codes: 0 done, 2 usage, 3 configuration, 4 not allowed, 5 enrolment, "
+    "6 issuance, 7 transport or clock, 11 database; anything else is an error of ours.",
+)
+app.command()(setup.init)
+app.command()(certificates.add)
+app.command()(running.serve)
+app.command()(certificates.status)
+app.command()(certificates.token)
+app.command()(certificates.renew)
+app.command()(certificates.remove)
+app.command()(pullers.events)
+app.add_typer(pullers.puller, name="puller")
+
+
+@app.callback()
+def _options(
+    context: typer.Context,
+    config: Annotated[
+        Path | None, typer.Option(envvar=CONFIG_VARIABLE, help="The settings file.")
+    ] = None,
+) -> None:
+    context.obj = context_for(config)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command; a known error is explained without a traceback."""
+    try:
+        app(args=None if arguments is None else list(arguments))
+    except RelayError as error:
+        sys.stderr.write(f"{error.explain()}\n")
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()

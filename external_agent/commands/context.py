@@ -1,0 +1,146 @@
+"""What every command needs: the settings, the store, the clock, and where its words go.
+
+Results go to standard output, explanations to standard error, so that a pipe gets results only.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from external_agent import keys
+from external_agent.config import Settings, default_config_path, load_settings
+from external_agent.enrolment import TokenMaker
+from external_agent.store.interface import Store
+from shared.errors import ConfigurationError, NameRefused, PolicyError
+from shared.identifiers import DnsName
+
+
+@dataclass(frozen=True)
+class Context:
+    """Made by the top-level command from its options."""
+
+    config_path: Path
+
+    @property
+    def now(self) -> int:
+        return int(time.time())
+
+    def settings(self) -> Settings:
+        return load_settings(self.config_path)
+
+    @contextmanager
+    def store(self, settings: Settings) -> Iterator[Store]:
+        """Open the store for one command.
+
+        Raises:
+            ConfigurationError, LooseFileMode: no state directory, or others may enter it.
+            StoreUnavailable: locked, gone, full.
+        """
+        from external_agent.store.open import open_store
+
+        keys.check_directory(settings.state_directory)
+        store = open_store(settings.database_url)
+        try:
+            yield store
+        finally:
+            store.close()
+
+
+def context_for(config: Path | None) -> Context:
+    return Context(config or default_config_path())
+
+
+def token_maker(settings: Settings) -> TokenMaker:
+    """Return what makes tokens; reads the signing key's file.
+
+    Raises:
+        ConfigurationError, LooseFileMode: a key file is missing or loose.
+    """
+    agent = keys.load_keys(settings.state_directory)
+    return TokenMaker(settings.relay.url, agent.signing.public, keys.token_pin(settings))
+
+
+def say(text: str = "") -> None:
+    """Explain something to the person at the terminal."""
+    sys.stderr.write(f"{text}\n")
+
+
+def emit(text: str) -> None:
+    """Give a result."""
+    sys.stdout.write(f"{text}\n")
+
+
+def emit_json(value: object) -> None:
+    emit(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def find_certificate(store: Store, text: str) -> str:
+    """Return the id of the certificate that is meant by its id or one of its names.
+
+    Raises:
+        PolicyError: there is none, or there are several.
+    """
+    rows = store.certificates()
+    try:
+        name: str = DnsName.parse(text)
+    except NameRefused:
+        name = text
+    exact = [row.id for row in rows if row.id in (text, name)]
+    found = exact or [row.id for row in rows if name in row.names]
+    if len(found) == 1:
+        return found[0]
+    known = ", ".join(row.id for row in rows[:10]) or "none yet"
+    if found:
+        raise PolicyError(f"{text!r:.80} is in several certificates: {', '.join(found)}.")
+    raise PolicyError(
+        f"There is no certificate {text!r:.80} here.",
+        do=f"Known ones: {known}. Add one with external-agent add NAME.",
+    )
+
+
+def find_puller(store: Store, text: str) -> str:
+    """Return the id of the puller that is meant by the beginning of its id, or its host name.
+
+    Raises:
+        PolicyError: there is none, or there are several.
+    """
+    rows = store.pullers()
+    found = [row.id for row in rows if row.host == text]
+    if len(text) >= 6:
+        found += [row.id for row in rows if row.id.startswith(text) and row.id not in found]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise PolicyError(f"{text!r:.80} means several pullers: give more of the id.")
+    raise PolicyError(
+        f"There is no puller {text!r:.80} here.", do="See external-agent puller list."
+    )
+
+
+def parse_duration(text: str) -> int:
+    """Return seconds of ``90s``, ``30m``, ``1h``.
+
+    Raises:
+        ConfigurationError: anything else.
+    """
+    units = {"s": 1, "m": 60, "h": 3600}
+    if len(text) > 1 and text[:-1].isascii() and text[:-1].isdigit() and text[-1] in units:
+        return int(text[:-1]) * units[text[-1]]
+    raise ConfigurationError(f"{text!r:.40} is not a time: write 90s, 30m or 1h.")
+
+
+def one_of(text: str, choices: Sequence[str], what: str) -> str:
+    """Return ``text`` if it is a choice.
+
+    Raises:
+        ConfigurationError: it is none.
+    """
+    if text in choices:
+        return text
+    raise ConfigurationError(f"{text!r:.40} is no {what}: use one of {', '.join(choices)}.")

@@ -1,0 +1,86 @@
+"""``puller list``, ``revoke``, ``confirm``; and ``events``, the audit trail."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from external_agent.commands.context import Context, emit_json, find_puller, say
+from external_agent.commands.show import show_events, show_pullers
+from shared.errors import StoreError
+
+puller = typer.Typer(no_args_is_help=True, help="The machines that fetch certificates.")
+Which = Annotated[str, typer.Argument(help="Host name, or the beginning of the id.")]
+AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
+
+
+@puller.command("list")
+def list_pullers(context: typer.Context, as_json: AsJson = False) -> None:
+    """Show every puller, what it may fetch, and when it was seen last."""
+    own: Context = context.obj
+    with own.store(own.settings()) as store:
+        rows = store.pullers()
+        grants = {row.id: store.grants(row.id) for row in rows}
+    if not as_json:
+        show_pullers(rows, grants, own.now)
+        return
+    emit_json(
+        [
+            {
+                "id": row.id,
+                "sealing_id": row.sealing_id,
+                "host": row.host,
+                "status": str(row.status),
+                "enrolled_at": row.enrolled_at,
+                "last_seen_at": row.last_seen_at,
+                "certificates": list(grants[row.id]),
+            }
+            for row in rows
+        ]
+    )
+
+
+@puller.command()
+def revoke(context: typer.Context, which: Which) -> None:
+    """Hand nothing to it any more; certificates sealed to it get a new key and generation."""
+    own: Context = context.obj
+    with own.store(own.settings()) as store:
+        found = find_puller(store, which)
+        store.revoke_puller(found, now=own.now)
+        say(f"{found[:12]} is revoked; what was sealed to it is renewed with a new key.")
+
+
+@puller.command()
+def confirm(context: typer.Context, which: Which) -> None:
+    """End a suspension, after its token was offered by other keys and you found out why."""
+    own: Context = context.obj
+    with own.store(own.settings()) as store:
+        found = find_puller(store, which)
+        store.confirm_puller(found, now=own.now)
+        say(f"{found[:12]} is active again.")
+
+
+def events(
+    context: typer.Context,
+    limit: Annotated[int, typer.Option(min=1, max=10000, help="The newest so many.")] = 50,
+    verify: Annotated[bool, typer.Option("--verify", help="Check the whole chain.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show the audit trail; every entry holds the hash of the one before."""
+    own: Context = context.obj
+    with own.store(own.settings()) as store:
+        if verify:
+            broken = store.verify_events()
+            if broken is not None:
+                raise StoreError(
+                    f"The audit trail was changed at entry {broken.seq}: {broken.what}.",
+                    do="Compare with a backup; somebody wrote to the database by hand.",
+                )
+            say("The audit trail is whole.")
+        rows = store.latest_events(limit)
+    if as_json:
+        emit_json([asdict(row) for row in rows])
+    else:
+        show_events(rows)

@@ -1,0 +1,201 @@
+"""Tables for people: drawn on a terminal, plain lines in a pipe or a log."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from external_agent.commands.context import emit
+from external_agent.store.rows import EventRow, PullerRow
+
+_STYLES = {
+    "issued": "green",
+    "active": "green",
+    "yes": "green",
+    "failing": "red",
+    "expired": "bold red",
+    "revoked": "red",
+    "NO": "bold red",
+    "suspended": "yellow",
+    "issuing": "yellow",
+    "wanted": "yellow",
+}
+
+
+def moment(at: int | None) -> str:
+    """Return unix seconds as UTC text."""
+    if not at:
+        return "never"
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def distance(at: int, now: int) -> str:
+    """Return ``in 12 d`` or ``3 min ago``."""
+    seconds = abs(at - now)
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            text = f"{seconds // size} {unit}"
+            break
+    else:
+        text = f"{seconds} s"
+    return f"in {text}" if at > now else f"{text} ago"
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print rows: a table on a terminal, else tab-separated lines under a heading."""
+    if not sys.stdout.isatty():
+        emit("\t".join(columns))
+        for row in rows:
+            emit("\t".join(row))
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    drawn = Table(title=title, title_justify="left", header_style="bold")
+    for column in columns:
+        drawn.add_column(column, overflow="fold")
+    for row in rows:
+        drawn.add_row(*(Text(cell, style=_STYLES.get(cell, "")) for cell in row))
+    Console().print(drawn)
+
+
+def show_status(view: dict[str, Any]) -> None:
+    """Print what ``status`` knows; ``view`` is from ``status_view``."""
+    if not view["certificates"]:
+        emit("No certificate is wanted yet. Add one: external-agent add NAME")
+        return
+    for one in view["certificates"]:
+        _show_certificate(one, view["now"])
+
+
+def _show_certificate(one: dict[str, Any], now: int) -> None:
+    rows = [
+        ("wanted", ", ".join(one["names"])),
+        ("", f"key made by {one['key_origin']}, {one['key_algorithm']}, {one['challenge']}"),
+        ("", one["directory"]),
+        ("issued", _issued(one["issued"], now)),
+    ]
+    if one["attempt"]:
+        attempt = one["attempt"]
+        rows.append(("order", f"generation {attempt['generation']}: {attempt['state']}"))
+    if one["waits_for"]:
+        rows.append(("waits for", one["waits_for"]))
+    renewal = one["next_renewal"]
+    when = f"{moment(renewal['at'])} ({distance(renewal['at'], now)})" if renewal["at"] else "now"
+    rows.append(("next renewal", f"{when}: {renewal['why']}"))
+    rows.append(("last error", _last_error(one, now)))
+    for delivery in one["pullers"]:
+        rows += _delivery(delivery, now)
+    if not one["pullers"]:
+        rows.append(("pullers", "none is enrolled"))
+    _print_block(f"{one['certificate']}", one["state"], rows)
+
+
+def _issued(issued: dict[str, Any] | None, now: int) -> str:
+    if issued is None:
+        return "nothing yet"
+    return (
+        f"generation {issued['generation']}, expires {moment(issued['not_after'])} "
+        f"({distance(issued['not_after'], now)})"
+    )
+
+
+def _last_error(one: dict[str, Any], now: int) -> str:
+    error = one["last_error"]
+    if error is None:
+        return "none"
+    return f"{error['what']} ({distance(error['at'], now)}; {one['failures']} in a row)"
+
+
+def _delivery(delivery: dict[str, Any], now: int) -> list[tuple[str, str]]:
+    seen = delivery["last_seen_at"]
+    seen_text = f"seen {distance(seen, now)}" if seen else "not seen yet"
+    rows = [
+        (
+            "puller",
+            f"{delivery['host']} ({delivery['puller'][:12]}), {delivery['status']}, {seen_text}",
+        )
+    ]
+    for fact in ("pulled", "installed"):
+        generation, at = delivery[fact]["generation"], delivery[fact]["at"]
+        text = f"generation {generation}, {moment(at)}" if generation else "nothing yet"
+        rows.append((f"  {fact}", text))
+    rows.append(("  served", _served(delivery["served"], now)))
+    receipt = delivery["last_receipt"]
+    if receipt and receipt["outcome"] != "installed":
+        rows.append(
+            ("  trouble", f"{receipt['outcome']}: {receipt['error']}, {moment(receipt['at'])}")
+        )
+    return rows
+
+
+def _served(served: dict[str, Any], now: int) -> str:
+    if served["matches"] is None:
+        return "not probed yet"
+    when = f", probed {distance(served['at'], now)}" if served["at"] else ""
+    if served["matches"]:
+        return f"yes: the issued certificate{when}"
+    leaves = ", ".join(leaf["leaf_sha256"][:16] for leaf in served["leaves"])
+    return f"NO: another certificate ({leaves}){when}"
+
+
+def _print_block(title: str, state: str, rows: Sequence[tuple[str, str]]) -> None:
+    if not sys.stdout.isatty():
+        emit(f"{title}: {state}")
+        for name, value in rows:
+            emit(f"  {name:<14}{value}")
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    heading = Text.assemble((title, "bold"), "  ", (state, _STYLES.get(state, "")))
+    grid = Table(title=heading, title_justify="left", show_header=False, expand=False)
+    grid.add_column(style="cyan", no_wrap=True)
+    grid.add_column(overflow="fold")
+    for name, value in rows:
+        style = next((_STYLES[key] for key in ("NO", "yes") if value.startswith(key)), "")
+        grid.add_row(name, Text(value, style=style))
+    Console().print(grid)
+
+
+def show_pullers(rows: Sequence[PullerRow], grants: dict[str, tuple[str, ...]], now: int) -> None:
+    """Print the enrolled pullers."""
+    table(
+        "Pullers",
+        ("id", "host", "status", "seen", "enrolled", "certificates"),
+        [
+            (
+                row.id[:12],
+                row.host,
+                str(row.status),
+                distance(row.last_seen_at, now) if row.last_seen_at else "never",
+                moment(row.enrolled_at),
+                ", ".join(grants.get(row.id, ())),
+            )
+            for row in rows
+        ],
+    )
+
+
+def show_events(rows: Sequence[EventRow]) -> None:
+    """Print the audit trail."""
+    table(
+        "Events",
+        ("seq", "at", "kind", "actor", "certificate", "puller", "details"),
+        [
+            (
+                str(row.seq),
+                moment(row.at),
+                row.kind,
+                row.actor,
+                row.certificate or "-",
+                (row.puller or "-")[:12],
+                "; ".join(f"{key}={value}" for key, value in sorted(row.details.items())),
+            )
+            for row in rows
+        ],
+    )

@@ -1,0 +1,98 @@
+"""The settings file as ``init`` writes it: working, commented, complete."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import BaseModel
+
+
+def default_listen(section: type[BaseModel]) -> Sequence[str]:
+    """Return the default addresses of a listener's section."""
+    return tuple(section.model_fields["listen"].default)
+
+
+@dataclass(frozen=True, slots=True)
+class InitialSettings:
+    """What ``init`` was told; everything else is the default, shown as a comment."""
+
+    state_directory: Path
+    relay_url: str
+    contact: Sequence[str]
+    directory: str
+    terms_agreed: bool
+    challenge_listen: Sequence[str]
+    relay_listen: Sequence[str]
+    operator_listen: Sequence[str]
+    ca_root: Path | None = None
+    eab_key_id: str | None = None
+    eab_hmac_key_file: Path | None = None
+    relay_tls: str = "self"
+
+
+def _value(value: object) -> str:
+    """Return a TOML value: strings, booleans and lists of strings are written as in JSON."""
+    plain = [str(one) for one in value] if isinstance(value, (list, tuple)) else value
+    return json.dumps(str(plain) if isinstance(plain, Path) else plain, ensure_ascii=False)
+
+
+def _optional(name: str, value: object, example: str) -> str:
+    return f"# {name} = {example}" if value is None else f"{name} = {_value(value)}"
+
+
+def render(initial: InitialSettings) -> str:
+    """Return the text of ``agent.toml``."""
+    return f"""\
+# Settings of the external agent. Read once at start; `external-agent serve` reads
+# log.level, the [acme] section for new orders, and the relay's TLS files again on SIGHUP.
+# Each may come from the environment too: RELAY_AGENT_LOG__LEVEL=debug
+
+# Keys and the database live here (mode 0700).
+state_directory = {_value(initial.state_directory)}
+# database = "sqlite:////var/lib/split-horizon-relay/agent/relay.db"
+
+[acme]
+directory = {_value(initial.directory)}
+# You agreed to the CA's terms of service when this file was made.
+terms_agreed = {_value(initial.terms_agreed)}
+contact = {_value(initial.contact)}
+# PEM file with the root of the CA's own HTTPS certificate, for a private CA.
+{_optional("ca_root", initial.ca_root, '"/etc/ssl/private-ca-root.pem"')}
+# proxy = "http://proxy.example.com:3128"
+# profile = "tlsserver"
+# External account binding, when the CA asks for it (ZeroSSL, Google and most paid CAs).
+{_optional("eab_key_id", initial.eab_key_id, '"kid"')}
+{_optional("eab_hmac_key_file", initial.eab_hmac_key_file, '"/etc/split-horizon-relay/eab.key"')}
+
+# Answers the CA's http-01 checks; must be reached on port 80 of every name from the Internet.
+[challenge]
+listen = {_value(initial.challenge_listen)}
+# max_connections = 4096
+# timeout = 10.0
+
+# Serves the pullers.
+[relay]
+url = {_value(initial.relay_url)}
+listen = {_value(initial.relay_listen)}
+# Further origins under which pullers reach this agent.
+# other_urls = ["https://relay2.example.com"]
+# "self": a certificate of its own, pinned by the enrolment token; "files": those named below;
+# "none": a reverse proxy on loopback does TLS.
+tls = {_value(initial.relay_tls)}
+# certificate_file = "/etc/ssl/certs/relay.pem"
+# key_file = "/etc/ssl/private/relay.key"
+
+# Health, status and metrics for the people who run this; loopback only.
+[operator]
+listen = {_value(initial.operator_listen)}
+
+[issuing]
+# workers = 4
+
+[log]
+# level = "info"      # debug, info, warning, error
+# format = "auto"     # auto, json, console
+"""
