@@ -188,6 +188,8 @@ class Protocol:
         if resource != "directory":
             link = f'<{self._state.base}/dir>;rel="index"'
             answer.headers.append(("Link", link))
+        if answer.status >= 400:
+            return  # what follows happens to what was done
         if fault := faults.take("nonsense", resource, exchange):
             answer.body = fault["body"]
         answer.cut = faults.take("cut", resource, exchange) is not None

@@ -13,6 +13,9 @@ import dns.rcode
 import dns.rdataclass
 import dns.rdatatype
 
+IN = dns.rdataclass.IN
+MAX_ALIASES = 10
+
 
 class LookupFailed(Exception):
     """No usable answer; `str()` says why."""
@@ -97,26 +100,19 @@ class DnsResolver:
         return [(r.flags, r.tag.decode(), r.value.decode("utf-8", "replace")) for r in records]
 
     def _ask(self, name: str, kind: dns.rdatatype.RdataType) -> list:  # type: ignore[type-arg]
-        owner = dns.name.from_text(name)
-        seen: set[dns.name.Name] = set()
-        while owner not in seen and len(seen) < 10:
-            seen.add(owner)
+        owner = target = dns.name.from_text(name)
+        seen = {owner}
+        while True:
             response = self._exchange(owner, kind)
-            target = owner
-            while True:
-                alias = response.get_rrset(
-                    response.answer, target, dns.rdataclass.IN, dns.rdatatype.CNAME
-                )
-                if alias is None or alias[0].target == owner:
-                    break
+            while alias := response.get_rrset(response.answer, target, IN, dns.rdatatype.CNAME):
                 target = alias[0].target
-            found = response.get_rrset(response.answer, target, dns.rdataclass.IN, kind)
-            if found is not None:
-                return list(found)
-            if target == owner:
-                return []
+                if target in seen or len(seen) > MAX_ALIASES:
+                    raise LookupFailed(f"{name}: the chain of CNAMEs does not end")
+                seen.add(target)
+            found = response.get_rrset(response.answer, target, IN, kind)
+            if found is not None or target == owner:
+                return list(found or ())
             owner = target
-        raise LookupFailed(f"{name}: the chain of CNAMEs does not end")
 
     def _exchange(self, owner: dns.name.Name, kind: dns.rdatatype.RdataType) -> dns.message.Message:
         question = dns.message.make_query(owner, kind, use_edns=0, payload=1232)

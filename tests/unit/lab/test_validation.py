@@ -106,7 +106,7 @@ def test_http_01_without_listener_or_address(make_ca: Any, make_client: MakeClie
 def test_http_01_prefers_ipv6_and_falls_back(
     make_ca: Any, make_client: MakeClient, site: ChallengeSite
 ) -> None:
-    resolver = TableResolver(dict.fromkeys((NAME, OTHER), ["127.0.0.1", "::1"]))
+    resolver = TableResolver({key: ["127.0.0.1", "::1"] for key in (NAME, OTHER)})
     client = make_client(make_ca(resolver=resolver))
     attempt = Attempt(client)
     site.answers[attempt.path] = attempt.good
