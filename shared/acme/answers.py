@@ -9,7 +9,7 @@ from typing import Any
 from shared.acme.network import Answer
 from shared.acme.origin import Origin
 from shared.acme.ports import AuthorizationState, ChallengeState, DirectoryInfo, OrderState
-from shared.acme.problems import read_problem
+from shared.acme.problems import plain_text, read_problem
 from shared.errors import IssuanceUnavailable
 
 ORDER_STATUSES = frozenset(("pending", "ready", "processing", "valid", "invalid"))
@@ -33,7 +33,6 @@ def read_directory(answer: Answer, origin: Origin) -> DirectoryInfo:
     meta = meta if isinstance(meta, dict) else {}
     profiles = meta.get("profiles")
     identities = meta.get("caaIdentities")
-    terms = meta.get("termsOfService")
 
     def optional(name: str) -> str | None:
         return origin.check(document[name], name) if document.get(name) else None
@@ -45,9 +44,12 @@ def read_directory(answer: Answer, origin: Origin) -> DirectoryInfo:
         new_order=origin.check(document.get("newOrder"), "newOrder"),
         revoke_cert=optional("revokeCert"),
         renewal_info=optional("renewalInfo"),
-        terms_of_service=terms if isinstance(terms, str) else None,
+        terms_of_service=plain_text(meta.get("termsOfService")) or None,
         external_account_required=meta.get("externalAccountRequired") is True,
-        profiles=profiles if isinstance(profiles, dict) else {},
+        profiles={
+            plain_text(name): plain_text(words)
+            for name, words in (profiles.items() if isinstance(profiles, dict) else ())
+        },
         caa_identities=tuple(_texts(identities)),
         meta=meta,
     )
@@ -97,7 +99,7 @@ def read_challenge(document: Mapping[str, Any], origin: Origin) -> ChallengeStat
     """Read a challenge. Its token stays unchecked: only that of a chosen one matters."""
     problem = document.get("error")
     return ChallengeState(
-        type=str(document.get("type")),
+        type=plain_text(document.get("type")),
         url=origin.check(document.get("url"), "challenge"),
         status=_status(document, CHALLENGE_STATUSES, "challenge", default="pending"),
         token=document["token"] if isinstance(document.get("token"), str) else "",

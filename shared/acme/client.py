@@ -9,7 +9,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from acme import messages
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from josepy.b64 import b64encode
@@ -40,6 +39,8 @@ from shared.acme.ports import (
     Sleep,
     no_failpoint,
 )
+from shared.acme.problems import plain_text
+from shared.acme.registration import new_account
 from shared.errors import (
     ClockWrong,
     ConfigurationError,
@@ -168,7 +169,7 @@ class AcmeClient:
         """
         directory = self.directory()
         if self.account_url is None:
-            payload = self._registration(directory, contact, terms_agreed, eab)
+            payload = new_account(directory, self._jwk, contact, terms_agreed, eab)
         else:
             payload = {"onlyReturnExisting": True}
         self._network.use_account(None)
@@ -178,51 +179,15 @@ class AcmeClient:
         finally:
             self._network.use_account(self.account_url)
         location = self._origin.check(answer.headers.get("Location"), "account")
-        status = answer.document().get("status", "valid")
+        status = plain_text(answer.document().get("status", "valid"))
         if status != "valid":
             raise IssuanceRejected(
-                f"The ACME account {location} is {status!s:.40} at the CA.",
+                f"The ACME account {location} is {status:.40} at the CA.",
                 do="Use another account key; a deactivated account cannot be opened again.",
             )
         self.account_url = location
         self._network.use_account(location)
         return location
-
-    def _registration(
-        self,
-        directory: DirectoryInfo,
-        contact: Sequence[str],
-        terms_agreed: bool,
-        eab: ExternalAccountBinding | None,
-    ) -> dict[str, object]:
-        if directory.terms_of_service and not terms_agreed:
-            raise ConfigurationError(
-                f"The CA's terms of service were not agreed to: {directory.terms_of_service}",
-                do="Read them, then say so in the settings.",
-            )
-        if directory.external_account_required and eab is None:
-            raise ConfigurationError(
-                f"The CA {self._origin.host} wants an external account binding.",
-                do="Get a key identifier and an HMAC key from the CA and put them in the settings.",
-            )
-        payload: dict[str, object] = {"termsOfServiceAgreed": terms_agreed}
-        if contact:
-            payload["contact"] = list(contact)
-        if eab is not None:
-            payload["externalAccountBinding"] = self._bind(directory, eab)
-        return payload
-
-    def _bind(self, directory: DirectoryInfo, eab: ExternalAccountBinding) -> dict[str, object]:
-        library_directory = messages.Directory({"newAccount": directory.new_account})
-        try:
-            return messages.ExternalAccountBinding.from_data(
-                self._jwk.public_key(), eab.kid, eab.hmac_key, library_directory, eab.algorithm
-            )
-        except (ValueError, TypeError) as error:
-            raise ConfigurationError(
-                f"The external account binding {eab.kid!r:.80} has an HMAC key that is not "
-                "base64url, or an unknown algorithm."
-            ) from error
 
     # --- orders ------------------------------------------------------------------------------
 
@@ -384,7 +349,7 @@ class AcmeClient:
 def _advertised(profile: str, directory: DirectoryInfo) -> str:
     if profile in directory.profiles:
         return profile
-    offered = ", ".join(sorted(map(str, directory.profiles))) or "none"
+    offered = ", ".join(sorted(directory.profiles)) or "none"
     raise ConfigurationError(
         f"The CA does not offer the certificate profile {profile!r:.80}; it offers: {offered:.200}."
     )

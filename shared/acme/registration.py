@@ -1,0 +1,60 @@
+"""What is said to a CA to open an account (RFC 8555 sections 7.3, 7.3.1, 7.3.4)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from acme import messages
+from josepy.jwk import JWK
+
+from shared.acme.ports import DirectoryInfo, ExternalAccountBinding
+from shared.acme.problems import plain_text
+from shared.errors import ConfigurationError
+
+
+def new_account(
+    directory: DirectoryInfo,
+    account_jwk: JWK,
+    contact: Sequence[str],
+    terms_agreed: bool,
+    eab: ExternalAccountBinding | None,
+) -> dict[str, object]:
+    """Return the payload of newAccount.
+
+    Args:
+        contact: URLs such as ``mailto:ops@example.com``.
+
+    Raises:
+        ConfigurationError: terms not agreed to, or an account binding is missing or unusable.
+    """
+    if directory.terms_of_service and not terms_agreed:
+        raise ConfigurationError(
+            f"The CA's terms of service were not agreed to: {directory.terms_of_service}",
+            do="Read them, then say so in the settings.",
+        )
+    if directory.external_account_required and eab is None:
+        raise ConfigurationError(
+            f"The CA of {directory.url} wants an external account binding.",
+            do="Get a key identifier and an HMAC key from the CA and put them in the settings.",
+        )
+    payload: dict[str, object] = {"termsOfServiceAgreed": terms_agreed}
+    if contact:
+        payload["contact"] = list(contact)
+    if eab is not None:
+        payload["externalAccountBinding"] = _bind(directory, account_jwk, eab)
+    return payload
+
+
+def _bind(
+    directory: DirectoryInfo, account_jwk: JWK, eab: ExternalAccountBinding
+) -> dict[str, object]:
+    library_directory = messages.Directory({"newAccount": directory.new_account})
+    try:
+        return messages.ExternalAccountBinding.from_data(
+            account_jwk.public_key(), eab.kid, eab.hmac_key, library_directory, eab.algorithm
+        )
+    except (ValueError, TypeError) as error:
+        raise ConfigurationError(
+            f"The external account binding {plain_text(eab.kid)!r} has an HMAC key that is not "
+            "base64url, or an algorithm that is none of HS256, HS384, HS512."
+        ) from error
