@@ -6,7 +6,7 @@ import errno
 import json
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from internal_puller.install import layout
 from internal_puller.install.durable import Directory, Ownership
@@ -16,6 +16,7 @@ from shared.errors import ConfigurationError, StageFailed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from internal_puller.targets import Target
 
@@ -208,21 +209,31 @@ class Generations:
 
     def unfinished(self) -> Unfinished | None:
         """Return what an earlier run did not finish."""
-        path = self._target.directory / layout.UNFINISHED
-        document = layout.read_json(path)
+        document, path = self._read_note(layout.UNFINISHED)
         if document is None:
             return None
         to, previous = document.get("to"), document.get("previous")
         known = [name for name in (to, previous) if isinstance(name, str) and parse_name(name)]
         if to not in known or (previous is not None and previous not in known):
-            raise ConfigurationError(f"{path} is not ours.", do=f"Remove {path} and try again.")
+            raise layout.not_ours(path)
         return Unfinished(to, previous)
+
+    def _read_note(self, name: str) -> tuple[dict[str, Any] | None, Path]:
+        path = self._target.directory / name
+        try:
+            content, _ = self._root.read(name)
+        except FileNotFoundError:
+            return None, path
+        except OSError as error:
+            raise layout.not_ours(path) from error
+        return layout.decode_json(content, path), path
 
     # --- memory of failures ------------------------------------------------------------------
 
     def set_aside(self) -> Mapping[int, SetAside]:
         """Return the generations that failed here."""
-        return layout.set_aside(self._target)
+        document, path = self._read_note(layout.SET_ASIDE)
+        return layout.decode_set_aside(document or {}, path)
 
     def mark(self, generation: int, reason: SetAside) -> None:
         """Set a generation aside, durably."""

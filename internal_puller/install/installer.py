@@ -10,6 +10,7 @@ from internal_puller.install.formats import render
 from internal_puller.install.generations import Generations
 from internal_puller.install.layout import generation_of
 from internal_puller.install.presets import Plan, resolve
+from internal_puller.install.probe import probe_target
 from internal_puller.install.report import InstallReport
 from internal_puller.install.switch import Switch
 from internal_puller.install.trial import Trial
@@ -139,7 +140,8 @@ def roll_back(
             active = generations.active()
             name = _earlier(generations, target, active, to)
             _check_on_disk(generations, plan, name)
-            report = switch.to(name, active)
+            unfinished = generations.unfinished()
+            report = switch.to(name, unfinished.previous if unfinished else active)
             if report.error is None and active is not None and active != name:
                 left = generation_of(active)
                 generations.mark(left, _operator_left(left, now))
@@ -193,4 +195,7 @@ def _remembered(failed: SetAside) -> InstallError:
 
 def _not_begun(target: Target, generation: int, error: InstallError) -> InstallReport:
     active = layout.active_generation(target)
-    return InstallReport(target.certificate, generation, "rolled_back", False, error, active)
+    served = probe_target(target)
+    return InstallReport(
+        target.certificate, generation, "rolled_back", False, error, active, served, served
+    )

@@ -82,16 +82,31 @@ def parse_link(link: str, where: Path) -> str:
 def read_json(path: Path) -> dict[str, Any] | None:
     """Return one of our small JSON files, None if missing. Raises ``ConfigurationError``."""
     try:
-        document = json.loads(path.read_bytes())
+        content = path.read_bytes()
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
-        raise ConfigurationError(
-            f"{path} cannot be read: {error}.", do=f"Remove {path} and try again."
-        ) from error
+    except OSError as error:
+        raise not_ours(path) from error
+    return decode_json(content, path)
+
+
+def decode_json(content: bytes, path: Path) -> dict[str, Any]:
+    """Return the object in one of our small JSON files. Raises ``ConfigurationError``."""
+    try:
+        document = json.loads(content)
+    except ValueError as error:
+        raise not_ours(path) from error
     if not isinstance(document, dict):
-        raise ConfigurationError(f"{path} is no JSON object.", do=f"Remove {path} and try again.")
+        raise not_ours(path)
     return document
+
+
+def not_ours(path: Path) -> ConfigurationError:
+    """Return the error for a small file that we did not write like this."""
+    return ConfigurationError(
+        f"{path} cannot be read as internal-puller writes it.",
+        do=f"Remove {path} and try again.",
+    )
 
 
 def active_name(target: Target) -> str | None:
@@ -126,8 +141,17 @@ def list_generations(target: Target) -> tuple[int, ...]:
 
 def set_aside(target: Target) -> Mapping[int, SetAside]:
     """Return the generations that failed here and are only tried again when forced."""
-    document = read_json(target.directory / SET_ASIDE) or {}
-    return MappingProxyType({int(number): SetAside(**entry) for number, entry in document.items()})
+    path = target.directory / SET_ASIDE
+    return decode_set_aside(read_json(path) or {}, path)
+
+
+def decode_set_aside(document: dict[str, Any], path: Path) -> Mapping[int, SetAside]:
+    """Return the content of ``set-aside.json``. Raises ``ConfigurationError``."""
+    try:
+        marks = {int(number): SetAside(**entry) for number, entry in document.items()}
+    except (TypeError, ValueError) as error:
+        raise not_ours(path) from error
+    return MappingProxyType(marks)
 
 
 def unfinished(target: Target) -> bool:

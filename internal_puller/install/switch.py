@@ -72,11 +72,12 @@ class Switch:
     ) -> InstallReport:
         """Activate the previous generation and see it served; remember the failed one."""
         generation = generation_of(unfinished.to)
-        previous = unfinished.previous if unfinished.previous != unfinished.to else None
+        previous = unfinished.previous
         error: RelayError = failure
         served: tuple[Served, ...] = ()
         try:
-            self._remember(generation, failure)
+            if previous != unfinished.to:
+                self._remember(generation, failure)
             self.generations.activate(previous)
             served = self._settle(previous, failure)
             with suppress(StageFailed):

@@ -13,7 +13,7 @@ from internal_puller.install.formats import FILE_NAMES, render, same_content
 from internal_puller.install.generations import Generations
 from internal_puller.install.material import Material
 from internal_puller.install.presets import Plan, resolve
-from shared.errors import KeyMismatch
+from shared.errors import KeyMismatch, StageFailed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -45,13 +45,15 @@ def verify_active(target: Target) -> Verification:
         ConfigurationError: the target cannot be used.
     """
     plan = resolve(target)
-    if not target.directory.exists():
+    name = layout.active_name(target)
+    if name is None:
         return Verification(None, None, None, (), ("nothing is installed",))
-    with Generations(target, read_only=True) as generations:
-        name = generations.active()
-        if name is None:
-            return Verification(None, None, None, (), ("nothing is installed",))
-        return check_files(generations.read(name), plan, layout.generation_of(name))
+    try:
+        with Generations(target, read_only=True) as generations:
+            return check_files(generations.read(name), plan, layout.generation_of(name))
+    except StageFailed as error:
+        problem = error.what.rstrip(".")
+        return Verification(layout.generation_of(name), None, None, (), (problem,))
 
 
 def check_files(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shutil
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,7 +13,10 @@ from pathlib import Path
 import pytest
 
 from internal_puller.install import layout
+from internal_puller.install.formats import render
+from internal_puller.install.generations import Generations, Unfinished
 from internal_puller.install.installer import install, resume, roll_back
+from internal_puller.install.presets import resolve
 from internal_puller.install.probe import probe_target
 from internal_puller.install.verify import verify_active
 from internal_puller.targets import Target
@@ -253,3 +257,82 @@ def test_modes_do_not_depend_on_the_umask(site: Site, umask: int) -> None:
     for directory in (site.target.directory, site.target.directory / "generations", current):
         assert stat.S_IMODE(directory.stat().st_mode) == 0o755
     assert key_and_leaf_agree(site.target.directory)
+
+
+def test_commands_get_paths_and_never_the_key(site: Site, tmp_path: Path) -> None:
+    seen = tmp_path / "seen"
+    command = ("sh", "-c", f"env > {seen}; cat /proc/$PPID/cmdline /proc/$PPID/environ >> {seen}")
+    report = put(site.with_commands(test_command=command), 1)
+    assert report.error is None
+    text = seen.read_bytes()
+    for line in (
+        f"RELAY_CERTIFICATE={NAME}",
+        "RELAY_GENERATION=1",
+        f"RELAY_DIRECTORY={site.target.directory}/current",
+        f"RELAY_KEY_FILE={site.target.directory}/current/privkey.pem",
+    ):
+        assert line.encode() in text
+    key = (site.target.directory / "current/privkey.pem").read_bytes().splitlines()[1]
+    assert key not in text
+    assert b"PRIVATE" not in text
+    assert key.decode() not in repr(report)
+
+
+def test_rolling_back_to_what_is_active_never_takes_it_away(site: Site) -> None:
+    put(site.target, 1)
+    assert roll_back(site.target, 1, now=NOW).error is None
+    report = roll_back(site.with_commands(test_command=("false",)), 1, now=NOW)
+    assert isinstance(report.error, ConfigTestFailed)
+    assert (report.active, layout.set_aside(site.target)) == (1, {})
+    assert site.served() == material(1).leaf_sha256
+
+
+def test_killed_between_activation_and_verdict_goes_on_or_back(site: Site) -> None:
+    """What the kill sweep leaves, made by hand: link and note say 2, the server has 1."""
+    for fails in (False, True):
+        put(site.target, 1, force=True)
+        put(site.with_commands(reload_command=("true",)), 2, force=True)
+        (site.target.directory / "set-aside.json").unlink()
+        with Generations(site.target) as generations:
+            generations.begin(Unfinished("2", "1"))
+            generations.activate("2")
+        target = site.with_commands(reload_command=("true",)) if fails else site.target
+        report = resume(target, now=NOW)
+        assert report is not None
+        assert report.generation == 2
+        assert report.active == (1 if fails else 2)
+        assert isinstance(report.error, ServedMismatch) is fails
+        assert not layout.unfinished(target)
+
+
+def test_newer_generation_over_an_unfinished_one_goes_back_to_the_last_good(site: Site) -> None:
+    put(site.target, 1)
+    with Generations(site.target) as generations:
+        plan = resolve(site.target)
+        files = render(material(2), plan.formats, None)
+        name = generations.stage(2, files, plan.accounts, None)
+        generations.begin(Unfinished(name, "1"))
+        generations.activate(name)
+    report = put(site.with_commands(reload_command=("true",)), 3)
+    assert isinstance(report.error, ServedMismatch)
+    assert report.active == 1
+
+
+def test_nothing_installed_is_said(site: Site) -> None:
+    assert verify_active(site.target).problems == ("nothing is installed",)
+    site.target.directory.mkdir()
+    assert verify_active(site.target).problems == ("nothing is installed",)
+    put(site.target, 1)
+    shutil.rmtree(site.target.directory / "generations/1")
+    assert verify_active(site.target).problems != ()
+    assert put(site.target, 1).error is None
+
+
+def test_hook_that_hangs_is_killed_rolled_back_and_reported(site: Site) -> None:
+    put(site.target, 1)
+    hangs = site.with_commands(reload_command=("sleep", "300"))
+    report = put(dataclasses.replace(hangs, command_timeout=0.2), 2)
+    assert isinstance(report.error, ReloadFailed)
+    assert "sleep (reload) did not end within 0.2 s and was killed" in report.error.what
+    assert (report.outcome, report.active) == ("rolled_back", 1)
+    assert site.served() == material(1).leaf_sha256
