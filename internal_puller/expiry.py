@@ -1,0 +1,41 @@
+"""Warns before a certificate in place expires, whatever the agent says or does not say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from internal_puller.active import read_active
+from internal_puller.progress import Progress
+from internal_puller.report import PullReport
+from internal_puller.targets import Target
+
+# Used only where the lifetime is not known (progress.json was lost).
+USUAL_LIFETIME = 90 * 86400
+
+
+def warn_of_expiry(
+    targets: Iterable[Target], progress: Progress, report: PullReport, *, now: float, share: float
+) -> None:
+    """Add a warning for every certificate in place with less than ``share`` of its life left."""
+    for target in targets:
+        active = read_active(target)
+        if active is None or target.certificate in report.expiring:
+            continue
+        lifetime = progress.of(target.certificate).lifetime or USUAL_LIFETIME
+        left = active.not_after - now
+        if left < share * lifetime:
+            report.expiring.append(target.certificate)
+            report.warnings.append(f"{target.certificate}: {_words(left)}; {_reason(progress)}")
+
+
+def _words(left: float) -> str:
+    if left <= 0:
+        return "the certificate in place HAS EXPIRED"
+    days, hours = divmod(int(left // 3600), 24)
+    return f"the certificate in place expires in {days} d {hours} h"
+
+
+def _reason(progress: Progress) -> str:
+    if progress.error is not None:
+        return f"the agent cannot be reached: {progress.error.what}"
+    return "the agent has no newer one: look at external-agent status there"

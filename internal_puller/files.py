@@ -1,0 +1,114 @@
+"""Small private files: written whole or not at all, 0600 from birth, read only if nobody else can.
+
+Only the standard library: the quiet path of ``pull`` reads and writes through here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import stat
+from pathlib import Path
+
+from shared.errors import ConfigurationError, LooseFileMode
+
+MAX_BYTES = 8 << 20
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def private_directory(path: Path, *, create: bool) -> Path:
+    """Return ``path`` if it is a directory that only we can look into.
+
+    Raises:
+        LooseFileMode: other users can read or change it.
+        ConfigurationError: missing, no directory, or it cannot be made.
+    """
+    try:
+        if create:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with contextlib.suppress(FileExistsError):
+                path.mkdir(mode=0o700)
+        status = path.lstat()
+    except FileNotFoundError as error:
+        raise ConfigurationError(
+            f"There is no state directory {path}.", do="Enrol first: internal-puller enroll."
+        ) from error
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be used: {error.strerror}.") from error
+    if not stat.S_ISDIR(status.st_mode):
+        raise ConfigurationError(f"{path} is no directory.")
+    _check_owner(path, status)
+    return path
+
+
+def _check_owner(path: Path, status: os.stat_result) -> None:
+    loose = stat.S_IMODE(status.st_mode) & 0o077
+    if loose or status.st_uid not in (0, os.geteuid()):
+        raise LooseFileMode(
+            f"{path} belongs to user {status.st_uid} and has mode "
+            f"{stat.S_IMODE(status.st_mode):04o}: other users can get at it."
+        )
+
+
+def read_private(path: Path) -> bytes | None:
+    """Return a file's bytes, or ``None`` if there is none.
+
+    Raises:
+        LooseFileMode: other users could read or change it.
+        ConfigurationError: it is no ordinary file, or cannot be read.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be read: {error.strerror}.") from error
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_BYTES:
+            raise ConfigurationError(f"{path} is no ordinary file of a reasonable size.")
+        _check_owner(path, status)
+        return file.read(MAX_BYTES)
+
+
+def write_private(path: Path, content: bytes, *, durable: bool = True) -> None:
+    """Replace a file; after a crash the old or the new content is there, whole.
+
+    Args:
+        durable: return only after the disk has it.
+
+    Raises:
+        ConfigurationError: it cannot be written (disk full, read-only).
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
+    try:
+        _write_new(temporary, content, durable=durable)
+        temporary.replace(path)
+        if durable:
+            _sync_directory(path.parent)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise ConfigurationError(
+            f"{path} cannot be written: {error.strerror}.",
+            do="Look at the free space, owner and mode of that directory.",
+        ) from error
+
+
+def _write_new(path: Path, content: bytes, *, durable: bool) -> None:
+    descriptor = os.open(path, _NEW, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        os.fchmod(descriptor, 0o600)  # the umask may have taken bits away
+        file.write(content)
+        file.flush()
+        if durable:
+            os.fsync(descriptor)
+
+
+def _sync_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,86 @@
+"""How things stand: for ``status``, for the next run, and for receipts still to be delivered."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(slots=True)
+class LastError:
+    """
+    Attributes:
+        type: ``RelayError.type``.
+        what: its sentence.
+        at: unix seconds.
+    """
+
+    type: str
+    what: str
+    at: int
+
+
+@dataclass(slots=True)
+class CertificateProgress:
+    """
+    Attributes:
+        offered: the newest generation that the agent has for us; 0 is none.
+        lifetime: seconds that the newest accepted certificate lives from end to end; 0: unknown.
+        served: leaf digests seen at the last look, by ``address port sni``.
+        reported: the newest installed generation of which a receipt was written.
+        receipt: encoded receipt that the agent has not confirmed yet.
+        error: the last failure, until the next success.
+    """
+
+    offered: int = 0
+    lifetime: int = 0
+    served: dict[str, str] = field(default_factory=dict)
+    reported: int = 0
+    receipt: str | None = None
+    error: LastError | None = None
+
+
+@dataclass(slots=True)
+class Progress:
+    """
+    Attributes:
+        version: of the last list of certificates.
+        come_back_at: unix seconds; when the agent expects something new.
+        last_contact: unix seconds of the last answer signed by the agent.
+        clock_difference: seconds by which the agent's clock is ahead of ours.
+        tls_check: how the relay's TLS certificate was accepted last: ``pin``, ``roots``, ``none``.
+        error: the last failure to reach the agent, until the next success.
+    """
+
+    version: str = ""
+    come_back_at: int = 0
+    last_contact: int = 0
+    clock_difference: int = 0
+    tls_check: str = ""
+    error: LastError | None = None
+    certificates: dict[str, CertificateProgress] = field(default_factory=dict)
+
+    def of(self, certificate: str) -> CertificateProgress:
+        return self.certificates.setdefault(certificate, CertificateProgress())
+
+    def encode(self) -> bytes:
+        return json.dumps(asdict(self), separators=(",", ":"), sort_keys=True).encode()
+
+    @classmethod
+    def decode(cls, data: bytes) -> Progress:
+        """Read it back; what does not fit (another release, damage) is as if there were nothing."""
+        try:
+            values: dict[str, Any] = json.loads(data)
+            certificates = {
+                name: CertificateProgress(**entry | {"error": _error(entry.get("error"))})
+                for name, entry in values.pop("certificates").items()
+            }
+            error = _error(values.pop("error"))
+            return cls(**values, error=error, certificates=certificates)
+        except (ValueError, TypeError, KeyError, AttributeError):
+            return cls()
+
+
+def _error(value: dict[str, Any] | None) -> LastError | None:
+    return None if value is None else LastError(**value)
