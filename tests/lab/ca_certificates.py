@@ -54,7 +54,7 @@ class Certificates:
             url=self._state.new_url("cert"),
             chains=self._chains(leaf, order),
         )
-        self._state.issued.append(order.certificate)
+        self._state.remember_issued(order.certificate)
 
     def _validity(self, profile: str | None) -> float:
         options = self._state.options
@@ -89,12 +89,12 @@ class Certificates:
 
     def _own(self, exchange: Exchange) -> Issued:
         url = f"{self._state.base}/cert/{exchange.arguments[0]}"
-        for issued in self._state.issued:
-            if issued.url == url:
-                if issued.order.account is not exchange.account:
-                    raise Problem("unauthorized", "this certificate is not yours")
-                return issued
-        raise malformed("there is no such certificate", 404)
+        issued = self._state.issued_by_url.get(url)
+        if issued is None:
+            raise malformed("there is no such certificate", 404)
+        if issued.order.account is not exchange.account:
+            raise Problem("unauthorized", "this certificate is not yours")
+        return issued
 
     # --- revocation ---
 

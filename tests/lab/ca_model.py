@@ -201,7 +201,11 @@ class State:
         self.accounts: dict[str, Account] = {}
         self.authorizations: dict[str, Authorization] = {}
         self.orders: list[Order] = []
+        self.order_by_url: dict[str, Order] = {}
+        self.replacements: dict[str, list[Order]] = {}
         self.issued: list[Issued] = []
+        self.issued_by_url: dict[str, Issued] = {}
+        self.issued_by_certid: dict[str, Issued] = {}
         self.revoked: dict[int, int] = {}
         self.log: list[LogEntry] = []
         self.renewal_windows: dict[str, Window] = {}
@@ -230,15 +234,29 @@ class State:
 
     def order(self, url: str) -> Order | None:
         """Return the order with this URL."""
-        return next((order for order in self.orders if order.url == url), None)
+        return self.order_by_url.get(url)
 
     def find_issued(self, identifier: str) -> Issued | None:
         """Return the certificate with this ARI name."""
-        return next((one for one in self.issued if one.certid == identifier), None)
+        return self.issued_by_certid.get(identifier)
 
     def account_by_key(self, thumbprint: str) -> Account | None:
         """Return the account that has this key."""
         return next((one for one in self.accounts.values() if one.thumbprint == thumbprint), None)
+
+    def remember_order(self, order: Order) -> None:
+        """Keep a new order."""
+        self.orders.append(order)
+        self.order_by_url[order.url] = order
+        order.account.orders.append(order)
+        if order.replaces is not None:
+            self.replacements.setdefault(order.replaces, []).append(order)
+
+    def remember_issued(self, issued: Issued) -> None:
+        """Keep a new certificate."""
+        self.issued.append(issued)
+        self.issued_by_url[issued.url] = issued
+        self.issued_by_certid[issued.certid] = issued
 
 
 def seconds(value: float | dt.timedelta) -> float:

@@ -112,8 +112,7 @@ class Orders:
             authorizations=[self._authorization(account, name) for name in names],
             clock=self._state.clock,
         )
-        self._state.orders.append(order)
-        account.orders.append(order)
+        self._state.remember_order(order)
         return order
 
     def _reusable(
@@ -176,7 +175,7 @@ class Orders:
             raise Problem("unauthorized", "replaces names a certificate of another account")
         if not set(old.names) & set(names):
             raise malformed("replaces names a certificate without a name in common")
-        if any(o.replaces == value and o.status != "invalid" for o in self._state.orders):
+        if any(o.status != "invalid" for o in self._state.replacements.get(str(value), ())):
             raise Problem("alreadyReplaced", "that certificate has been replaced already")
         return str(value)
 

@@ -97,7 +97,7 @@ class Authority:
             builder = builder.add_extension(
                 x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False
             )
-        self.certificate = builder.sign(signer.key, hashes.SHA256())
+        self.certificate: x509.Certificate = builder.sign(signer.key, hashes.SHA256())
 
     def key_identifier(self) -> x509.AuthorityKeyIdentifier:
         """Return the AKI that certificates from here carry."""

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import cast
+from typing import Any
 
 import dns.exception
 import dns.flags
@@ -52,7 +52,7 @@ class DnsFaults(FaultBox):
         view: str | None,
         type_: str | None,
         times: int | None,
-        **more: object,
+        **more: Any,
     ) -> Fault:
         owner = None if name is None else dns.name.from_text(name)
         rdtype = None if type_ is None else dns.rdatatype.from_text(type_)
@@ -240,7 +240,7 @@ class DnsServer:
     ) -> tuple[dns.message.Message, UpdateKey | None]:
         response = dns.message.make_response(message, recursion_available=True, our_payload=1232)
         response.tsig = None
-        if not message.had_tsig:
+        if message.tsig is None:
             return response, None
         key = self._keys.get(message.tsig.name)
         error = dns.rcode.BADKEY
@@ -255,10 +255,10 @@ class DnsServer:
                 error = dns.rcode.BADSIG
             else:
                 response.use_tsig(key.key)
-                response.request_mac = checked.mac
+                response.request_mac = checked.mac or b""
                 return response, key
         response.set_rcode(dns.rcode.NOTAUTH)
-        response.tsig = _tsig_error(message, error)
+        response.tsig = _tsig_error(message.tsig, message.id, error)
         return response, None
 
     def _note(self, message: dns.message.Message, transport: str, rcode: str) -> None:
@@ -271,38 +271,39 @@ class DnsServer:
             type=dns.rdatatype.to_text(question.rdtype),
             transport=transport,
             rcode=rcode,
-            key=message.tsig.name.to_text(True) if message.had_tsig else None,
+            key=message.tsig.name.to_text(True) if message.tsig else None,
         )
         self._queries.append(shown)
 
 
-def _tsig_error(message: dns.message.Message, error: dns.rcode.Rcode) -> dns.rrset.RRset:
+def _tsig_error(
+    signature: dns.rrset.RRset, message_id: int, error: dns.rcode.Rcode
+) -> dns.rrset.RRset:
     """Return the unsigned TSIG record of a refusal (RFC 8945 section 5.2)."""
-    asked = message.tsig[0]
-    rdata = dns.rdtypes.ANY.TSIG.TSIG(
+    rdata = dns.rdtypes.ANY.TSIG.TSIG(  # type: ignore[no-untyped-call]
         dns.rdataclass.ANY,
         dns.rdatatype.TSIG,
-        asked.algorithm,
+        signature[0].algorithm,
         int(time.time()),
         300,
         b"",
-        message.id,
+        message_id,
         error,
         b"",
     )
-    return dns.rrset.from_rdata(message.tsig.name, 0, rdata)
+    return dns.rrset.from_rdata(signature.name, 0, rdata)
 
 
 def _to_wire(response: dns.message.Message, limit: int, truncated: bool) -> bytes:
     if not truncated:
         try:
-            return cast(bytes, response.to_wire(max_size=limit))
+            return response.to_wire(max_size=limit)
         except dns.exception.TooBig:
             pass
     response.answer.clear()
     response.authority.clear()
     response.flags |= dns.flags.TC
-    return cast(bytes, response.to_wire(max_size=limit))
+    return response.to_wire(max_size=limit)
 
 
 def _exactly(connection: socket.socket, count: int) -> bytes:
