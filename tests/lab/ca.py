@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Self
 
 from .ca_accounts import Accounts
+from .ca_authorizations import Authorizations
 from .ca_certificates import Certificates
 from .ca_faults import Faults
 from .ca_http01 import Http01
@@ -147,9 +148,9 @@ class LabCa:
     def _endpoints(self) -> dict[str, Callable[[Exchange], Answer]]:
         accounts = Accounts(self.state)
         certificates = Certificates(self.state, self.validation.check_caa)
-        orders = Orders(
-            self.state, self._workers.submit, self.validation.validate, certificates.issue
-        )
+        background = self._workers.submit
+        authorizations = Authorizations(self.state, background, self.validation.validate)
+        orders = Orders(self.state, background, authorizations, certificates.issue)
         return {
             "directory": self._directory,
             "newNonce": self._new_nonce,
@@ -160,8 +161,8 @@ class LabCa:
             "newOrder": orders.create,
             "order": orders.show,
             "finalize": orders.finalize,
-            "authz": orders.authorization,
-            "challenge": orders.challenge,
+            "authz": authorizations.show,
+            "challenge": authorizations.challenge,
             "cert": certificates.download,
             "certAlternate": certificates.download,
             "revokeCert": certificates.revoke,

@@ -27,6 +27,8 @@ class Certificates:
 
     def issue(self, order: Order) -> None:
         """Make the certificate of `order` and store it there."""
+        if fault := self._state.faults.take("fail_issuance", "finalize", order):
+            raise Problem(fault["problem"], fault["detail"])
         self._check_caa(order)
         assert order.csr is not None
         faults = self._state.faults

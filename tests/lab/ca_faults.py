@@ -37,10 +37,14 @@ class Faults(FaultBox):
         retry_after: int | str | None = None,
         kind: str | None = None,
         detail: str = "the lab was told to refuse this",
+        subproblems: dict[str, tuple[str, str]] | None = None,
         times: int | None = 1,
         **more: Any,
     ) -> Fault:
-        """Answer with a problem; `retry_after` is seconds or an HTTP date."""
+        """Answer with a problem.
+
+        `retry_after` is seconds or an HTTP date; `subproblems` are type and detail by name.
+        """
         kinds = {429: "rateLimited", 503: "serverInternal", 500: "serverInternal"}
         return self.add(
             "refuse",
@@ -50,6 +54,7 @@ class Faults(FaultBox):
             retry_after=retry_after,
             problem=kind or kinds.get(status, "malformed"),
             detail=detail,
+            subproblems=subproblems or {},
             **more,
         )
 
@@ -97,6 +102,15 @@ class Faults(FaultBox):
     def stay_processing(self, polls: int | None = None, **more: Any) -> Fault:
         """Let an order stay `processing` for so many polls of it; None means for ever."""
         return self.add("stay_processing", polls=polls, **more)
+
+    def fail_issuance(
+        self,
+        kind: str = "serverInternal",
+        detail: str = "the lab was told not to issue",
+        **more: Any,
+    ) -> Fault:
+        """Let an order become invalid after it was finalized."""
+        return self.add("fail_issuance", problem=kind, detail=detail, **more)
 
     def wrong_key(self, **more: Any) -> Fault:
         """Issue the certificate for a key that nobody asked for."""

@@ -58,12 +58,19 @@ class Exchange:
 
 
 Endpoint = Callable[[Exchange], Answer]
+Background = Callable[..., Any]
 
 
 def document(value: Any, status: int = 200, *headers: tuple[str, str]) -> Answer:
     """Return a JSON answer."""
     body = json.dumps(value).encode()
     return Answer(status, body, [("Content-Type", "application/json"), *headers])
+
+
+def ask_to_wait(state: State, answer: Answer, busy: bool) -> None:
+    """Add Retry-After to the answer about something that is not settled yet."""
+    if busy and state.options.retry_after is not None:
+        answer.headers.append(("Retry-After", str(state.options.retry_after)))
 
 
 class Protocol:
@@ -122,8 +129,13 @@ class Protocol:
             self._state.stopping.wait(fault["seconds"])
         if fault := faults.take("refuse", exchange.resource, exchange):
             after = fault["retry_after"]
-            headers = {} if after is None else {"Retry-After": str(after)}
-            raise Problem(fault["problem"], fault["detail"], fault["status"], headers=headers)
+            raise Problem(
+                fault["problem"],
+                fault["detail"],
+                fault["status"],
+                headers={} if after is None else {"Retry-After": str(after)},
+                subproblems=[(name, Problem(*why)) for name, why in fault["subproblems"].items()],
+            )
 
     def _authenticate(self, exchange: Exchange) -> None:
         kind = ROUTES[exchange.resource][1]

@@ -7,7 +7,8 @@ from typing import Self
 
 import dns.name
 
-from .dns_server import DnsFaults, DnsServer, Query
+from .dns_faults import DnsFaults
+from .dns_server import DnsServer, Query
 from .dns_update import UpdateKey, new_key
 from .dns_zones import VIEWS, View
 from .resolver import DnsResolver

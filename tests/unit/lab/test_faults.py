@@ -135,6 +135,18 @@ def test_invalid_authorization(ca: LabCa, client: RawClient) -> None:
     assert shown["challenges"][0]["error"]["detail"] == "no route to host"
 
 
+def test_refusal_with_subproblems(ca: LabCa, client: RawClient) -> None:
+    ca.faults.refuse("newOrder", 403, kind="rejectedIdentifier", subproblems={NAME: ("caa", "no")})
+    shown = client.new_order(NAME).json["subproblems"]
+    assert [(one["identifier"]["value"], one["detail"]) for one in shown] == [(NAME, "no")]
+
+
+def test_issuance_fails(ca: LabCa, client: RawClient, site: ChallengeSite) -> None:
+    ca.faults.fail_issuance("caa", "forbidden")
+    done = client.finalize(client.make_ready(site, NAME), make_csr(new_key(), NAME))
+    assert (done.json["status"], done.json["error"]["detail"]) == ("invalid", "forbidden")
+
+
 def test_processing_for_some_polls(ca: LabCa, client: RawClient, site: ChallengeSite) -> None:
     ca.faults.stay_processing(polls=3)
     done = client.finalize(client.make_ready(site, NAME), make_csr(new_key(), NAME))
