@@ -40,7 +40,6 @@ class Story:
     def __post_init__(self) -> None:
         ports = free_ports(4)
         self.challenge_port, self.relay_port, self.operator_port, self.server_port = ports
-        self.agent_config = self.directory / "agent" / "agent.toml"
         self.puller_config = self.directory / "puller" / "puller.toml"
         self.live = self.directory / "live" / NAME
         self.server_config = self.directory / "server.json"
@@ -49,13 +48,11 @@ class Story:
 
     # --- the parts ---------------------------------------------------------------------------
 
-    def agent(self, *words: str, **options: Any) -> str:
-        command = python("-m", "external_agent", *words, "--config", str(self.agent_config))
-        return self.processes.run(*command, **options).stdout
+    def agent(self, *words: str) -> str:
+        return self.processes.run(*python("-m", "external_agent", *words)).stdout
 
-    def puller(self, *words: str, **options: Any) -> Any:
-        command = python("-m", "internal_puller", *words, "--config", str(self.puller_config))
-        return self.processes.run(*command, **options)
+    def puller(self, *words: str, **options: Any) -> str:
+        return self.processes.run(*python("-m", "internal_puller", *words), **options).stdout
 
     @property
     def server(self) -> tuple[str, int]:
@@ -115,11 +112,11 @@ class Story:
                 *("--state-directory", str(self.directory / "agent" / "state")),
             )
         with self.screen.step(f"external-agent add {NAME}"):
-            self.token = self.agent("add", NAME, "--token-only").strip()
+            said = self.agent("add", NAME)
+            self.token = next(word for word in said.split() if word.startswith("shr1_"))
         self.screen.note("prints a one-time enrolment token; nothing is ordered before it is used")
         with self.screen.step("external-agent serve"):
-            config = ("--config", str(self.agent_config))
-            self.processes.start("agent", *python("-m", "external_agent", "serve", *config))
+            self.processes.start("agent", *python("-m", "external_agent", "serve"))
             self.processes.wait("The agent's listeners", self._agent_ready)
 
     def _agent_ready(self) -> bool | None:
@@ -177,8 +174,7 @@ class Story:
     def first_certificate(self) -> None:
         self.screen.chapter("The first certificate")
         with self.screen.step("internal-puller run: fetches, verifies, installs, reloads, probes"):
-            config = ("--config", str(self.puller_config))
-            self.processes.start("puller", *python("-m", "internal_puller", "run", *config))
+            self.processes.start("puller", *python("-m", "internal_puller", "run"))
             before = self.served()
             self.processes.wait(
                 "A certificate from the CA", lambda: self.served() != before or None
@@ -242,14 +238,13 @@ class Story:
         self.screen.console.print(self.agent("status").rstrip(), markup=False)
         self.screen.console.print()
         said = self.puller("status", accept=tuple(range(20)))
-        self.screen.console.print(said.stdout.rstrip(), markup=False)
+        self.screen.console.print(said.rstrip(), markup=False)
         self.screen.chapter("SHA-256 of the leaf")
         for when, issued, served in self.leaves:
             self.screen.console.print(f"{when}\n  issued {issued}\n  served {served}  equal")
 
     def addresses(self) -> None:
         self.screen.chapter("Left running; Ctrl-C ends it")
-        config = f"--config {self.agent_config}"
         rows = [
             ("intranet server", f"https://{INSIDE}:{self.server_port} (name {NAME})"),
             ("agent's status", f"http://{OUTSIDE}:{self.operator_port}/v1/status"),
@@ -257,7 +252,8 @@ class Story:
             ("relay", f"https://{OUTSIDE}:{self.relay_port}"),
             ("ACME directory", str(self.lab["directory_url"])),
             ("everything written", str(self.directory)),
-            ("try", f"{sys.executable} -m external_agent renew {NAME} {config}"),
+            ("for the commands", f"export RELAY_AGENT_CONFIG={self.directory}/agent/agent.toml"),
+            ("try", f"{sys.executable} -m external_agent renew {NAME}"),
         ]
         self.screen.table("what", "where", rows=rows)
 
@@ -306,7 +302,14 @@ def main() -> int:
     with ExitStack() as stack:
         directory = Path(tempfile.mkdtemp(prefix="split-horizon-demo-"))
         stack.callback(shutil.rmtree, directory, ignore_errors=True)
-        processes = Processes(directory, {"PYTHONDONTWRITEBYTECODE": "1"})
+        processes = Processes(
+            directory,
+            {
+                "PYTHONDONTWRITEBYTECODE": "1",
+                "RELAY_AGENT_CONFIG": str(directory / "agent" / "agent.toml"),
+                "RELAY_PULLER_CONFIG": str(directory / "puller" / "puller.toml"),
+            },
+        )
         stack.callback(processes.stop)
         story = Story(directory, processes, screen)
         try:
