@@ -42,15 +42,18 @@ def renewal_moment(not_before: int, not_after: int) -> float:
     return not_after - left
 
 
-def due_at(not_before: int, not_after: int, certificate: str, generation: int) -> int:
+def due_at(not_before: int, not_after: int, certificate: str, generation: int, now: int) -> int:
     """Return the moment to renew at, up to two hundredths of the lifetime before its share.
 
     Args:
         not_before, not_after: the leaf's, unix seconds.
         certificate, generation: what the spread is computed from.
+        now: when it was issued; the moment is later, by a quarter of what is left at least, so
+            that a leaf which begins in the past is not renewed again and again.
     """
     spread = SPREAD_SHARE * (not_after - not_before) * _share("due", certificate, generation)
-    return int(renewal_moment(not_before, not_after) - spread)
+    soonest = now + max(60, (not_after - now) // 4)
+    return max(soonest, int(renewal_moment(not_before, not_after) - spread))
 
 
 def pause_after(error: RelayError, failures: int, certificate: str) -> int:

@@ -226,6 +226,9 @@ class IssuingStore(Protocol):
     def release(self, claim: Claim) -> None:
         """Give the lease back; does nothing if it was lost."""
 
+    def forget_leases(self, owner: str) -> None:
+        """Take back the leases of an earlier run of the same owner, which has ended."""
+
     def next_due(self, now: int) -> int | None:
         """The next moment at which something may become due."""
 

@@ -57,6 +57,14 @@ class LeaseQueries(Queries):
                 .values(lease_owner=None, lease_until=0)
             )
 
+    def forget_leases(self, owner: str) -> None:
+        with self._database.write(bump=False) as connection:
+            connection.execute(
+                update(certificates)
+                .where(certificates.c.lease_owner == owner)
+                .values(lease_owner=None, lease_until=0, fence=certificates.c.fence + 1)
+            )
+
     def next_due(self, now: int) -> int | None:
         wanted_at = case(
             (certificates.c.wanted > certificates.c.satisfied, now),
@@ -156,7 +164,14 @@ def _due(
     )
     query = (
         select(certificates.c.id, certificates.c.fence)
-        .where(certificates.c.removed_at.is_(None), wanted, not_paused, free, _has_recipient())
+        .where(
+            certificates.c.removed_at.is_(None),
+            certificates.c.key_origin == "agent",
+            wanted,
+            not_paused,
+            free,
+            _has_recipient(),
+        )
         .order_by(
             func.coalesce(certificates.c.due_at, certificates.c.created_at), certificates.c.id
         )

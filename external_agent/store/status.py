@@ -108,6 +108,8 @@ def _waits_for(row: CertificateRow, granted: Iterable[PullerRow], now: int) -> s
         return ""
     if not any(puller.status == PullerStatus.ACTIVE for puller in granted):
         return "a puller: no key is made before somebody can open it"
+    if row.key_origin != "agent":
+        return "a CSR from the puller"
     if row.paused_until > now and row.last_error is not None:
         return "the pause after the last error to end"
     return ""

@@ -1,0 +1,1 @@
+"""What makes challenges succeed."""
