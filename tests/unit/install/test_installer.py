@@ -62,7 +62,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
             test_command=("test", "-e", str(directory / "current/privkey.pem")),
             reload_command=server.reload_command,
             probe=(server.point,),
-            probe_timeout=3,
+            probe_timeout=0.5,
         )
         yield Site(target, server)
 
