@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import (
 from internal_puller import trust
 from internal_puller.active import Active, read_active
 from internal_puller.client import RelayClient
-from internal_puller.install.installer import InstallReport, install, resume
+from internal_puller.install.installer import InstallReport, install, resume, roll_back
 from internal_puller.install.material import Material
 from internal_puller.install.probe import Served, probe_target
 from internal_puller.plan import Work
@@ -211,6 +211,17 @@ class Installation:
             return False
         self._keep(progress, _standing(target, active, served), active.digest, served)
         return True
+
+    def roll_back(
+        self, target: Target, to: int | None, progress: CertificateProgress
+    ) -> CertificateOutcome:
+        """Bring an earlier generation back, and write the receipt of what is in place then."""
+        report = roll_back(target, to, now=int(self._clock()))
+        self.report_again(target, progress)
+        active = read_active(target)
+        one = _TargetReport(target, report.error, report.changed, report.served)
+        not_after = active.not_after if active else 0
+        return _sum_up(target.certificate, report.active or 0, not_after, [one])
 
     def resume(self, target: Target, progress: CertificateProgress) -> CertificateOutcome | None:
         """Bring an installation to its verdict that an earlier run did not finish."""

@@ -20,6 +20,7 @@ from internal_puller.targets import Target, load_targets
 from internal_puller.transport import Transport
 from shared.errors import (
     ClockWrong,
+    ConfigurationError,
     InstallError,
     PolicyError,
     RelayError,
@@ -243,6 +244,32 @@ class Puller:
                 self._deliver(progress, PullReport())
                 self.state.save_progress(progress, durable=True)
         return changed
+
+    def roll_back(self, certificate: str, to: int | None) -> PullReport:
+        """Activate an earlier generation at every target of a certificate, and report it.
+
+        Raises:
+            ConfigurationError: no such target, or no such generation on disk.
+            InstallBusy: another pull is at work on this machine.
+        """
+        targets = load_targets(self.settings.targets_file)
+        mine = [target for target in targets if target.certificate == certificate]
+        if not mine:
+            raise ConfigurationError(f"There is no target for {certificate!r:.200}.")
+        report = PullReport()
+        with self._lock():
+            progress = self.state.progress()
+            installation = self._installation(targets)
+            for target in mine:
+                one = progress.of(certificate)
+                report.outcomes.append(installation.roll_back(target, to, one))
+            self.state.save_progress(progress, durable=True)
+            try:
+                self._deliver(progress, report)
+            except NO_CONTACT as error:
+                self._note_error(progress, error, report)
+            self.state.save_progress(progress, durable=True)
+        return report
 
     # --- notes --------------------------------------------------------------------------------
 

@@ -458,7 +458,7 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
         self.server.agent.serve(self, body)
 
-    do_GET = do_POST = do_PUT = _serve
+    do_GET = do_POST = do_PUT = _serve  # noqa: N815 - the names that http.server calls
 
     def head(self, status: int, headers: dict[str, str]) -> None:
         self.send_response_only(status)

@@ -1,0 +1,53 @@
+"""``internal-puller``: its commands put together, and errors turned into exit codes."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from internal_puller.commands import enrolling, installed, pulling, targets
+from internal_puller.config import CONFIG_VARIABLE
+from shared.errors import RelayError
+
+app = typer.Typer(
+    name="internal-puller",
+    help="The intranet side of split-horizon-relay: fetches certificates, outward only, and "
+    "installs them.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    epilog="Exit codes: 0 done or nothing new, 2 usage, 3 configuration, 4 not allowed, "
+    "5 enrolment, 7 agent not reached or clock wrong, 8 bundle refused, 9 installation rolled "
+    "back, 10 another pull is at work, 12 roll-back failed: look at the server now, 13 a "
+    "certificate comes near its end and there is no newer one; anything else is an error of ours.",
+)
+app.command()(enrolling.enroll)
+app.add_typer(targets.target, name="target")
+app.command()(pulling.pull)
+app.command()(pulling.run)
+app.command()(installed.status)
+app.command()(installed.rollback)
+app.command()(installed.verify)
+
+
+@app.callback()
+def _options(
+    context: typer.Context,
+    config: Annotated[
+        Path | None, typer.Option(envvar=CONFIG_VARIABLE, help="The settings file, puller.toml.")
+    ] = None,
+) -> None:
+    context.obj = config
+
+
+def run() -> int:
+    """Run one command; a known error is explained without a traceback."""
+    try:
+        app()
+    except RelayError as error:
+        sys.stderr.write(f"{error.explain()}\n")
+        return error.exit_code
+    return 0

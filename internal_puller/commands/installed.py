@@ -1,0 +1,142 @@
+"""``status | rollback | verify``: what is in place here, and what is really served."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+import time
+from typing import Annotated
+
+import typer
+
+from internal_puller.commands.tables import print_table
+from internal_puller.config import load_settings
+from internal_puller.install.probe import probe_target
+from internal_puller.install.verify import verify_active
+from internal_puller.puller import Puller
+from internal_puller.status import Status, TargetStatus, read_status
+from internal_puller.targets import load_targets
+from shared.errors import ConfigurationError, InstallError
+
+
+def status(
+    context: typer.Context,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+) -> None:
+    """Show what is wanted, offered, pulled, installed and really served."""
+    facts = read_status(load_settings(context.obj))
+    if as_json:
+        json.dump(dataclasses.asdict(facts), sys.stdout, indent=2)
+        sys.stdout.write("\n")
+        return
+    _print_head(facts)
+    rows = [
+        (
+            one.certificate,
+            str(one.offered or "-"),
+            str(one.pulled or "-"),
+            str(target.installed or "-") if target else "no target",
+            _served(target),
+            _until(target),
+        )
+        for one in facts.certificates
+        for target in one.targets or (None,)
+    ]
+    print_table(("certificate", "offered", "pulled", "installed", "served", "expires"), rows)
+    _print_troubles(facts)
+
+
+def rollback(
+    context: typer.Context,
+    certificate: Annotated[str, typer.Argument(help="Whose earlier generation to bring back.")],
+    to: Annotated[int | None, typer.Option(help="The generation; else the one before.")] = None,
+) -> None:
+    """Bring an earlier generation back; the one that is left is not installed again by itself."""
+    puller = Puller(load_settings(context.obj))
+    try:
+        report = puller.roll_back(certificate, to)
+    finally:
+        puller.close()
+    for outcome in report.outcomes:
+        if outcome.error is None:
+            where = ", ".join(outcome.directories)
+            sys.stdout.write(f"{certificate}: generation {outcome.generation} is back in {where}\n")
+        else:
+            sys.stderr.write(outcome.error.explain() + "\n")
+    if report.contact is not None:
+        sys.stderr.write(f"The receipt waits: {report.contact.what}\n")
+    raise typer.Exit(next((one.error.exit_code for one in report.outcomes if one.error), 0))
+
+
+def verify(context: typer.Context) -> None:
+    """Check the files in place, and that the live servers serve them; exit 9 if not."""
+    targets = load_targets(load_settings(context.obj).targets_file)
+    if not targets:
+        raise ConfigurationError("There is no target.", do="Add one: internal-puller target add.")
+    good = True
+    for target in targets:
+        found = verify_active(target)
+        served = probe_target(target, found.leaf_sha256)
+        wrong = [f"not served: {one.describe()}" for one in served if not one.matched]
+        problems = [*found.problems, *wrong]
+        for problem in problems:
+            sys.stderr.write(f"{target.certificate} in {target.directory}: {problem}\n")
+        if not problems:
+            sys.stdout.write(
+                f"{target.certificate} in {target.directory}: generation {found.generation} is "
+                f"complete and as served, until {_day(found.not_after or 0)}\n"
+            )
+        good = good and not problems
+    raise typer.Exit(0 if good else InstallError.exit_code)
+
+
+def _print_head(facts: Status) -> None:
+    now = time.time()
+    checks = {
+        "pin": "its TLS key is the pinned one",
+        "roots": "its TLS certificate verifies against known roots (a proxy may have opened it)",
+        "none": "no TLS, on loopback",
+    }
+    contact = _ago(now - facts.last_contact) if facts.last_contact else "never"
+    sys.stdout.write(
+        f"agent {facts.agent[:16]}… at {facts.relay_url}; "
+        f"{checks.get(facts.tls_check, 'not reached yet')}\n"
+        f"last contact: {contact}; clock difference: {facts.clock_difference} s\n\n"
+    )
+
+
+def _print_troubles(facts: Status) -> None:
+    if facts.error is not None:
+        sys.stdout.write(f"\nagent: {facts.error.what}\n")
+    for one in facts.certificates:
+        if one.error is not None:
+            sys.stdout.write(f"\n{one.certificate}: {one.error.what}\n")
+        if one.receipt_waiting:
+            sys.stdout.write(f"\n{one.certificate}: a receipt waits to be delivered\n")
+        for target in one.targets:
+            for number, reason in target.set_aside.items():
+                sys.stdout.write(f"\n{target.directory}: generation {number} set aside: {reason}\n")
+
+
+def _served(target: TargetStatus | None) -> str:
+    if target is None or target.served_matches is None:
+        return "-"
+    if target.served_matches:
+        return "yes"
+    return "NO: " + ", ".join(f"{where}: {what[:16]}" for where, what in target.served.items())
+
+
+def _until(target: TargetStatus | None) -> str:
+    return _day(target.not_after) if target and target.not_after else "-"
+
+
+def _day(moment: int) -> str:
+    return time.strftime("%Y-%m-%d", time.gmtime(moment))
+
+
+def _ago(seconds: float) -> str:
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{int(seconds // size)} {unit} ago"
+    return f"{max(0, int(seconds))} s ago"

@@ -1,0 +1,44 @@
+"""``pull`` and ``run``: once for a timer, or to stay."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from internal_puller.config import load_settings
+from internal_puller.quick import PullOptions, run_pull
+
+
+def pull(
+    context: typer.Context,
+    as_json: Annotated[bool, typer.Option("--json", help="Say what happened as JSON.")] = False,
+    retry: Annotated[
+        bool, typer.Option(help="Try generations again that failed here before.")
+    ] = False,
+) -> None:
+    """Fetch and install what is new, once; quiet when nothing is. For a timer."""
+    raise typer.Exit(run_pull(PullOptions(context.obj, as_json, retry)))
+
+
+def run(
+    context: typer.Context,
+    verbose: Annotated[bool, typer.Option(help="Log each step.")] = False,
+) -> None:
+    """Stay, and install within seconds of issuance. SIGHUP reads settings and targets again."""
+    from internal_puller.daemon import Daemon
+
+    settings = load_settings(context.obj)
+    time_stamp = "" if "JOURNAL_STREAM" in os.environ else "%(asctime)s "
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=logging.DEBUG if verbose else logging.INFO,
+        format=time_stamp + "%(levelname)s %(message)s",
+    )
+    for library in ("httpx", "httpcore"):
+        logging.getLogger(library).setLevel(logging.WARNING)
+    logging.getLogger("internal_puller").info("state in %s", settings.state_directory)
+    Daemon(lambda: load_settings(context.obj)).run()

@@ -1,0 +1,213 @@
+"""``target add | list | remove``: where certificates are installed on this machine."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from internal_puller.commands.tables import print_table
+from internal_puller.config import Settings, load_settings
+from internal_puller.install.layout import active_generation
+from internal_puller.install.presets import check_target
+from internal_puller.state import StateDirectory
+from internal_puller.targets import FORMATS, PRESETS, ProbePoint, Target, load_targets, save_targets
+from shared.errors import ConfigurationError, NameRefused, PolicyError
+from shared.identifiers import DnsName
+from shared.wire import Grant
+
+target = typer.Typer(help="Where certificates are installed.", no_args_is_help=True)
+
+_HINTS = {
+    "nginx": "ssl_certificate {0}/fullchain.pem; ssl_certificate_key {0}/privkey.pem;",
+    "apache": "SSLCertificateFile {0}/fullchain.pem and SSLCertificateKeyFile {0}/privkey.pem",
+    "haproxy": "bind :443 ssl crt {0}/combined.pem",
+    "none": "{0}/fullchain.pem and {0}/privkey.pem",
+}
+
+
+@target.command("add")
+def add(
+    context: typer.Context,
+    certificate: Annotated[str, typer.Argument(help="A granted certificate, or a name in one.")],
+    *,
+    name: Annotated[
+        list[str] | None, typer.Option(help="A name that this server needs; may be repeated.")
+    ] = None,
+    preset: Annotated[str, typer.Option(help=f"One of {', '.join(PRESETS)}.")] = "none",
+    directory: Annotated[Path | None, typer.Option(help="Where the files go.")] = None,
+    formats: Annotated[
+        list[str] | None, typer.Option("--format", help=f"Of {', '.join(FORMATS)}; repeated.")
+    ] = None,
+    owner: Annotated[str | None, typer.Option(help="User that owns the files.")] = None,
+    group: Annotated[str | None, typer.Option(help="Group of the files.")] = None,
+    mode: Annotated[
+        str | None, typer.Option(help="Of files without the key, such as 0644.")
+    ] = None,
+    key_mode: Annotated[str | None, typer.Option(help="Of files with the key: 0600.")] = None,
+    test_command: Annotated[
+        str | None, typer.Option(help="Tests the server's configuration; empty: none.")
+    ] = None,
+    reload_command: Annotated[
+        str | None,
+        typer.Option(
+            help="Reloads the server; empty: none. Quoted as in a shell, but run without one."
+        ),
+    ] = None,
+    probe: Annotated[
+        list[str] | None,
+        typer.Option(help="Where to see it served: ADDRESS[:PORT][/NAME]; repeated; 'none'."),
+    ] = None,
+    probe_timeout: Annotated[float, typer.Option(help="Seconds until it is to be served.")] = 15.0,
+    root: Annotated[
+        Path | None, typer.Option(help="PEM file with the root of a CA of your own.")
+    ] = None,
+    keep: Annotated[int, typer.Option(help="Generations kept on disk.")] = 3,
+    pkcs12_password_file: Annotated[Path | None, typer.Option(help="Makes bundle.p12 too.")] = None,
+    key_origin: Annotated[
+        str, typer.Option(help="any, or puller: only keys made on this machine.")
+    ] = "any",
+) -> None:
+    """Say where and how a certificate is installed. The same directory again replaces it."""
+    settings = load_settings(context.obj)
+    grant, names = _find(settings, certificate, tuple(name or ()))
+    place = directory or settings.targets_file.parent / "tls" / grant.certificate
+    new = Target(
+        certificate=grant.certificate,
+        names=names,
+        directory=place.absolute(),
+        preset=preset,
+        formats=tuple(formats or ()),
+        owner=owner,
+        group=group,
+        mode=_mode(mode, 0o644),
+        key_mode=None if key_mode is None else _mode(key_mode, 0o600),
+        test_command=_command("--test-command", test_command),
+        reload_command=_command("--reload-command", reload_command),
+        probe=_points(probe, names[0]),
+        probe_timeout=probe_timeout,
+        roots=root and root.absolute(),
+        keep=keep,
+        key_origin=key_origin,
+        pkcs12_password_file=pkcs12_password_file and pkcs12_password_file.absolute(),
+    )
+    _check_root(new)
+    check_target(new)
+    others = [one for one in load_targets(settings.targets_file) if one.directory != new.directory]
+    save_targets(settings.targets_file, [*others, new])
+    current = new.directory / "current"
+    sys.stdout.write(
+        f"{new.certificate} will be installed in {new.directory}.\n"
+        f"Let the server use: {_HINTS[preset].format(current)}\nNext: internal-puller pull\n"
+    )
+
+
+@target.command("list")
+def list_targets(
+    context: typer.Context,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+) -> None:
+    """Show the targets."""
+    rows = []
+    for one in load_targets(load_settings(context.obj).targets_file):
+        active = active_generation(one)
+        installed = "-" if active is None else str(active)
+        rows.append((one.certificate, str(one.directory), one.preset, installed))
+    titles = ("certificate", "directory", "preset", "installed")
+    if as_json:
+        json.dump([dict(zip(titles, row, strict=True)) for row in rows], sys.stdout, indent=2)
+        sys.stdout.write("\n")
+    else:
+        print_table(titles, rows)
+
+
+@target.command("remove")
+def remove(
+    context: typer.Context,
+    certificate: Annotated[str, typer.Argument(help="Certificate, or the target's directory.")],
+) -> None:
+    """Forget a target. Its files stay, and its server goes on serving them."""
+    settings = load_settings(context.obj)
+    targets = load_targets(settings.targets_file)
+    gone = [one for one in targets if certificate in (one.certificate, str(one.directory))]
+    if not gone:
+        raise ConfigurationError(f"There is no target {certificate!r:.200}.")
+    save_targets(settings.targets_file, [one for one in targets if one not in gone])
+    for one in gone:
+        sys.stdout.write(f"Removed. The files stay in {one.directory}.\n")
+
+
+def _find(settings: Settings, asked: str, needed: tuple[str, ...]) -> tuple[Grant, tuple[str, ...]]:
+    """Return the grant that is meant, and the names that are needed here."""
+    enrolment = StateDirectory.open(settings.state_directory).require_enrolment()
+    names = tuple(str(DnsName.parse(one)) for one in needed)
+    for grant in enrolment.granted:
+        if grant.certificate == asked:
+            return grant, names or grant.names
+    try:
+        name = DnsName.parse(asked)
+    except NameRefused as error:
+        raise _not_granted(asked, enrolment.granted) from error
+    for grant in enrolment.granted:
+        if any(DnsName(one).covers(name) for one in grant.names):
+            return grant, names or (str(name),)
+    raise _not_granted(asked, enrolment.granted)
+
+
+def _not_granted(asked: str, granted: tuple[Grant, ...]) -> PolicyError:
+    return PolicyError(
+        f"{asked!r:.200} is not granted to this machine; granted: "
+        f"{', '.join(grant.certificate for grant in granted) or 'nothing'}.",
+        do="Grant it on the agent (external-agent token NAME) and enrol with that token too.",
+    )
+
+
+def _mode(text: str | None, default: int) -> int:
+    if text is None:
+        return default
+    if not re.fullmatch("0?[0-7]{3}", text):
+        raise ConfigurationError(f"{text!r:.40} is no file mode such as 0640.")
+    return int(text, 8)
+
+
+def _command(option: str, text: str | None) -> tuple[str, ...] | None:
+    """Quoted as for a shell, kept as a list: no shell ever sees it."""
+    if text is None:
+        return None
+    try:
+        return tuple(shlex.split(text))
+    except ValueError as error:
+        raise ConfigurationError(f"{option} {text!r:.200}: {error}.") from error
+
+
+_POINT = re.compile(
+    r"(?P<address>\[[0-9a-fA-F:.]+\]|[^:/\[\]]+)(?::(?P<port>[0-9]{1,5}))?(?:/(?P<sni>.+))?"
+)
+
+
+def _points(texts: list[str] | None, name: str) -> tuple[ProbePoint, ...] | None:
+    if texts is None:
+        return None
+    if texts == ["none"]:
+        return ()
+    return tuple(_point(text, name) for text in texts)
+
+
+def _point(text: str, name: str) -> ProbePoint:
+    match = _POINT.fullmatch(text)
+    if match is None:
+        raise ConfigurationError(f"--probe {text!r:.200} is not ADDRESS[:PORT][/NAME].")
+    sni = match["sni"] or DnsName(name).probe_name
+    return ProbePoint(match["address"].strip("[]"), int(match["port"] or 443), sni)
+
+
+def _check_root(new: Target) -> None:
+    if new.roots is not None:
+        from internal_puller.roots import anchors_of
+
+        anchors_of([new])

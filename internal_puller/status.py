@@ -1,0 +1,148 @@
+"""How every certificate stands: wanted, offered, pulled, installed, served are separate facts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from internal_puller.active import read_active
+from internal_puller.config import Settings
+from internal_puller.install.layout import list_generations, set_aside, unfinished
+from internal_puller.install.probe import probe_target
+from internal_puller.progress import LastError, Progress
+from internal_puller.state import Enrolment, StateDirectory
+from internal_puller.targets import Target, load_targets
+
+
+@dataclass(frozen=True)
+class TargetStatus:
+    """
+    Attributes:
+        installed: generation in place; ``None`` is none.
+        not_after: unix seconds of what is in place; 0 is none.
+        on_disk: generations that ``rollback`` could bring back.
+        set_aside: generation to why it failed here.
+        served: where, to the digest of the leaf that is served there, or why none was seen.
+        served_matches: every probe point serves what is in place; ``None``: nothing is probed.
+    """
+
+    directory: str
+    installed: int | None
+    not_after: int
+    leaf_sha256: str
+    on_disk: tuple[int, ...]
+    set_aside: dict[int, str]
+    unfinished: bool
+    served: dict[str, str]
+    served_matches: bool | None
+
+
+@dataclass(frozen=True)
+class CertificateStatus:
+    """
+    Attributes:
+        names: wanted here, or granted where there is no target.
+        offered: the newest generation that the agent had for us; 0 is none.
+        pulled: the highest generation that passed every check (the floor); 0 is none.
+    """
+
+    certificate: str
+    names: tuple[str, ...]
+    offered: int
+    pulled: int
+    receipt_waiting: bool
+    error: LastError | None
+    targets: tuple[TargetStatus, ...]
+
+
+@dataclass(frozen=True)
+class Status:
+    """
+    Attributes:
+        tls_check: how the agent's TLS was accepted last: ``pin``, ``roots`` or ``none``.
+    """
+
+    relay_url: str
+    agent: str
+    puller: str
+    tls_check: str
+    last_contact: int
+    come_back_at: int
+    clock_difference: int
+    error: LastError | None
+    certificates: tuple[CertificateStatus, ...] = field(default=())
+
+
+def read_status(settings: Settings) -> Status:
+    """Collect the facts; looks at the live servers, but not at the agent.
+
+    Raises:
+        ConfigurationError: not enrolled, or files that cannot be used.
+    """
+    state = StateDirectory.open(settings.state_directory)
+    enrolment = state.require_enrolment()
+    progress = state.progress()
+    targets = load_targets(settings.targets_file)
+    names = _certificates(enrolment, progress, targets)
+    return Status(
+        relay_url=enrolment.relay_url,
+        agent=enrolment.agent.id,
+        puller=enrolment.puller,
+        tls_check=progress.tls_check,
+        last_contact=progress.last_contact,
+        come_back_at=progress.come_back_at,
+        clock_difference=progress.clock_difference,
+        error=progress.error,
+        certificates=tuple(
+            _certificate(name, wanted, state, progress, targets) for name, wanted in names.items()
+        ),
+    )
+
+
+def _certificates(
+    enrolment: Enrolment, progress: Progress, targets: tuple[Target, ...]
+) -> dict[str, tuple[str, ...]]:
+    names: dict[str, tuple[str, ...]] = dict.fromkeys(progress.certificates, ())
+    names |= {grant.certificate: grant.names for grant in enrolment.granted}
+    for target in targets:
+        here = [one.names for one in targets if one.certificate == target.certificate]
+        names[target.certificate] = tuple(sorted({name for each in here for name in each}))
+    return dict(sorted(names.items()))
+
+
+def _certificate(
+    certificate: str,
+    names: tuple[str, ...],
+    state: StateDirectory,
+    progress: Progress,
+    targets: tuple[Target, ...],
+) -> CertificateStatus:
+    floor = state.floors().get(certificate)
+    known = progress.of(certificate)
+    return CertificateStatus(
+        certificate=certificate,
+        names=names,
+        offered=known.offered,
+        pulled=floor.generation if floor else 0,
+        receipt_waiting=known.receipt is not None,
+        error=known.error,
+        targets=tuple(_target(one) for one in targets if one.certificate == certificate),
+    )
+
+
+def _target(target: Target) -> TargetStatus:
+    active = read_active(target)
+    served = probe_target(target, active.leaf_sha256 if active else None)
+    return TargetStatus(
+        directory=str(target.directory),
+        installed=active.generation if active else None,
+        not_after=active.not_after if active else 0,
+        leaf_sha256=active.leaf_sha256 if active else "",
+        on_disk=list_generations(target),
+        set_aside={number: one.what for number, one in set_aside(target).items()},
+        unfinished=unfinished(target),
+        served={
+            f"{one.address} port {one.port} ({one.sni})": one.leaf_sha256 or str(one.error)
+            for one in served
+        },
+        served_matches=all(one.matched for one in served) if served else None,
+    )

@@ -1,0 +1,95 @@
+"""An intranet machine in a directory: settings, state and targets of one puller."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from internal_puller.config import Settings
+from internal_puller.enrolment import enrol
+from internal_puller.install.layout import active_generation
+from internal_puller.progress import Progress
+from internal_puller.puller import Puller
+from internal_puller.report import PullReport
+from internal_puller.state import StateDirectory
+from internal_puller.targets import Target, load_targets, save_targets
+from tests.fake_agent import FakeAgent
+
+NAME = "www.intra.example.com"
+
+
+class Machine:
+    """
+    Args:
+        base: a directory of its own.
+        clock: unix seconds, as this machine has them.
+        settings: what differs from the defaults.
+    """
+
+    def __init__(
+        self, base: Path, *, clock: Callable[[], float] = time.time, **settings: Any
+    ) -> None:
+        self.base = base
+        self.clock = clock
+        self.settings = Settings(
+            state_directory=base / "state",
+            targets_file=base / "targets.toml",
+            lock_file=base / "lock",
+            **{"proxy": "none", "timeout": 10.0} | settings,
+        )
+
+    def change(self, **settings: Any) -> None:
+        self.settings = dataclasses.replace(self.settings, **settings)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The same settings for a command."""
+        return {
+            "RELAY_PULLER_STATE_DIRECTORY": str(self.settings.state_directory),
+            "RELAY_PULLER_TARGETS_FILE": str(self.settings.targets_file),
+            "RELAY_PULLER_LOCK_FILE": str(self.settings.lock_file),
+            "RELAY_PULLER_PROXY": self.settings.proxy,
+            "RELAY_PULLER_TIMEOUT": str(self.settings.timeout),
+        }
+
+    def enrol(self, agent: FakeAgent, *certificates: str, change_agent: bool = False) -> None:
+        line = agent.token(*(certificates or (NAME,)))
+        enrol(line, self.settings, clock=self.clock, change_agent=change_agent)
+
+    def target(self, agent: FakeAgent, certificate: str = NAME, **members: Any) -> Target:
+        """Add a target that trusts the agent's CA and reloads nothing."""
+        roots = self.base / "root.pem"
+        roots.write_bytes(agent.ca.root_pem)
+        names = members.pop("names", (certificate,))
+        directory = members.pop("directory", self.base / "tls" / certificate)
+        target = Target(certificate, names, directory, **{"roots": roots} | members)
+        save_targets(self.settings.targets_file, [*self.targets(), target])
+        return target
+
+    def targets(self) -> tuple[Target, ...]:
+        return load_targets(self.settings.targets_file)
+
+    def puller(self) -> Puller:
+        return Puller(self.settings, clock=self.clock)
+
+    def pull(self, *, retry: bool = False, wait: int = 0) -> PullReport:
+        """One pull by a new process, as it were."""
+        puller = self.puller()
+        try:
+            return puller.pull(retry=retry, wait=wait)
+        finally:
+            puller.close()
+
+    def active(self, target: Target | None = None) -> int | None:
+        return active_generation(target or self.targets()[0])
+
+    @property
+    def state(self) -> StateDirectory:
+        return StateDirectory(self.settings.state_directory)
+
+    @property
+    def progress(self) -> Progress:
+        return self.state.progress()

@@ -1,0 +1,1 @@
+"""Unit tests of the puller's own decisions, files and exchanges."""
