@@ -1,0 +1,149 @@
+"""The world with everything in it, for the tests that play the main job through."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.lab import LabCa
+from tests.lab.peers import require
+from tests.line import Agent, Puller
+
+from . import visitor
+from .namespaces import Namespace
+from .world import RELAY, WWW, World, inside_dns, lab_ca, outside_dns, world
+
+NGINX = """
+user root;
+worker_processes 2;
+pid {base}/nginx.pid;
+error_log {base}/error.log;
+events {{ worker_connections 256; }}
+http {{
+  access_log off;
+  client_body_temp_path {base}/a; proxy_temp_path {base}/b; fastcgi_temp_path {base}/c;
+  uwsgi_temp_path {base}/d; scgi_temp_path {base}/e;
+  server {{
+    listen 443 ssl;
+    server_name {name};
+    ssl_certificate {certificates}/fullchain.pem;
+    ssl_certificate_key {certificates}/privkey.pem;
+    location / {{ return 200 "the intranet"; }}
+  }}
+}}
+"""
+
+
+@dataclass
+class Stage:
+    """Everything before the first certificate: the agent is set up, nginx serves an old one."""
+
+    world: World
+    ca: LabCa
+    agent: Agent
+    puller: Puller
+    nginx: Path
+
+    def configure_nginx(self, certificates: Path) -> None:
+        """Let `/etc/nginx/nginx.conf` of the intranet's host name these files."""
+        (self.nginx / "nginx.conf").write_text(
+            NGINX.format(base=self.nginx, name=WWW, certificates=certificates)
+        )
+
+    def visit(self, root_pem: str, host: Namespace | None = None) -> dict[str, Any]:
+        """Visit the name by HTTPS from the intranet, or from another host."""
+        root = self.nginx / "trusted.pem"
+        root.write_text(root_pem)
+        where = host or self.world.intranet
+        answer = where.run(sys.executable, "-I", visitor.__file__, WWW, "443", str(root))
+        return dict(json.loads(answer))
+
+    def listening(self) -> set[str]:
+        """Return `program:port` of whatever accepts connections on the intranet's host."""
+        lines = self.world.intranet.run("ss", "-Hltunp").splitlines()
+        return {
+            f"{line.split('((')[1].split(chr(34))[1]}:{line.split()[4].rsplit(':', 1)[1]}"
+            for line in lines
+        }
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Iterator[Stage]:
+    """The world, its DNS, the lab's CA, an agent that is set up, and an nginx that serves."""
+    if os.geteuid() != 0:
+        pytest.skip("namespaces need root")
+    for program in ("ip", "nft", "ss", "nginx"):
+        require(program)
+    with ExitStack() as stack:
+        built = stack.enter_context(world())
+        dns = stack.enter_context(outside_dns(built))
+        stack.enter_context(inside_dns(built))
+        ca = stack.enter_context(lab_ca(built, dns))
+        yield stack.enter_context(play(built, ca, tmp_path))
+
+
+@contextmanager
+def play(built: World, ca: LabCa, base: Path) -> Iterator[Stage]:
+    """Set the agent up with its defaults, and nginx with a certificate that nobody trusts."""
+    agent = Agent(
+        base / "agent",
+        built.vm.argv,
+        RELAY_AGENT_LOG__LEVEL="debug",
+        RELAY_AGENT_LOG__FORMAT="json",
+    )
+    agent.init(ca.directory_url, ca.tls_root_pem, f"https://{RELAY}:8443")
+    puller = Puller(base / "puller", built.intranet.argv)
+    nginx = built.intranet.etc("nginx")
+    nginx.mkdir()
+    made = Stage(built, ca, agent, puller, nginx)
+    old = base / "old"
+    old.mkdir()
+    (old / "fullchain.pem").write_text(self_signed(old))
+    made.configure_nginx(old)
+    log = (base / "nginx.log").open("wb")
+    server = subprocess.Popen(
+        built.intranet.argv("nginx", "-g", "daemon off;"), stdout=log, stderr=log
+    )
+    try:
+        deadline = time.monotonic() + 10
+        while "nginx:443" not in made.listening():
+            assert server.poll() is None, (base / "nginx.log").read_text()
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        yield made
+    finally:
+        server.terminate()
+        server.wait(10)
+        log.close()
+
+
+def self_signed(directory: Path) -> str:
+    """Write privkey.pem and return a certificate for it that nobody trusts."""
+    subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"),
+            *(
+                "-nodes",
+                "-days",
+                "1",
+                "-subj",
+                f"/CN={WWW}",
+                "-addext",
+                f"subjectAltName=DNS:{WWW}",
+            ),
+            *("-keyout", str(directory / "privkey.pem"), "-out", str(directory / "cert.pem")),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    return (directory / "cert.pem").read_text()
