@@ -143,6 +143,7 @@ class AgentWorld:
         failpoint: Failpoint = no_failpoint,
         key_maker: KeyMaker | None = None,
         wrap: Callable[[Store], Store] = lambda store: store,
+        wrap_key_maker: Callable[[KeyMaker], KeyMaker] = lambda maker: maker,
         owner: str = "agent",
         poll_seconds: float = 0.05,
     ) -> None:
@@ -168,7 +169,7 @@ class AgentWorld:
             authorities=CertificateAuthorities(
                 issuing_store, lambda: settings, clock=clock, now=self.now, failpoint=failpoint
             ),
-            key_maker=maker,
+            key_maker=wrap_key_maker(maker),
             board=self.board,
             workers=workers,
             clock=self.now,

@@ -1,0 +1,298 @@
+"""The agent is killed at every failure point of an issuance; what is left is one order, one key."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from external_agent.domain.model import AttemptState
+from external_agent.solvers.http01 import ChallengeBoard
+from external_agent.store.open import open_store
+from shared.acme.keys import generate_account_key, load_account_key
+from shared.sealing import SealContext
+from shared.signing import SigningKey
+from shared.x509 import PrivateKey, load_key
+from tests.agent_world import AgentWorld, Port80, Puller
+from tests.failpoints import COMMITS, KeyMakerWithFailpoints, Recorder, with_failpoints
+from tests.key_search import leaks
+from tests.lab.ca import LabCa
+
+pytestmark = [pytest.mark.faults, pytest.mark.lab]
+
+ACME_CALLS = (
+    "directory",
+    "new_account",
+    "new_order",
+    "fetch_order",
+    "fetch_authorization",
+    "answer_challenge",
+    "finalize",
+    "download_chain",
+)
+POLLS = ("acme.fetch_order", "acme.fetch_authorization")
+
+
+class DatabaseBoard(ChallengeBoard):
+    """What a listener sees that outlives the killed process: a socket that systemd holds, or a
+    second agent on the same database."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.directory: Path | None = None
+
+    def get(self, token: str) -> str | None:
+        assert self.directory is not None
+        store = open_store(f"sqlite:///{self.directory / 'relay.db'}")
+        try:
+            return store.pending_challenges().get(token)
+        finally:
+            store.close()
+
+
+@dataclass
+class Lab:
+    ca: LabCa
+    roots: Path
+    directory: Path
+    board: DatabaseBoard
+
+
+@dataclass
+class Case:
+    """One certificate of an agent of its own."""
+
+    lab: Lab
+    directory: Path
+    name: str
+    account_key: bytes
+    signing_key: SigningKey
+    puller: Puller
+
+    @classmethod
+    def make(cls, lab: Lab, number: int) -> Case:
+        directory = lab.directory / f"case{number}"
+        directory.mkdir(mode=0o700)
+        lab.board.directory = directory
+        case = cls(
+            lab,
+            directory,
+            f"case{number}.intra.example.com",
+            generate_account_key(),
+            SigningKey.generate(),
+            Puller(),
+        )
+        with case.world() as world:
+            world.add(case.name, puller=case.puller)
+        return case
+
+    def world(self, recorder: Recorder | None = None) -> AgentWorld:
+        board = ChallengeBoard()
+        world = AgentWorld(
+            self.directory,
+            directory_url=self.lab.ca.directory_url,
+            roots=self.lab.roots,
+            account_key=load_account_key(self.account_key),
+            signing_key=self.signing_key,
+            board=board,
+            workers=1,
+            **(
+                {}
+                if recorder is None
+                else {
+                    "failpoint": recorder,
+                    "wrap": lambda store: with_failpoints(store, recorder),
+                    "wrap_key_maker": lambda maker: KeyMakerWithFailpoints(maker, recorder),
+                }
+            ),
+        )
+        return world
+
+    def message(self, name: str, occurrence: int) -> str:
+        return json.dumps(
+            {
+                "name": name,
+                "occurrence": occurrence,
+                "directory": str(self.directory),
+                "directory_url": self.lab.ca.directory_url,
+                "roots": str(self.lab.roots),
+                "account_key": self.account_key.decode(),
+                "signing_seed": self.signing_key.seed().hex(),
+            }
+        )
+
+    def prepared_keys(self) -> list[PrivateKey]:
+        """Open what an unfinished attempt holds sealed, as only the puller can."""
+        store = open_store(f"sqlite:///{self.directory / 'relay.db'}")
+        try:
+            attempt = store.unfinished_attempt(self.name)
+            if attempt is None:
+                return []
+            sealed = store.sealed_keys(self.name, attempt.generation)[self.puller.id]
+        finally:
+            store.close()
+        context = SealContext(
+            self.signing_key.id,
+            self.puller.identity.id,
+            attempt.generation,
+            attempt.spki_sha256,
+            self.name,
+        )
+        return [load_key(self.puller.identity.open(sealed, context))]
+
+    def orders(self) -> int:
+        return sum(order.names == (self.name,) for order in self.lab.ca.orders)
+
+    def finish(self) -> list[str]:
+        """Start again, run to the end; return what is wrong then."""
+        keys = self.prepared_keys()
+        wrong = leaks(self.directory, keys)
+        with self.world() as world:
+            world.scheduler.run_until_idle()
+            pulled = world.pull(self.puller, self.name)
+            if pulled is None:
+                row = world.store.certificate(self.name)
+                wrong.append(f"no bundle: {row and row.last_error}")
+            else:
+                keys.append(pulled[1])
+            unfinished = world.store.unfinished_attempt(self.name)
+            wrong += [f"unfinished: {unfinished.state}"] if unfinished else []
+            wrong += ["the trail is broken"] if world.store.verify_events() else []
+        wrong += leaks(self.directory, keys)
+        wrong += [f"{self.orders()} orders at the CA"] if self.orders() != 1 else []
+        return wrong
+
+
+class Killed:
+    """The process that runs issuances to be killed."""
+
+    def __init__(self) -> None:
+        clean = {k: v for k, v in os.environ.items() if "CA_BUNDLE" not in k and "SSL_" not in k}
+        root = Path(__file__).resolve().parents[2]
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.e2e.killed_agent"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            cwd=root,
+            env={**clean, "PYTHONPATH": str(root)},
+            text=True,
+        )
+
+    def run(self, case: Case, name: str, occurrence: int) -> int:
+        """Return the signal that ended it."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(case.message(name, occurrence) + "\n")
+        self._process.stdin.flush()
+        return int(json.loads(self._process.stdout.readline())["signal"])
+
+    def close(self) -> None:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.close()
+        self._process.stdout.close()
+        self._process.wait(20)
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Iterator[Lab]:
+    board = DatabaseBoard()
+    roots = tmp_path / "lab-root.pem"
+    with Port80(board) as port80, LabCa(http_port=port80.port, retry_after=None) as ca:
+        roots.write_text(ca.tls_root_pem)
+        yield Lab(ca, roots, tmp_path, board)
+
+
+@pytest.fixture
+def killed() -> Iterator[Killed]:
+    process = Killed()
+    yield process
+    process.close()
+
+
+def _points(lab: Lab) -> list[tuple[str, int]]:
+    """Run once unharmed, and return every failure point passed; of polls the first two."""
+    recorder = Recorder()
+    case = Case.make(lab, 0)
+    with case.world(recorder) as world:
+        assert world.scheduler.run_until_idle() == 1
+        assert world.pull(case.puller, case.name) is not None
+    names = {name for name, _ in recorder.passed}
+    for side in ("before", "after"):
+        assert {f"store.{commit}.{side}" for commit in COMMITS} <= names
+        assert {f"acme.{call}.{side}" for call in ACME_CALLS} <= names
+        assert f"key.make.{side}" in names
+    return [(name, n) for name, n in recorder.passed if n <= 2]
+
+
+@pytest.mark.timeout(900)
+def test_killed_at_every_point(lab: Lab, killed: Killed) -> None:
+    points = _points(lab)
+    wrong: dict[str, list[str]] = {}
+    for number, (name, occurrence) in enumerate(points, start=1):
+        case = Case.make(lab, number)
+        ended_by = killed.run(case, name, occurrence)
+        if ended_by != signal.SIGKILL and not (name.startswith(POLLS) and occurrence > 1):
+            wrong[f"{name} {occurrence}"] = ["was not reached"]
+        elif found := case.finish():
+            wrong[f"{name} {occurrence}"] = found
+    print(f"killed at {len(points)} points")
+    assert wrong == {}
+    assert len(points) >= 2 * (len(COMMITS) + len(ACME_CALLS) + 1)
+
+
+def test_issued_but_not_written(lab: Lab) -> None:
+    """The database refuses the chain: it is downloaded again, from the same order."""
+    case = Case.make(lab, 1)
+    with case.world() as world:
+        store = world.store
+        _execute(
+            case,
+            "CREATE TRIGGER no_chain BEFORE UPDATE ON generations WHEN NEW.chain IS NOT NULL "
+            "BEGIN SELECT RAISE(ABORT, 'disk on fire'); END",
+        )
+        world.scheduler.run_until_idle()
+        attempt = store.unfinished_attempt(case.name)
+        assert attempt is not None
+        assert attempt.state == AttemptState.CERTIFIED
+        assert world.published == []
+        _execute(case, "DROP TRIGGER no_chain")
+    assert case.finish() == []
+    assert len(lab.ca.requests("cert")) == 2
+
+
+def test_port_80_dies_with_the_agent(lab: Lab, killed: Killed) -> None:
+    """The CA finds nobody while it looks, and ends the order: the next attempt has another."""
+    case = Case.make(lab, 1)
+    lab.board.directory = lab.directory
+    assert killed.run(case, "acme.answer_challenge.after", 1) == signal.SIGKILL
+    lab.ca.wait_for(lambda ca: all(order.status == "invalid" for order in ca.orders))
+    lab.board.directory = case.directory
+    with case.world() as world:
+        world.scheduler.run_until_idle()
+        row = world.store.certificate(case.name)
+        assert row is not None
+        assert (row.failures, case.orders()) == (1, 1)
+        assert row.last_error is not None
+        assert "could not validate" in row.last_error.what
+        world.store.request_renewal(case.name, "port 80 is back", now=world.now())
+        world.scheduler.run_until_idle()
+        assert world.pull(case.puller, case.name) is not None
+    assert case.orders() == 2
+
+
+def _execute(case: Case, statement: str) -> None:
+    import sqlite3
+
+    connection = sqlite3.connect(case.directory / "relay.db", timeout=10)
+    connection.execute(statement)
+    connection.commit()
+    connection.close()

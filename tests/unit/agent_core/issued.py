@@ -1,0 +1,49 @@
+"""Takes a certificate through the store to an issued generation, without any CA."""
+
+from __future__ import annotations
+
+from external_agent.domain.renewal import DAY
+from external_agent.store.interface import Store
+from external_agent.store.rows import Claim, IssuedLeaf, PreparedBundle, PreparedKey
+
+
+def claim(store: Store, certificate: str, *, now: int, owner: str = "worker") -> Claim:
+    found = store.claim_due(owner, now=now, lease_seconds=60, limit=100)
+    for one in found:
+        if one.certificate != certificate:
+            store.release(one)
+    return next(one for one in found if one.certificate == certificate)
+
+
+def prepare(store: Store, held: Claim, *, now: int) -> int:
+    generation = store.choose_generation(held.certificate, now=now)
+    row = store.certificate(held.certificate)
+    assert row is not None
+    sealed = {one.id: b"sealed" for one in store.recipients(held.certificate)}
+    store.commit_prepared(
+        held, generation, PreparedKey(b"csr", "0" * 64, sealed), now=now, wanted=row.wanted
+    )
+    return generation
+
+
+def leaf(now: int, *, lifetime: int = 90 * DAY) -> IssuedLeaf:
+    return IssuedLeaf("chain", f"{now:064x}", "1", now, now + lifetime, now)
+
+
+def finish(store: Store, held: Claim, generation: int, *, now: int) -> None:
+    order = f"https://ca.example.com/order/{held.certificate}/{generation}"
+    store.commit_order(held, generation, order, now + 3600)
+    store.commit_state(held, generation, None)
+    store.commit_state(held, generation, order + "/certificate")
+    bundles = [
+        PreparedBundle(puller, f"{generation:064x}", b'{"for":"%s"}' % puller[:8].encode())
+        for puller in store.sealed_keys(held.certificate, generation)
+    ]
+    store.publish(held, generation, leaf(now), bundles, due_at=now + 60 * DAY, now=now)
+
+
+def issue(store: Store, certificate: str, *, now: int) -> int:
+    held = claim(store, certificate, now=now)
+    generation = prepare(store, held, now=now)
+    finish(store, held, generation, now=now)
+    return generation

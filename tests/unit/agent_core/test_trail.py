@@ -1,0 +1,79 @@
+"""The audit trail: whichever one event is tampered with, it is found and named."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from external_agent.store.interface import Store
+
+
+@pytest.fixture
+def trail(store: Store, tmp_path: Path) -> Store:
+    for number in range(8):
+        store.append_event(
+            "noted",
+            now=100 + number,
+            actor="test",
+            certificate="www.intra.example.com",
+            details={"number": number, "text": "ü\n\0"},
+        )
+    return store
+
+
+def _tamper(tmp_path: Path, statement: str) -> None:
+    with sqlite3.connect(tmp_path / "relay.db") as connection:
+        connection.execute(statement)
+
+
+def test_a_whole_trail(trail: Store) -> None:
+    assert trail.verify_events() is None
+    assert [event.seq for event in trail.events(after=5)] == [6, 7, 8]
+    assert [event.seq for event in trail.latest_events(2)] == [7, 8]
+
+
+@pytest.mark.parametrize("seq", range(1, 9))
+@pytest.mark.parametrize(
+    "change",
+    [
+        "at = at + 1",
+        "kind = 'other'",
+        "actor = 'somebody'",
+        "certificate = NULL",
+        "puller = 'p'",
+        "details = '{}'",
+        "details = 'not json'",
+        "previous_hash = 'x'",
+        "hash = 'x'",
+    ],
+)
+def test_any_change_is_found(trail: Store, tmp_path: Path, seq: int, change: str) -> None:
+    _tamper(tmp_path, f"UPDATE events SET {change} WHERE seq = {seq}")
+    found = trail.verify_events()
+    assert found is not None
+    assert found.seq == seq
+
+
+@pytest.mark.parametrize("seq", range(1, 9))
+def test_a_missing_event_is_found(trail: Store, tmp_path: Path, seq: int) -> None:
+    _tamper(tmp_path, f"DELETE FROM events WHERE seq = {seq}")
+    found = trail.verify_events()
+    assert found is not None
+    assert found.seq == seq
+
+
+def test_events_put_in_or_swapped_are_found(trail: Store, tmp_path: Path) -> None:
+    _tamper(
+        tmp_path,
+        "INSERT INTO events SELECT 9, at, kind, actor, certificate, puller, details, "
+        "previous_hash, hash FROM events WHERE seq = 8",
+    )
+    found = trail.verify_events()
+    assert found is not None
+    assert found.seq == 9
+    _tamper(tmp_path, "DELETE FROM events WHERE seq = 9")
+    assert trail.verify_events() is None
+    _tamper(tmp_path, "UPDATE events SET seq = 0 WHERE seq = 3")
+    assert trail.verify_events() is not None
