@@ -8,6 +8,7 @@ from internal_puller.active import read_active
 from internal_puller.progress import Progress
 from internal_puller.report import PullReport
 from internal_puller.targets import Target
+from shared.errors import ConfigurationError
 
 # Used only where the lifetime is not known (progress.json was lost).
 USUAL_LIFETIME = 90 * 86400
@@ -18,7 +19,10 @@ def warn_of_expiry(
 ) -> None:
     """Add a warning for every certificate in place with less than ``share`` of its life left."""
     for target in targets:
-        active = read_active(target)
+        try:
+            active = read_active(target)
+        except ConfigurationError:
+            continue  # said elsewhere
         if active is None or target.certificate in report.expiring:
             continue
         lifetime = progress.of(target.certificate).lifetime or USUAL_LIFETIME

@@ -30,6 +30,10 @@ class PinMismatch(TransportError):
     do = "Look for a proxy that opens TLS; give its root certificate: roots_file in puller.toml."
 
 
+class UntrustedPeer(TransportError):
+    """A TLS certificate does not verify; no request was sent."""
+
+
 class Deadline:
     """When the exchange at hand has to be over."""
 
@@ -106,11 +110,16 @@ class _BoundedStream(httpcore.NetworkStream):
         server_hostname: str | None = None,
         timeout: float | None = None,
     ) -> httpcore.NetworkStream:
-        if self._inner.get_extra_info("ssl_object") is None:
-            left = self._backend.deadline.left()
-            inner = self._inner.start_tls(ssl_context, server_hostname, left)
-        else:
-            inner = _TlsInTls(self, ssl_context, server_hostname)
+        try:
+            inner = self._handshake(ssl_context, server_hostname)
+        except (httpcore.ConnectError, ssl.SSLCertVerificationError) as error:
+            cause = error if isinstance(error, ssl.SSLError) else error.__cause__
+            if isinstance(cause, ssl.SSLCertVerificationError):
+                raise UntrustedPeer(
+                    f"The TLS certificate of {server_hostname} does not verify: "
+                    f"{cause.verify_message.rstrip('.')}."
+                ) from error
+            raise
         if ssl_context is self._backend.relay:
             try:
                 self._backend.check_peer(inner)
@@ -118,6 +127,13 @@ class _BoundedStream(httpcore.NetworkStream):
                 inner.close()
                 raise
         return _BoundedStream(inner, self._backend)
+
+    def _handshake(
+        self, context: ssl.SSLContext, server_hostname: str | None
+    ) -> httpcore.NetworkStream:
+        if self._inner.get_extra_info("ssl_object") is not None:
+            return _TlsInTls(self, context, server_hostname)
+        return self._inner.start_tls(context, server_hostname, self._backend.deadline.left())
 
     def get_extra_info(self, info: str) -> Any:
         return self._inner.get_extra_info(info)

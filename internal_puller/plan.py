@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from internal_puller.floor import Floor
 from internal_puller.install.layout import SetAside
 from internal_puller.targets import Target
+from shared.errors import RelayError
 from shared.wire import Offer
 
 
@@ -51,6 +52,7 @@ class Plan:
         not_granted: certificates that have a target, but that the agent does not grant.
         unreported: targets with the offered generation in place, of which no receipt was written:
             an earlier run was killed between installing and writing it.
+        unusable: targets that cannot even be looked at, and why.
     """
 
     work: tuple[Work, ...]
@@ -58,6 +60,7 @@ class Plan:
     failed: tuple[tuple[str, int, SetAside], ...]
     not_granted: tuple[str, ...]
     unreported: tuple[Target, ...]
+    unusable: tuple[tuple[Target, RelayError], ...] = ()
 
     @property
     def asks_for_something(self) -> bool:
@@ -69,12 +72,14 @@ def make_plan(
     floors: Mapping[str, Floor],
     places: Iterable[InPlace],
     *,
+    unusable: Sequence[tuple[Target, RelayError]] = (),
     reported: Mapping[str, int],
     retry: bool = False,
     deferred: Callable[[str, int], bool] = lambda certificate, generation: False,
 ) -> Plan:
     """
     Args:
+        unusable: targets that cannot be looked at; they are passed on.
         reported: certificate to the generation of its last receipt.
         retry: try generations again that failed here before.
         deferred: tells whether a generation failed a moment ago and is to wait.
@@ -102,8 +107,14 @@ def make_plan(
                 failed.append((offer.certificate, offer.generation, reason))
             elif not todo and reported.get(offer.certificate) != offer.generation:
                 unreported += [one.target for one in here if one.active == offer.generation][:1]
-    missing = tuple(sorted(by_certificate))
-    return Plan(tuple(work), behind, tuple(failed), missing, tuple(unreported))
+    return Plan(
+        work=tuple(work),
+        behind=behind,
+        failed=tuple(failed),
+        not_granted=tuple(sorted(by_certificate)),
+        unreported=tuple(unreported),
+        unusable=tuple(unusable),
+    )
 
 
 def _failed_here(places: list[InPlace], generation: int) -> SetAside | None:

@@ -113,10 +113,12 @@ class Puller:
 
     def _plan(self, listing: Listing, targets: Sequence[Target], *, retry: bool) -> Plan:
         progress = self.state.progress()
+        places, unusable = _places(targets)
         return make_plan(
             listing.offers,
             self.state.floors(),
-            [InPlace(one, active_generation(one), set_aside(one)) for one in targets],
+            places,
+            unusable=unusable,
             reported={name: one.reported for name, one in progress.certificates.items()},
             retry=retry,
             deferred=self._is_deferred,
@@ -316,11 +318,27 @@ def connect(
     )
 
 
+def _places(
+    targets: Sequence[Target],
+) -> tuple[list[InPlace], list[tuple[Target, RelayError]]]:
+    """One target that cannot be looked at must not keep the others from being served."""
+    places: list[InPlace] = []
+    unusable: list[tuple[Target, RelayError]] = []
+    for target in targets:
+        try:
+            places.append(InPlace(target, active_generation(target), set_aside(target)))
+        except ConfigurationError as error:
+            unusable.append((target, error))
+    return places, unusable
+
+
 def _receipts(progress: Progress) -> bool:
     return any(one.receipt for one in progress.certificates.values())
 
 
 def _note_obstacles(plan: Plan, report: PullReport) -> None:
+    for target, reason in plan.unusable:
+        report.outcomes.append(CertificateOutcome(target.certificate, 0, "failed", False, reason))
     for certificate, generation, failed in plan.failed:
         error = InstallError(
             f"{certificate}: generation {generation} failed here and is not tried again by "

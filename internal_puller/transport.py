@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
+from http.cookiejar import DefaultCookiePolicy
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -16,6 +16,7 @@ from internal_puller.network import (
     Deadline,
     PinMismatch,
     TlsCheck,
+    UntrustedPeer,
     connection_pool,
     relay_context,
 )
@@ -57,10 +58,6 @@ class Answer:
     status: int
     headers: dict[str, str]
     body: bytes
-
-
-class UntrustedPeer(TransportError):
-    """The relay's TLS certificate does not verify; nothing was sent to it."""
 
 
 class _Body(httpx.SyncByteStream):
@@ -195,32 +192,21 @@ class Transport:
             context = relay_context(pin, self._roots_file, plain=check == "none")
             backend = BoundedBackend(self._deadline, context, pin)
             pool = connection_pool(backend, self._proxy, self._roots_file)
-            self._clients[check] = httpx.Client(
+            client = self._clients[check] = httpx.Client(
                 transport=_PoolTransport(pool),
                 headers={"Accept-Encoding": "identity", "User-Agent": "internal-puller"},
                 follow_redirects=False,
                 trust_env=False,
-                cookies=_no_cookies(),
                 timeout=None,  # the deadline bounds every read and write
             )
+            client.cookies.jar.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         return self._clients[check]
 
     def _explain(self, error: Exception) -> TransportError:
-        cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
-        if isinstance(cause, ssl.SSLCertVerificationError):
-            return UntrustedPeer(
-                f"The TLS certificate of {self.through} does not verify: {cause.verify_message}."
-            )
-        if isinstance(cause, TimeoutError) or isinstance(error, httpcore.TimeoutException):
+        if isinstance(error, TimeoutError | httpcore.TimeoutException):
             return TransportError(f"No answer from {self.through} in time.")
-        reason = str(cause) or type(cause).__name__
+        reason = str(error) or type(error).__name__
         return TransportError(f"The agent at {self.through} cannot be reached: {reason:.300}.")
-
-
-def _no_cookies() -> httpx.Cookies:
-    from http.cookiejar import CookieJar, DefaultCookiePolicy
-
-    return httpx.Cookies(CookieJar(policy=DefaultCookiePolicy(allowed_domains=[])))
 
 
 def _neither(refusals: list[TransportError]) -> TransportError:

@@ -249,10 +249,11 @@ def test_failing_reload_is_rolled_back_and_not_repeated(agent: FakeAgent, machin
     first = agent.issue(NAME)
     machine.pull()
     machine.settings.targets_file.unlink()
-    machine.target(agent, reload_command=("/bin/false",))
+    only_the_first = f'test "$RELAY_GENERATION" = {first.generation}'
+    machine.target(agent, reload_command=("/bin/sh", "-c", only_the_first))
     agent.issue(NAME)
     report = machine.pull()
-    assert report.exit_code in (9, 12)
+    assert report.exit_code == 9
     assert machine.active() == first.generation
     assert agent.receipts[-1].outcome == "rolled_back"
     before = len(agent.requests)
@@ -297,14 +298,24 @@ def test_addresses_are_reported_only_when_allowed(agent: FakeAgent, machine: Mac
     assert agent.receipts[0].served[0].address == f"127.0.0.1:{agent.port}"
 
 
-def test_target_that_is_no_directory(agent: FakeAgent, machine: Machine) -> None:
+def test_target_that_is_no_directory_stops_no_other(agent: FakeAgent, machine: Machine) -> None:
     (machine.base / "file").write_text("")
     machine.target(agent, directory=machine.base / "file")
+    other = machine.target(agent)
+    issued = agent.issue(NAME)
+    report = machine.pull()
+    assert report.exit_code == ConfigurationError.exit_code
+    assert machine.active(other) == issued.generation
+    assert agent.receipts[0].outcome == "installed"
+
+
+def test_reload_command_that_is_missing(agent: FakeAgent, machine: Machine) -> None:
+    target = machine.target(agent, reload_command=("/nonexistent/reload",))
     agent.issue(NAME)
     report = machine.pull()
     assert report.exit_code == ConfigurationError.exit_code
-    assert agent.receipts[0].outcome == "rolled_back"
-    assert agent.receipts[0].error == "unexpected"
+    assert not target.directory.exists()
+    assert (agent.receipts[0].outcome, agent.receipts[0].error) == ("rolled_back", "unexpected")
 
 
 def test_target_that_is_not_granted(agent: FakeAgent, machine: Machine) -> None:
