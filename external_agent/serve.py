@@ -107,17 +107,9 @@ class Changes:
 
     def __init__(self, store: Store, answers: ChallengeAnswers, bell: Bell) -> None:
         self._store = store
-        self._answers = answers
+        self.answers = answers
         self._bell = bell
         self._seen = -1
-
-    def challenges(self) -> None:
-        """A challenge was put or removed; when this returns, port 80 answers accordingly.
-
-        Raises:
-            StoreError: it could not be read.
-        """
-        self._answers.replace(self._store.pending_challenges())
 
     def published(self, certificate: str) -> None:
         """A generation was published: wake those who wait for it."""
@@ -132,16 +124,19 @@ class Changes:
         Raises:
             StoreError: the store is not available; memory stays as it is.
         """
-        hits = self._answers.take_hits()
+        hits = self.answers.take_hits()
         if hits:
             self._store.record_challenge_hits(hits)
         counter = self._store.change_counter()
         if counter == self._seen:
             return False
-        self.challenges()
+        self.answers.replace(self._store.pending_challenges())
         self._seen = counter
         self._bell.ring()
         return True
+
+
+MakeWorker = Callable[[Changes, Callable[[], Settings]], Worker]
 
 
 class Agent:
@@ -149,7 +144,8 @@ class Agent:
 
     Args:
         sockets: from :func:`open_sockets`; owned by the agent from here on.
-        make_worker: is given the :class:`Changes` to tell; ``None`` issues nothing.
+        make_worker: is given the :class:`Changes` to tell, and a way to the settings as they are
+            now; ``None`` issues nothing.
         clock: unix seconds.
     """
 
@@ -160,7 +156,7 @@ class Agent:
         agent_keys: keys.AgentKeys,
         sockets: Sockets,
         *,
-        make_worker: Callable[[Changes], Worker] | None = None,
+        make_worker: MakeWorker | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.settings = settings
@@ -171,7 +167,7 @@ class Agent:
         self._loop: asyncio.AbstractEventLoop | None = None
         answers = ChallengeAnswers()
         self.changes = Changes(store, answers, self._bell)
-        self._worker = make_worker(self.changes) if make_worker else None
+        self._worker = make_worker(self.changes, lambda: self.settings) if make_worker else None
         self._challenge = ChallengeListener(
             answers,
             max_connections=_permitted_connections(settings.challenge.max_connections),

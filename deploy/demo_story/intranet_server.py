@@ -1,8 +1,8 @@
 """A small HTTPS server that stands for the intranet server: it reloads its certificate on HUP.
 
-    python -m deploy.demo_story.intranet_server serve CONFIG
-    python -m deploy.demo_story.intranet_server test CONFIG
-    python -m deploy.demo_story.intranet_server reload CONFIG
+    intranet_server.py serve CONFIG
+    intranet_server.py test CONFIG
+    intranet_server.py reload CONFIG
 
 CONFIG is JSON: ``address``, ``port``, ``certificate`` and ``key`` (paths, read at start and at
 each reload), ``fallback_certificate`` and ``fallback_key`` (served while the others are not there

@@ -26,7 +26,7 @@ from deploy.demo_story.visitors import Visitors, digest, served_leaf
 
 NAME = "www.intra.example.com"
 OUTSIDE, INSIDE = "127.0.0.1", "127.0.0.2"
-SERVER_MODULE = "deploy.demo_story.intranet_server"
+SERVER = Path(__file__).with_name("intranet_server.py")
 
 
 @dataclass
@@ -169,7 +169,7 @@ class Story:
             )
 
     def _server(self, action: str) -> tuple[str, ...]:
-        return python("-m", SERVER_MODULE, action, str(self.server_config))
+        return python(str(SERVER), action, str(self.server_config))
 
     def first_certificate(self) -> None:
         self.screen.chapter("The first certificate")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from email.utils import formatdate
 
@@ -10,13 +11,25 @@ MAX_HEAD = 4096
 END_OF_HEAD = b"\r\n\r\n"
 
 
+def _body(token: str, key_authorization: str) -> tuple[bytes, bytes]:
+    answer = key_authorization.encode("ascii")
+    fields = b"Content-Type: application/octet-stream\r\nCache-Control: no-store\r\n"
+    return (
+        PREFIX + token.encode("ascii"),
+        b"%sContent-Length: %d\r\n\r\n%s" % (fields, len(answer), answer),
+    )
+
+
 class ChallengeAnswers:
     """Token to answer, held in memory: an unknown token costs one look into a dictionary.
 
-    ``replace`` may be called from any thread; a look-up sees the old or the new state, whole.
+    Anything but a look-up may be called from any thread; a look-up sees the old or the new state,
+    whole. It is the board on which the solver of http-01 puts its answers.
     """
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._own: dict[str, str] = {}
         self._bodies: dict[bytes, bytes] = {}
         self._hits: dict[bytes, int] = {}
 
@@ -24,16 +37,26 @@ class ChallengeAnswers:
         return len(self._bodies)
 
     def replace(self, pending: Mapping[str, str]) -> None:
-        """
+        """Take over what the store holds, beside what was :meth:`put` here.
+
         Args:
             pending: token to key authorization (RFC 8555 section 8.3) of every pending challenge.
         """
-        self._bodies = {
-            PREFIX + token.encode("ascii"): b"Content-Type: application/octet-stream\r\n"
-            b"Cache-Control: no-store\r\nContent-Length: %d\r\n\r\n%s"
-            % (len(answer), answer.encode("ascii"))
-            for token, answer in pending.items()
-        }
+        with self._lock:
+            self._bodies = dict(_body(*one) for one in {**pending, **self._own}.items())
+
+    def put(self, token: str, key_authorization: str) -> None:
+        """Answer this token from now on."""
+        with self._lock:
+            self._own[token] = key_authorization
+            self._bodies = self._bodies | dict([_body(token, key_authorization)])
+
+    def remove(self, token: str) -> None:
+        """Answer this token no more."""
+        with self._lock:
+            self._own.pop(token, None)
+            gone = PREFIX + token.encode("ascii")
+            self._bodies = {target: body for target, body in self._bodies.items() if target != gone}
 
     def find(self, target: bytes) -> bytes | None:
         """Return the end of the answer for a request target, from Content-Type on."""
