@@ -7,7 +7,7 @@ import contextlib
 import socket
 import ssl
 from collections.abc import Generator, Sequence
-from typing import Any
+from typing import Any, cast
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -15,13 +15,42 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 _HEAD_SECONDS = 15.0
 _MAX_CONNECTIONS = 2000
+_LINGER_SECONDS = 1.0
+_LINGER_TIMES = 20
+
+
+class _Transport:
+    """A transport whose ``close`` comes to an end.
+
+    Closing TLS waits for the other side's close_notify, half a minute long, and reads on
+    meanwhile; who sends an endless body would be listened to for that time.
+    """
+
+    def __init__(self, inner: Any, loop: asyncio.AbstractEventLoop) -> None:
+        self._inner = inner
+        self._loop = loop
+        self._patience = _LINGER_TIMES
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    def close(self) -> None:
+        self._inner.close()
+        self._loop.call_later(_LINGER_SECONDS, self._abort)
+
+    def _abort(self) -> None:
+        self._patience -= 1
+        if self._patience and self._inner.get_write_buffer_size():
+            self._loop.call_later(_LINGER_SECONDS, self._abort)  # a slow reader is not cut off
+        else:
+            self._inner.abort()
 
 
 class _Protocol(HttpToolsProtocol):
     """Ends a connection that does not send its first request in time."""
 
     def connection_made(self, transport: Any) -> None:
-        super().connection_made(transport)
+        super().connection_made(cast(asyncio.Transport, _Transport(transport, self.loop)))
         self._first = self.loop.call_later(_HEAD_SECONDS, self._too_slow)
 
     def _too_slow(self) -> None:
