@@ -116,10 +116,12 @@ class Running:
         self.log = program.base / f"{arguments[0]}.log"
         self._program, self._arguments = program, list(arguments)
         self._process: subprocess.Popen[bytes] | None = None
+        self._begun = 0
         self.start()
 
     def start(self) -> None:
         with self.log.open("ab") as log:
+            self._begun = log.tell()
             self._process = subprocess.Popen(
                 self._program.argv(*self._arguments),
                 stdin=subprocess.DEVNULL,
@@ -141,7 +143,8 @@ class Running:
         return None if self._process is None else self._process.poll()
 
     def text(self) -> str:
-        return self.log.read_text("utf-8", "replace")
+        """What it has written since it was started last."""
+        return self.log.read_bytes()[self._begun :].decode("utf-8", "replace")
 
     def kill(self) -> None:
         """End it at once, as a power failure would, with whatever it has started."""
@@ -170,7 +173,13 @@ class Agent(Program):
 
     def __init__(self, base: Path, host: Host = this_machine, **environment: str) -> None:
         base.mkdir(parents=True, exist_ok=True)
-        super().__init__(base, "external_agent", "RELAY_AGENT_CONFIG", host, environment)
+        super().__init__(
+            base,
+            "external_agent",
+            "RELAY_AGENT_CONFIG",
+            host,
+            environment,
+        )
 
     @property
     def state(self) -> Path:
@@ -209,12 +218,12 @@ class Agent(Program):
             self.await_listening(process)
             yield process
 
-    def await_listening(self, process: Running, times: int = 1) -> None:
-        """Wait until `serve` says that it listens, for the so many-th time in its log."""
+    def await_listening(self, process: Running) -> None:
+        """Wait until `serve` says that it listens."""
 
         def listens() -> bool:
             assert process.ended is None, f"it ended with {process.ended}:\n{process.text()}"
-            return process.text().count('"event": "listening"') >= times
+            return '"event": "listening"' in process.text()
 
         wait_until(listens, what="the agent listens")
 

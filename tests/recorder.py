@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import select
 import socket
 import ssl
 import threading
@@ -78,10 +79,7 @@ class Recorder:
             far = self._keep(stack, socket.create_connection((host, port), 10))
             if self._client:
                 far = self._keep(stack, self._client.wrap_socket(far, server_hostname=host))
-            back = threading.Thread(target=self._pump, args=(far, near), daemon=True)
-            back.start()
-            self._pump(near, far)
-            back.join(_IDLE)
+            self._pass_on(near, far)
 
     def _keep(self, stack: contextlib.ExitStack, one: socket.socket) -> socket.socket:
         one.settimeout(_IDLE)
@@ -95,18 +93,27 @@ class Recorder:
             self._open.discard(one)
         one.close()
 
-    def _pump(self, source: socket.socket, sink: socket.socket) -> None:
-        stream = bytearray()
+    def _pass_on(self, near: socket.socket, far: socket.socket) -> None:
+        """One thread for both directions: a TLS connection is not to be used by two at once."""
+        ways = {near: (far, bytearray()), far: (near, bytearray())}
         with self._lock:
-            self._streams.append(stream)
-        with contextlib.suppress(OSError, ValueError):
-            while piece := source.recv(65536):
+            self._streams += [stream for _, stream in ways.values()]
+        while True:
+            ready = [one for one in ways if isinstance(one, ssl.SSLSocket) and one.pending()]
+            for source in ready or select.select(list(ways), [], [], _IDLE)[0]:
+                sink, stream = ways[source]
+                source.setblocking(False)
+                try:
+                    piece = source.recv(65536)
+                except (ssl.SSLWantReadError, BlockingIOError):
+                    continue  # TLS had something to say that is no data
+                finally:
+                    source.settimeout(_IDLE)
+                if not piece:
+                    return
                 with self._lock:
                     stream += piece
                 sink.sendall(piece)
-        for one in (source, sink):  # whoever ends, ends it for both: the peers say Content-Length
-            with contextlib.suppress(OSError):
-                socket.socket.shutdown(one, socket.SHUT_RDWR)
 
 
 def passing_on(context: ssl.SSLContext) -> ssl.SSLContext:
