@@ -20,6 +20,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # brackets in a help text are brackets
     epilog="Exit codes: 0 done, 2 usage, 3 configuration, 4 not allowed, 5 enrolment, "
     "6 issuance, 7 transport or clock, 11 database; anything else is an error of ours.",
 )

@@ -11,7 +11,9 @@ from external_agent.commands.context import Context, emit_json, find_puller, say
 from external_agent.commands.show import show_events, show_pullers
 from shared.errors import StoreError
 
-puller = typer.Typer(no_args_is_help=True, help="The machines that fetch certificates.")
+puller = typer.Typer(
+    help="The machines that fetch certificates.", no_args_is_help=True, rich_markup_mode=None
+)
 Which = Annotated[str, typer.Argument(help="Host name, or the beginning of the id.")]
 AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
 

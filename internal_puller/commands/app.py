@@ -19,6 +19,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # brackets in a help text are brackets
     epilog="Exit codes: 0 done or nothing new, 2 usage, 3 configuration, 4 not allowed, "
     "5 enrolment, 7 agent not reached or clock wrong, 8 bundle refused, 9 installation rolled "
     "back, 10 another pull is at work, 12 roll-back failed: look at the server now, 13 a "

@@ -21,7 +21,9 @@ from shared.errors import ConfigurationError, NameRefused, PolicyError
 from shared.identifiers import DnsName
 from shared.wire import Grant
 
-target = typer.Typer(help="Where certificates are installed.", no_args_is_help=True)
+target = typer.Typer(
+    help="Where certificates are installed.", no_args_is_help=True, rich_markup_mode=None
+)
 
 _HINTS = {
     "nginx": "ssl_certificate {0}/fullchain.pem; ssl_certificate_key {0}/privkey.pem;",

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-from external_agent.store import open_store
 from external_agent.store.interface import Store
+from external_agent.store.open import open_store
 from shared.sealing import Identity
 from shared.signing import SigningKey
 from tests.bench.rows import Row
