@@ -164,7 +164,7 @@ class Story:
                 *("--format", "fullchain", "--format", "privkey"),
                 *("--test-command", _quoted(self._server("test"))),
                 *("--reload-command", _quoted(self._server("reload"))),
-                *("--probe", f"{INSIDE}:{self.server_port}/{NAME}"),
+                *("--probe", f"{INSIDE}:{self.server_port}/{NAME}", "--probe-timeout", "3"),
                 *("--root", self.lab["root"]),
             )
 
