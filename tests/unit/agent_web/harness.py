@@ -1,8 +1,7 @@
-"""A running agent on ephemeral ports, and a client that signs by hand and may lie about anything."""
+"""A running agent on ephemeral ports, and a client that signs by hand and may lie."""
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import hashlib
 import http.client
@@ -22,7 +21,7 @@ import uvloop
 from external_agent import keys
 from external_agent.config import Settings, settings_from
 from external_agent.enrolment import TokenMaker
-from external_agent.serve import Agent, Changes, Worker, open_sockets
+from external_agent.serve import Agent, MakeWorker, open_sockets
 from external_agent.store.open import SqlStore, open_store
 from external_agent.store.rows import IssuedLeaf, PreparedBundle, PreparedKey
 from shared.enrolment_token import EnrolmentToken
@@ -94,17 +93,14 @@ class RunningAgent:
     def publish(self, certificate: str, *, not_after: int = START + 90 * 86400) -> int:
         """Walk one generation through the store, with stand-in bytes for keys and chain."""
         now = int(self.clock())
-        (claim,) = [
-            one
-            for one in self.store.claim_due("test", now=now, lease_seconds=60, limit=10)
-            if one.certificate == certificate
-        ]
+        others = [one.id for one in self.store.certificates() if one.id != certificate]
+        (claim,) = self.store.claim_due("test", now=now, lease_seconds=60, exclude=others)
         generation = self.store.choose_generation(certificate, now=now)
         row = self.store.certificate(certificate)
         assert row is not None
         recipients = [one.id for one in self.store.recipients(certificate)]
         spki = hashlib.sha256(str(generation).encode()).hexdigest()
-        prepared = PreparedKey(b"CSR", spki, {one: b"sealed" for one in recipients})
+        prepared = PreparedKey(b"CSR", spki, dict.fromkeys(recipients, b"sealed"))
         self.store.commit_prepared(claim, generation, prepared, now=now, wanted=row.wanted)
         self.store.commit_order(claim, generation, f"https://ca.example.com/{generation}", None)
         self.store.commit_state(claim, generation, None)
@@ -125,7 +121,7 @@ def running_agent(
     directory: Path,
     *certificates: str,
     clock: FakeClock | None = None,
-    make_worker: Callable[[Changes], Worker] | None = None,
+    make_worker: MakeWorker | None = None,
     settings: Settings | None = None,
 ) -> Iterator[RunningAgent]:
     own_clock = clock or FakeClock()
@@ -324,9 +320,8 @@ class Client:
         headers = {name.lower(): value for name, value in response.getheaders()}
         if "signature" not in headers:
             return False
-        own = [part for part in draft.headers["Signature"].split(", ") if part.startswith("shr=")][
-            0
-        ]
+        labels = draft.headers["Signature"].split(", ")
+        own = next(part for part in labels if part.startswith("shr="))
         raw = base64.b64decode(own.removeprefix("shr=:").removesuffix(":"))
         try:
             verify_response(response.status, headers, body, raw, self.running.key)
@@ -345,8 +340,3 @@ def raw_exchange(port: int, data: bytes, *, family: str = "127.0.0.1", end: bool
         while chunk := connection.recv(65536):
             received += chunk
         return bytes(received)
-
-
-async def idle() -> None:
-    """Let the loop turn once."""
-    await asyncio.sleep(0)
