@@ -78,7 +78,7 @@ class Progress:
             }
             error = _error(values.pop("error"))
             return cls(**values, error=error, certificates=certificates)
-        except (ValueError, TypeError, KeyError, AttributeError):
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             return cls()
 
 

@@ -118,11 +118,20 @@ class FakeAgent:
         self.waiting = 0
         self._recorded: tuple[int, dict[str, str], bytes] | None = None
         self._changed = threading.Condition()
-        self._server = _Server(self, base, host, public_tls=public_tls)
+        self._server = _Server(self, _tls(self.ca, base, host, public_tls=public_tls))
         self.port: int = self._server.server_address[1]
         self.url = f"https://{host}:{self.port}"
-        self.tls_pin = None if public_tls else self._server.spki
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
+        self.tls_pin = None if public_tls else self._server.tls.spki
+        self._thread = self._new_thread()
+
+    def _new_thread(self) -> threading.Thread:
+        return threading.Thread(target=self._server.serve_forever, args=(0.02,))
+
+    def start_again(self) -> None:
+        """Listen again at the same address, with all that was known."""
+        self._server = _Server(self, self._server.tls, self.port)
+        self._thread = self._new_thread()
+        self._thread.start()
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -456,7 +465,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _serve(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
-        self.server.agent.serve(self, body)
+        if not self.server.stopping.is_set():
+            self.server.agent.serve(self, body)
+        if self.server.stopping.is_set():
+            self.close_connection = True
 
     do_GET = do_POST = do_PUT = _serve  # noqa: N815 - the names that http.server calls
 
@@ -474,30 +486,39 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
 
+@dataclass(frozen=True)
+class _Tls:
+    context: ssl.SSLContext
+    spki: str
+
+
+def _tls(ca: Authority, base: Path, host: str, *, public_tls: bool) -> _Tls:
+    key = new_key()
+    now = int(time.time()) - 60
+    if public_tls:
+        chain = ca.chain(ca.leaf([host], key, not_before=now))
+    else:
+        chain = (self_signed([host], key, not_before=now),)
+    path = base / f"relay-{os.urandom(4).hex()}.pem"
+    path.write_bytes(pem_pair(chain, key))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(path)
+    return _Tls(context, spki_sha256(chain[0]))
+
+
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
 
-    def __init__(self, agent: FakeAgent, base: Path, host: str, *, public_tls: bool) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+    def __init__(self, agent: FakeAgent, tls: _Tls, port: int = 0) -> None:
+        super().__init__(("127.0.0.1", port), _Handler)
         self.agent = agent
+        self.tls = tls
         self.stopping = threading.Event()
-        key = new_key()
-        now = int(time.time()) - 60
-        if public_tls:
-            leaf = agent.ca.leaf([host], key, not_before=now)
-            chain = agent.ca.chain(leaf)
-        else:
-            chain = (self_signed([host], key, not_before=now),)
-        self.spki = spki_sha256(chain[0])
-        path = base / f"relay-{os.urandom(4).hex()}.pem"
-        path.write_bytes(pem_pair(chain, key))
-        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self._context.load_cert_chain(path)
 
     def finish_request(self, request: Any, client_address: Any) -> None:
         request.settimeout(60)
-        with self._context.wrap_socket(request, server_side=True) as tls:
+        with self.tls.context.wrap_socket(request, server_side=True) as tls:
             super().finish_request(tls, client_address)
 
     def handle_error(self, request: Any, client_address: Any) -> None:

@@ -1,0 +1,356 @@
+"""What ``internal-puller`` says and exits with, for good input and for each kind of bad input."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import stat
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from internal_puller.cli import main
+from tests.fake_agent import FakeAgent
+from tests.machine import NAME, Machine
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def agent(tmp_path: Path) -> Iterator[FakeAgent]:
+    with FakeAgent(tmp_path) as agent:
+        yield agent
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
+    base = tmp_path / "machine"
+    base.mkdir()
+    machine = Machine(base)
+    for name, value in machine.environment.items():
+        monkeypatch.setenv(name, value)
+    return machine
+
+
+@pytest.fixture
+def run(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Run:
+    def run(*arguments: str, stdin: str = "") -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["internal-puller", *arguments])
+        monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
+        with pytest.raises(SystemExit) as ended:
+            main()
+        out, error = capsys.readouterr()
+        assert "Traceback" not in error
+        return int(ended.value.code or 0), out, error
+
+    return run
+
+
+def files_under(path: Path) -> set[str]:
+    return {str(one.relative_to(path)) for one in path.rglob("*")}
+
+
+def test_the_whole_story(agent: FakeAgent, machine: Machine, run: Run) -> None:
+    root = machine.base / "root.pem"
+    root.write_bytes(agent.ca.root_pem)
+    code, out, error = run("enroll", stdin=agent.token(NAME) + "\n")
+    assert (code, error) == (0, "")
+    assert f"{NAME}: {NAME}" in out
+    assert f"internal-puller target add {NAME}" in out
+
+    code, out, _ = run(
+        "target", "add", NAME, "--root", str(root), "--reload-command", "/bin/echo 'two words'"
+    )
+    assert code == 0
+    assert "fullchain.pem" in out
+    [target] = machine.targets()
+    assert target.reload_command == ("/bin/echo", "two words")
+    assert target.directory == machine.base / "tls" / NAME
+
+    assert run("pull") == (0, "", "")
+    issued = agent.issue(NAME)
+    code, out, error = run("pull")
+    assert (code, error) == (0, "")
+    assert out.startswith(f"{NAME}: generation {issued.generation} installed in {target.directory}")
+    assert out.count("\n") == 1
+    assert run("pull") == (0, "", "")
+
+    code, out, _ = run("status")
+    assert code == 0
+    assert str(issued.generation) in out
+    assert "pinned one" in out
+    facts = json.loads(run("status", "--json")[1])
+    [certificate] = facts["certificates"]
+    assert certificate["offered"] == certificate["pulled"] == issued.generation
+    assert certificate["targets"][0]["installed"] == issued.generation
+    assert certificate["targets"][0]["served_matches"] is None
+    assert facts["tls_check"] == "pin"
+
+    assert run("verify")[0] == 0
+    newer = agent.issue(NAME)
+    report = json.loads(run("pull", "--json")[1])
+    assert report["certificates"][0]["generation"] == newer.generation
+    code, out, _ = run("rollback", NAME)
+    assert code == 0
+    assert str(issued.generation) in out
+    assert run("target", "list")[1].count("\n") == 2
+    assert run("target", "remove", NAME)[0] == 0
+    assert machine.targets() == ()
+    assert (target.directory / "current" / "privkey.pem").is_file()
+
+
+def test_state_is_private_from_birth(agent: FakeAgent, machine: Machine, run: Run) -> None:
+    before = os.umask(0)
+    try:
+        run("enroll", stdin=agent.token(NAME))
+    finally:
+        os.umask(before)
+    state = machine.settings.state_directory
+    assert stat.S_IMODE(state.stat().st_mode) == 0o700
+    modes = {one.name: stat.S_IMODE(one.stat().st_mode) for one in state.iterdir()}
+    assert set(modes.values()) == {0o600}
+    assert {"signing.key", "sealing.key", "enrolment.json"} <= set(modes)
+
+
+def test_lost_answer_can_be_asked_again(agent: FakeAgent, machine: Machine, run: Run) -> None:
+    token = agent.token(NAME)
+    agent.lose_answers = 1
+    code, _, error = run("enroll", stdin=token)
+    assert code == 7
+    assert "cannot be reached" in error
+    assert len(agent.pullers) == 1
+    assert run("enroll", stdin=token)[0] == 0
+    assert len(agent.pullers) == 1
+
+
+def test_second_token_adds_its_grants(agent: FakeAgent, machine: Machine, run: Run) -> None:
+    run("enroll", stdin=agent.token(NAME))
+    run("enroll", stdin=agent.token("app.example.org"))
+    granted = machine.state.require_enrolment().granted
+    assert [one.certificate for one in granted] == ["app.example.org", NAME]
+
+
+def test_token_from_a_file(agent: FakeAgent, machine: Machine, run: Run) -> None:
+    path = machine.base / "token"
+    path.write_text(agent.token(NAME) + "\n")
+    assert run("enroll", "--token-file", str(path))[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "words"),
+    [
+        (lambda token: "", 5, "not an enrolment token"),
+        (lambda token: token[:-4], 5, "cut or mistyped"),
+        (lambda token: token[:-3], 5, "enrolment token"),
+        (lambda token: token.replace("shr1_", "shr2_"), 5, "does not begin with"),
+        (lambda token: token[:20] + "A" + token[21:], 5, "cut or mistyped"),
+    ],
+)
+def test_bad_token(
+    agent: FakeAgent,
+    machine: Machine,
+    run: Run,
+    change: Callable[[str], str],
+    code: int,
+    words: str,
+) -> None:
+    found, _, error = run("enroll", stdin=change(agent.token(NAME)))
+    assert found == code
+    assert words in error
+    assert files_under(machine.base) == set()
+    assert agent.requests == []
+
+
+def test_expired_token(agent: FakeAgent, machine: Machine, run: Run) -> None:
+    code, _, error = run("enroll", stdin=agent.token(NAME, lifetime=-10))
+    assert (code, "expired" in error) == (5, True)
+    assert files_under(machine.base) == set()
+
+
+def test_used_token(agent: FakeAgent, machine: Machine, run: Run, tmp_path: Path) -> None:
+    token = agent.token(NAME)
+    first = Machine(tmp_path / "first")
+    first.base.mkdir()
+    from internal_puller.enrolment import enrol
+
+    enrol(token, first.settings)
+    code, _, error = run("enroll", stdin=token)
+    assert code == 5
+    assert "somebody else did" in error
+    assert machine.state.enrolment() is None
+
+
+def test_wrong_clock(agent: FakeAgent, machine: Machine, run: Run) -> None:
+    token = agent.token(NAME)
+    agent.clock = lambda: time.time() + 1000
+    code, _, error = run("enroll", stdin=token)
+    assert code == 7
+    assert "chrony" in error
+
+
+def test_unknown_setting_names_the_nearest(
+    machine: Machine, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = machine.base / "puller.toml"
+    file.write_text("time_out = 3\n")
+    code, _, error = run("--config", str(file), "pull")
+    assert code == 3
+    assert "'time_out'" in error
+    assert "'timeout'" in error
+    code, _, error = run("--config", str(file), "status")
+    assert code == 3
+    monkeypatch.setenv("RELAY_PULLER_PROXI", "none")
+    code, _, error = run("pull")
+    assert code == 3
+    assert "'proxy'" in error
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "timeout = 'x'",
+        "timeout = 0",
+        "proxy = 'socks5://x'",
+        "proxy = 'http://u:hunter2@'",
+        "state_directory = 'relative'",
+        "report_addresses = 1",
+        "warn_below = 2",
+        "= 1",
+    ],
+)
+def test_wrong_settings(machine: Machine, run: Run, text: str) -> None:
+    file = machine.base / "puller.toml"
+    file.write_text(text)
+    code, _, error = run("--config", str(file), "pull")
+    assert code == 3
+    assert "hunter2" not in error
+    assert files_under(machine.base) == {"puller.toml"}
+
+
+def test_missing_settings_file(machine: Machine, run: Run) -> None:
+    assert run("--config", str(machine.base / "none.toml"), "pull")[0] == 3
+
+
+def test_not_enrolled(machine: Machine, run: Run) -> None:
+    for command in (("pull",), ("status",), ("rollback", NAME), ("target", "add", NAME)):
+        code, _, error = run(*command)
+        assert code == 3
+        assert "internal-puller enroll" in error
+    assert files_under(machine.base) == set()
+
+
+@pytest.mark.parametrize("name", [".", "signing.key", "sealing.key", "floors.json"])
+def test_loose_modes_are_refused(agent: FakeAgent, machine: Machine, run: Run, name: str) -> None:
+    run("enroll", stdin=agent.token(NAME))
+    machine.target(agent)
+    agent.issue(NAME)
+    run("pull")
+    agent.issue(NAME)
+    path = machine.settings.state_directory / name
+    path.chmod(0o755 if name == "." else 0o644)
+    before = machine.active()
+    code, _, error = run("pull")
+    assert code == 3
+    assert "0600" in error
+    assert machine.active() == before
+
+
+def test_disk_full(
+    agent: FakeAgent, machine: Machine, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run("enroll", stdin=agent.token(NAME))
+    machine.target(agent)
+    issued = agent.issue(NAME)
+    run("pull")
+    agent.issue(NAME)
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, os.strerror(28))
+
+    monkeypatch.setattr(os, "fsync", full)
+    code, _, error = run("pull")
+    assert code == 3
+    assert "No space left" in error
+    monkeypatch.undo()
+    assert machine.active() == issued.generation
+    assert machine.pull().exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("app.example.org",), 4, "granted: www.intra.example.com"),
+        (("not a name",), 4, "not granted"),
+        ((NAME, "--preset", "iis"), 3, "preset"),
+        ((NAME, "--directory", "/dev/null"), 3, "/dev/null"),
+        ((NAME, "--reload-command", "/nonexistent/x y"), 3, "/nonexistent/x"),
+        ((NAME, "--reload-command", "echo 'open"), 3, "quotation"),
+        ((NAME, "--mode", "999"), 3, "999"),
+        ((NAME, "--probe", "1.2.3.4:5:6"), 3, "1.2.3.4:5:6"),
+        ((NAME, "--probe", "127.0.0.1:99999"), 3, "99999"),
+        ((NAME, "--owner", "nobody-of-this-name"), 3, "nobody-of-this-name"),
+        ((NAME, "--root", "/nonexistent.pem"), 3, "/nonexistent.pem"),
+        ((NAME, "--keep", "0"), 3, "keep"),
+        ((NAME, "--key-origin", "heaven"), 3, "heaven"),
+        ((NAME, "--format", "pkcs12"), 3, "pkcs12"),
+    ],
+)
+def test_bad_target(
+    agent: FakeAgent,
+    machine: Machine,
+    run: Run,
+    arguments: tuple[str, ...],
+    code: int,
+    words: str,
+) -> None:
+    run("enroll", stdin=agent.token(NAME))
+    before = files_under(machine.base)
+    found, _, error = run("target", "add", *arguments)
+    assert found == code
+    assert words in error
+    assert files_under(machine.base) == before
+
+
+def test_probes_and_names_of_a_wildcard(agent: FakeAgent, machine: Machine, run: Run) -> None:
+    agent.certificates["_wildcard.intra.example.com"] = ("*.intra.example.com",)
+    run("enroll", stdin=agent.token("_wildcard.intra.example.com"))
+    add = ("target", "add", NAME, "--probe", "[::1]:8443", "--probe", "127.0.0.1/app.example.org")
+    assert run(*add)[0] == 0
+    [target] = machine.targets()
+    assert (target.certificate, target.names) == ("_wildcard.intra.example.com", (NAME,))
+    assert target.probe is not None
+    assert [(one.address, one.port, one.sni) for one in target.probe] == [
+        ("::1", 8443, NAME),
+        ("127.0.0.1", 443, "app.example.org"),
+    ]
+    assert run("target", "add", NAME, "--probe", "none")[0] == 0
+    assert [one.probe for one in machine.targets()] == [()]
+
+
+def test_verify_finds_a_swapped_key(agent: FakeAgent, machine: Machine, run: Run) -> None:
+    run("enroll", stdin=agent.token(NAME))
+    target = machine.target(agent)
+    assert run("verify")[0] == 9
+    agent.issue(NAME)
+    run("pull")
+    assert run("verify")[0] == 0
+    from tests.authority import common_authority, new_key, pem_pair
+
+    key = target.directory / "current" / "privkey.pem"
+    key.write_bytes(pem_pair((), new_key()))
+    assert common_authority()
+    assert run("verify")[0] == 9
+
+
+def test_usage(machine: Machine, run: Run) -> None:
+    assert run("pull", "--nonsense")[0] == 2
+    assert run("enroll", "shr1_token-on-the-command-line")[0] == 2
+    code, out, _ = run("--help")
+    assert code == 0
+    assert "Exit codes" in out
