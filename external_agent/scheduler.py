@@ -24,6 +24,8 @@ from shared.signing import SigningKey
 
 LEASE_SECONDS = 900
 POLL_SECONDS = 5.0
+ORDER_SECONDS = 300.0
+"""Deadline for one run over one order; well within a lease."""
 HELD_SECONDS = 60
 """How long a CA, or a certificate that could not be recorded, is left alone; in memory only."""
 
@@ -234,6 +236,7 @@ def make_scheduler(
     owner: str = "",
     on_published: Callable[[str], None] = _ignore,
     poll_seconds: float = POLL_SECONDS,
+    order_seconds: float = ORDER_SECONDS,
 ) -> Scheduler:
     """Put the issuing side of the agent together; the caller closes ``key_maker`` and store."""
     stopping = threading.Event()
@@ -249,6 +252,7 @@ def make_scheduler(
         board=board,
         signing_key=signing_key,
         clock=clock,
+        order_seconds=order_seconds,
     )
     issuance = Issuance(replace(tools, sleep=sleep, is_stopping=stopping.is_set))
     return Scheduler(

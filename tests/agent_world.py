@@ -146,6 +146,7 @@ class AgentWorld:
         wrap_key_maker: Callable[[KeyMaker], KeyMaker] = lambda maker: maker,
         owner: str = "agent",
         poll_seconds: float = 0.05,
+        order_seconds: float = 60.0,
     ) -> None:
         self.directory_url = directory_url
         self.store: Store = open_store(f"sqlite:///{directory / 'relay.db'}")
@@ -176,6 +177,7 @@ class AgentWorld:
             owner=owner,
             on_published=self.published.append,
             poll_seconds=poll_seconds,
+            order_seconds=order_seconds,
         )
 
     def now(self) -> int:

@@ -95,7 +95,7 @@ class Case:
 
     def world(self, recorder: Recorder | None = None) -> AgentWorld:
         board = ChallengeBoard()
-        world = AgentWorld(
+        return AgentWorld(
             self.directory,
             directory_url=self.lab.ca.directory_url,
             roots=self.lab.roots,
@@ -113,7 +113,6 @@ class Case:
                 }
             ),
         )
-        return world
 
     def message(self, name: str, occurrence: int) -> str:
         return json.dumps(

@@ -1,0 +1,210 @@
+"""Keys are made by a child that is gone at once and dumps no core; only sealed ones come back."""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from cryptography import x509
+
+from external_agent.keymaker import ProcessKeyMaker
+from external_agent.keymaker_messages import KeyAnswer, KeyRequest
+from shared.errors import KeysRefused
+from shared.sealing import Identity, SealContext
+from shared.x509 import KeyAlgorithm, dns_names, load_key, spki_sha256
+
+AGENT = "a" * 64
+
+
+@pytest.fixture(scope="module")
+def maker() -> Iterator[ProcessKeyMaker]:
+    with ProcessKeyMaker() as one:
+        one.warm()
+        yield one
+
+
+def _request(*identities: Identity, **changes: object) -> KeyRequest:
+    settings: dict[str, object] = {
+        "names": ("www.intra.example.com",),
+        "algorithm": KeyAlgorithm.EC_P256,
+        "agent": AGENT,
+        "certificate": "www",
+        "generation": 7,
+        "recipients": {f"p{n}": one.recipient.public for n, one in enumerate(identities)},
+    }
+    return KeyRequest(**{**settings, **changes})  # type: ignore[arg-type]
+
+
+def _open(identity: Identity, sealed: bytes, spki: str, generation: int = 7) -> bytes:
+    return identity.open(sealed, SealContext(AGENT, identity.id, generation, spki, "www"))
+
+
+@pytest.mark.parametrize("algorithm", list(KeyAlgorithm)[:4])
+def test_every_recipient_gets_the_csr_s_key(
+    maker: ProcessKeyMaker, algorithm: KeyAlgorithm
+) -> None:
+    identities = [Identity.generate() for _ in range(3)]
+    made = maker.make(_request(*identities, algorithm=algorithm))
+    csr = x509.load_pem_x509_csr(made.csr)
+    assert csr.is_signature_valid
+    assert dns_names(csr) == ("www.intra.example.com",)
+    keys = [
+        load_key(_open(one, made.sealed[f"p{n}"], made.spki_sha256))
+        for n, one in enumerate(identities)
+    ]
+    assert {spki_sha256(key) for key in keys} == {made.spki_sha256} == {spki_sha256(csr)}
+
+
+def test_each_key_is_new(maker: ProcessKeyMaker) -> None:
+    made = {maker.make(_request(Identity.generate())).spki_sha256 for _ in range(10)}
+    assert len(made) == 10
+
+
+def test_many_threads_at_once(maker: ProcessKeyMaker) -> None:
+    found: list[str] = []
+    threads = [
+        threading.Thread(
+            target=lambda: found.append(maker.make(_request(Identity.generate())).spki_sha256)
+        )
+        for _ in range(16)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(set(found)) == 16
+
+
+def test_a_recipient_nothing_can_be_sealed_to(maker: ProcessKeyMaker) -> None:
+    with pytest.raises(KeysRefused):
+        maker.make(_request(recipients={"p0": bytes(32)}))
+
+
+def test_our_own_memory_never_holds_the_key(maker: ProcessKeyMaker) -> None:
+    identity = Identity.generate()
+    made = maker.make(_request(identity))
+    needle = made.spki_sha256.encode()
+    assert _in_own_memory(needle), "the search itself must work"
+    opener = (
+        "import sys; from shared.sealing import *; from shared.x509 import load_key\n"
+        "from tests.key_search import forms_of\n"
+        "i = Identity(bytes.fromhex(sys.argv[1]))\n"
+        "key = load_key(i.open(bytes.fromhex(sys.argv[2]),"
+        " SealContext(sys.argv[3], i.id, 7, sys.argv[4], 'www')))\n"
+        "data = open(f'/proc/{sys.argv[5]}/maps').read()\n"
+        "mem = open(f'/proc/{sys.argv[5]}/mem', 'rb', 0)\n"
+        "found = []\n"
+        "for line in data.splitlines():\n"
+        "    span, mode = line.split()[:2]\n"
+        "    if 'r' not in mode or '[v' in line: continue\n"
+        "    low, high = (int(part, 16) for part in span.split('-'))\n"
+        "    try:\n"
+        "        mem.seek(low); block = mem.read(high - low)\n"
+        "    except (OSError, OverflowError): continue\n"
+        "    found += [name for name, form in forms_of(key).items() if form in block]\n"
+        "print(found)\n"
+    )
+    ended = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            opener,
+            identity.private().hex(),
+            made.sealed["p0"].hex(),
+            AGENT,
+            made.spki_sha256,
+            str(os.getpid()),
+        ],
+        env={"PYTHONPATH": str(Path(__file__).resolve().parents[3])},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert ended.stdout.strip() == "[]"
+
+
+def _in_own_memory(needle: bytes) -> bool:
+    with Path("/proc/self/maps").open() as maps, Path("/proc/self/mem").open("rb", 0) as memory:
+        for line in maps:
+            span, mode = line.split()[:2]
+            if "r" not in mode or "[v" in line:
+                continue
+            low, high = (int(part, 16) for part in span.split("-"))
+            try:
+                memory.seek(low)
+                if needle in memory.read(high - low):
+                    return True
+            except (OSError, OverflowError):
+                continue
+    return False
+
+
+def _processes() -> list[psutil.Process]:
+    return [
+        one
+        for one in psutil.Process().children(recursive=True)
+        if "external_agent.keymaker_process" in " ".join(one.cmdline())
+    ]
+
+
+def test_no_core_dump_and_nobody_left_over() -> None:
+    with ProcessKeyMaker() as maker:
+        maker.warm()
+        maker.make(_request(Identity.generate()))
+        (process,) = [one for one in _processes() if one.ppid() == os.getpid()][-1:]
+        assert process.rlimit(resource.RLIMIT_CORE) == (0, 0)
+        deadline = time.monotonic() + 5
+        while process.children() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert process.children() == []
+    assert not process.is_running()
+
+
+def test_it_is_started_again_when_it_died() -> None:
+    with ProcessKeyMaker() as maker:
+        maker.warm()
+        process = [one for one in _processes() if one.ppid() == os.getpid()][-1]
+        process.kill()
+        process.wait(5)
+        assert maker.make(_request(Identity.generate())).csr
+
+
+def test_it_ends_with_its_agent(tmp_path: Path) -> None:
+    script = (
+        "import os, signal\n"
+        "from external_agent.keymaker import ProcessKeyMaker\n"
+        "maker = ProcessKeyMaker(); maker.warm()\n"
+        "print(maker._process.pid, flush=True)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", script],
+        env={"PYTHONPATH": str(Path(__file__).resolve().parents[3])},
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    pid = int(ended.stdout)
+    deadline = time.monotonic() + 10
+    while psutil.pid_exists(pid) and time.monotonic() < deadline:
+        if psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
+            break
+        time.sleep(0.02)
+    assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+
+
+def test_messages_survive_their_encoding() -> None:
+    request = _request(Identity.generate(), names=("a.example.com", "*.b.example.com"))
+    assert KeyRequest.decode(request.encode()) == request
+    answer = KeyAnswer(b"csr", "0" * 64, {"p": b"\0\xff"})
+    assert KeyAnswer.decode(answer.encode()) == answer
