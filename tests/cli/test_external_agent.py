@@ -1,0 +1,510 @@
+"""Transcripts of ``external-agent``: what a person types, reads, and gets as exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from external_agent.cli import main
+from external_agent.store.open import open_store
+from shared.enrolment_token import EnrolmentToken
+from shared.sealing import Identity
+from shared.signing import SigningKey
+
+NAME = "www.intra.example.com"
+
+
+@dataclass
+class Said:
+    """One finished command."""
+
+    code: int
+    out: str
+    err: str
+
+
+class Terminal:
+    """Types commands; nothing outside its directory is touched."""
+
+    def __init__(self, directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.directory = directory
+        self.config = directory / "agent.toml"
+        self.state = directory / "state"
+        self._capsys = capsys
+
+    def __call__(self, *arguments: str) -> Said:
+        self._capsys.readouterr()
+        try:
+            main(["--config", str(self.config), *arguments])
+            code = 0
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else 1
+        captured = self._capsys.readouterr()
+        return Said(code, captured.out, captured.err)
+
+    def init(self, *more: str, agree: bool = True) -> Said:
+        return self(
+            "init",
+            *("--contact", "mailto:ops@example.com"),
+            *("--relay-url", "https://relay.example.com:8443"),
+            *("--state-directory", str(self.state)),
+            *(("--agree-terms",) if agree else ()),
+            *more,
+        )
+
+    def files(self) -> list[str]:
+        return sorted(str(p.relative_to(self.directory)) for p in self.directory.rglob("*"))
+
+
+@pytest.fixture
+def fresh(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Terminal:
+    return Terminal(tmp_path, capsys)
+
+
+@pytest.fixture
+def agent(fresh: Terminal) -> Terminal:
+    said = fresh.init()
+    assert said.code == 0, said.err
+    return fresh
+
+
+def enrol(agent: Terminal, token: str, host: str = "web1") -> str:
+    decoded = EnrolmentToken.decode(token, now=time.time())
+    signing, sealing = SigningKey.generate(), Identity.generate()
+    store = open_store(f"sqlite:///{agent.state / 'relay.db'}")
+    try:
+        now = int(time.time())
+        store.redeem_token(
+            decoded.key.id,
+            signing_key=signing.public.public,
+            sealing_key=sealing.recipient.public,
+            host=host,
+            nonce=os.urandom(11).hex(),
+            nonce_expires=now + 300,
+            now=now,
+        )
+    finally:
+        store.close()
+    return signing.id
+
+
+# --- init ------------------------------------------------------------------------------------
+
+
+def test_init_makes_a_working_agent(fresh: Terminal) -> None:
+    said = fresh.init()
+    assert (said.code, said.out) == (0, "")
+    assert "external-agent add www.intra.example.com" in said.err
+    assert fresh.files() == [
+        "agent.toml",
+        "state",
+        "state/account.key",
+        "state/agent-signing.key",
+        "state/relay-tls.key",
+        "state/relay-tls.pem",
+        "state/relay.db",
+    ]
+    for path in fresh.directory.rglob("*"):
+        assert path.stat().st_mode & 0o077 == 0, path
+    assert fresh.config.read_text().count("#") > 15
+    assert fresh("status").code == 0
+
+
+@pytest.mark.parametrize(
+    ("ca", "url"),
+    [
+        ("letsencrypt", "https://acme-v02.api.letsencrypt.org/directory"),
+        ("letsencrypt-staging", "https://acme-staging-v02.api.letsencrypt.org/directory"),
+        ("https://ca.example.com/dir", "https://ca.example.com/dir"),
+    ],
+)
+def test_init_knows_the_ca(fresh: Terminal, ca: str, url: str) -> None:
+    assert fresh.init("--ca", ca).code == 0
+    assert f'directory = "{url}"' in fresh.config.read_text()
+
+
+def test_init_wants_the_terms_agreed_to(fresh: Terminal) -> None:
+    said = fresh.init(agree=False)
+    assert said.code == 3
+    assert "terms of service" in said.err
+    assert "--agree-terms" in said.err
+    assert fresh.files() == []
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (("--contact", "ops@example.com"), "mailto:ops@example.com"),
+        (("--contact", "mailto:ops@example.com\r\nX: y"), "is not a contact"),
+        (("--relay-url", "http://relay.example.com"), "is not an https origin"),
+        (("--relay-url", "https://relay.example.com/path"), "leave out path"),
+        (("--ca", "letsencypt"), "Known ones: letsencrypt"),
+        (("--ca", "http://ca.example.com/"), "neither a known CA nor an https URL"),
+        (("--ca-root", "/nowhere/root.pem"), "There is no file"),
+        (("--challenge-listen", "port 80"), "is not an address to listen on"),
+        (("--relay-listen", "[::]"), "is not an address to listen on"),
+        (("--operator-listen", "0.0.0.0:8080"), "not a loopback address"),
+        (("--eab-key-id", "kid"), "go together"),
+    ],
+)
+def test_init_refuses_bad_input_and_writes_nothing(
+    fresh: Terminal, more: tuple[str, str], words: str
+) -> None:
+    said = fresh.init(*more)
+    assert said.code == 3, said.err
+    assert words in said.err
+    assert "Traceback" not in said.err
+    assert fresh.files() == []
+
+
+def test_init_never_replaces_an_agent(agent: Terminal) -> None:
+    before = {p: p.read_bytes() for p in agent.directory.rglob("*") if p.is_file()}
+    said = agent.init()
+    assert (said.code, "exists already" in said.err) == (3, True)
+    agent.config.rename(agent.directory / "other.toml")
+    said = agent.init()
+    assert (said.code, "holds the keys of an agent already" in said.err) == (3, True)
+    (agent.directory / "other.toml").rename(agent.config)
+    assert {p: p.read_bytes() for p in agent.directory.rglob("*") if p.is_file()} == before
+
+
+def test_init_refuses_a_state_directory_that_others_can_enter(fresh: Terminal) -> None:
+    fresh.state.mkdir(mode=0o755)
+    said = fresh.init()
+    assert said.code == 3
+    assert "mode 0755" in said.err
+    assert fresh.files() == ["state"]
+
+
+# --- settings --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("line", "unknown", "nearest"),
+    [
+        ('state_dirctory = "/x"', "state_dirctory", "state_directory"),
+        ("[chalenge]\nlisten = []", "chalenge", "challenge.listen"),
+        ("[acme.profiles]", "acme.profiles", "acme.profile"),
+    ],
+)
+def test_an_unknown_setting_names_the_nearest(
+    agent: Terminal, line: str, unknown: str, nearest: str
+) -> None:
+    text = agent.config.read_text()
+    if line.startswith("state"):
+        agent.config.write_text(f"{line}\n{text}")
+    else:
+        agent.config.write_text(f"{text}\n{line}\n")
+    said = agent("status")
+    assert said.code == 3
+    assert f"Unknown setting '{unknown}'" in said.err
+    assert f"'{nearest}'" in said.err
+
+
+def test_the_environment_wins_and_its_unknown_names_are_errors(
+    agent: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RELAY_AGENT_LOG__LEVEL", "loud")
+    said = agent("status")
+    assert said.code == 3
+    assert "'log.level'" in said.err
+    monkeypatch.setenv("RELAY_AGENT_LOG__LEVEL", "debug")
+    assert agent("status").code == 0
+    monkeypatch.setenv("RELAY_AGENT_LOG__LEVLE", "debug")
+    said = agent("status")
+    assert said.code == 3
+    assert "'log.level'" in said.err
+
+
+@pytest.mark.parametrize("text", ["= 3", "\xff", "[relay]\nurl = 1"])
+def test_settings_that_do_not_parse(agent: Terminal, text: str) -> None:
+    agent.config.write_text(text, encoding="latin-1")
+    said = agent("status")
+    assert said.code == 3
+    assert str(agent.config) in said.err
+    assert "Traceback" not in said.err
+
+
+def test_without_settings_init_is_named(fresh: Terminal) -> None:
+    said = fresh("status")
+    assert said.code == 3
+    assert "external-agent init" in said.err
+
+
+@pytest.mark.parametrize("loose", ["state", "state/agent-signing.key", "state/account.key"])
+def test_loose_modes_are_refused(agent: Terminal, loose: str) -> None:
+    path = agent.directory / loose
+    path.chmod(0o755 if path.is_dir() else 0o640)
+    said = agent("add", NAME)
+    assert said.code == 3
+    assert "so others can reach it" in said.err
+    assert "0600" in said.err
+    path.chmod(0o700 if path.is_dir() else 0o600)
+    assert "No certificate" in agent("status").out
+
+
+# --- add, token, renew, remove ---------------------------------------------------------------
+
+
+def test_add_prints_a_token_and_the_next_line_to_type(agent: Terminal) -> None:
+    said = agent("add", NAME)
+    assert said.code == 0
+    assert said.out.count("\n") == 1  # the token only, so that it can be piped
+    token = EnrolmentToken.decode(said.out, now=time.time())
+    assert token.relay_url == "https://relay.example.com:8443"
+    assert "internal-puller enroll" in said.err
+    assert said.out.strip() not in said.err
+
+
+def test_the_note_on_ct_logs_comes_once_before_the_first_order(agent: Terminal) -> None:
+    note = "the name will show in public CT logs; a wildcard by a DNS challenge hides the host"
+    assert note in agent("add", NAME).err
+    assert note not in agent("add", "app.example.org").err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("server.local",), 4, "which no public CA may sign"),
+        (("intranet",), 4, "has no domain"),
+        (("192.0.2.1",), 4, "is an IP address"),
+        (("../etc/passwd",), 4, "is not a DNS name"),
+        (("www.example.com\r\nX: y",), 4, "is not a DNS name"),
+        (("*.intra.example.com",), 4, "cannot be validated by http-01"),
+        ((NAME, "--id", "../x"), 4, "is not a certificate id"),
+        ((NAME, "--key-algorithm", "rsa-1024"), 3, "is no key algorithm: use one of"),
+        ((NAME, "--key-origin", "ca"), 3, "is no key origin: use one of"),
+        ((NAME, "--challenge", "tls-sni-01"), 4, "is no challenge type"),
+        ((NAME, "--lifetime", "2d"), 3, "write 90s, 30m or 1h"),
+        ((NAME, "--lifetime", "25h"), 3, "lives 60 s to 24 h"),
+    ],
+)
+def test_add_refuses_bad_input_and_writes_nothing(
+    agent: Terminal, arguments: tuple[str, ...], code: int, words: str
+) -> None:
+    said = agent("add", *arguments)
+    assert (said.code, said.out) == (code, "")
+    assert words in said.err
+    assert "Traceback" not in said.err
+    assert "No certificate" in agent("status").out
+
+
+def test_add_twice_is_refused(agent: Terminal) -> None:
+    assert agent("add", NAME).code == 0
+    said = agent("add", NAME)
+    assert (said.code, said.out) == (4, "")
+
+
+def test_a_wildcard_has_an_id_that_fits_in_a_path(agent: Terminal) -> None:
+    assert agent("add", "*.intra.example.com", "--challenge", "dns-01").code == 0
+    assert "_wildcard.intra.example.com" in agent("status").out
+    assert agent("token", "*.intra.example.com").code == 0
+
+
+def test_token_gives_another_one(agent: Terminal) -> None:
+    first = agent("add", NAME).out
+    said = agent("token", NAME, "--lifetime", "30m")
+    assert said.code == 0
+    assert said.out.startswith("shr1_")
+    assert said.out != first
+    assert "30 min" in said.err
+
+
+@pytest.mark.parametrize("command", ["token", "renew", "remove", "status"])
+def test_an_unknown_certificate_is_named(agent: Terminal, command: str) -> None:
+    agent("add", NAME)
+    said = agent(command, "app.example.org")
+    assert (said.code, said.out) == (4, "")
+    assert f"Known ones: {NAME}" in said.err
+
+
+def test_renew_wants_a_new_generation(agent: Terminal) -> None:
+    agent("add", NAME)
+    assert agent("renew", NAME).code == 0
+    view = json.loads(agent("status", "--json").out)
+    assert view["certificates"][0]["next_renewal"]["why"] == "an operator asked for it"
+
+
+def test_remove_takes_it_away(agent: Terminal) -> None:
+    agent("add", NAME)
+    assert agent("remove", NAME).code == 0
+    assert "No certificate" in agent("status").out
+
+
+# --- status, puller, events ------------------------------------------------------------------
+
+
+def test_status_tells_the_facts_apart(agent: Terminal) -> None:
+    token = agent("add", NAME).out
+    before = agent("status").out
+    assert before.startswith(f"{NAME}: wanted\n")
+    assert "nothing yet" in before
+    assert "none is enrolled" in before
+    enrol(agent, token)
+    after = agent("status", NAME).out
+    for words in ("issued", "pulled", "installed", "served", "next renewal", "last error", "web1"):
+        assert words in after
+    (one,) = json.loads(agent("status", "--json").out)["certificates"]
+    (puller,) = one["pullers"]
+    assert puller["pulled"]["generation"] == puller["installed"]["generation"] == 0
+    assert puller["served"]["matches"] is None
+
+
+def test_pullers_are_listed_revoked_and_confirmed(agent: Terminal) -> None:
+    token = agent("add", NAME).out
+    puller = enrol(agent, token, host="web1")
+    with pytest.raises(Exception, match="used"):
+        enrol(agent, token, host="thief")
+    assert "suspended" in agent("puller", "list").out
+    assert agent("puller", "confirm", puller[:8]).code == 0
+    (row,) = json.loads(agent("puller", "list", "--json").out)
+    assert (row["id"], row["status"], row["certificates"]) == (puller, "active", [NAME])
+    assert agent("puller", "revoke", "web1").code == 0
+    assert "revoked" in agent("puller", "list").out
+    assert agent("puller", "confirm", "web1").code == 4
+
+
+@pytest.mark.parametrize("command", ["revoke", "confirm"])
+def test_an_unknown_puller_is_named(agent: Terminal, command: str) -> None:
+    said = agent("puller", command, "nobody")
+    assert (said.code, said.out) == (4, "")
+    assert "external-agent puller list" in said.err
+
+
+def test_events_tell_what_happened(agent: Terminal) -> None:
+    token = agent("add", NAME).out
+    enrol(agent, token)
+    said = agent("events", "--verify")
+    assert said.code == 0
+    assert "The audit trail is whole." in said.err
+    for kind in ("certificate-added", "token-created", "puller-enrolled"):
+        assert kind in said.out
+    rows = json.loads(agent("events", "--json", "--limit", "1").out)
+    assert [row["kind"] for row in rows] == [rows[0]["kind"]]
+    assert token.strip() not in said.out
+
+
+def test_a_changed_trail_is_noticed(agent: Terminal) -> None:
+    import sqlite3
+
+    agent("add", NAME)
+    with sqlite3.connect(agent.state / "relay.db") as database:
+        database.execute("UPDATE events SET actor = 'nobody' WHERE seq = 1")
+    database.close()
+    said = agent("events", "--verify")
+    assert said.code == 11
+    assert "entry 1" in said.err
+
+
+@pytest.mark.parametrize("arguments", [(), ("--help",), ("puller",), ("unknown",), ("add",)])
+def test_usage_errors_are_2_and_help_is_0(fresh: Terminal, arguments: tuple[str, ...]) -> None:
+    assert fresh(*arguments).code == (0 if "--help" in arguments else 2)
+
+
+# --- serve -----------------------------------------------------------------------------------
+
+
+def serving(agent: Terminal) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "external_agent", "--config", str(agent.config), "serve"],
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).resolve().parents[2],
+    )
+
+
+def lines_until(process: subprocess.Popen[str], words: str) -> list[str]:
+    assert process.stderr is not None
+    found = []
+    for line in process.stderr:
+        found.append(line)
+        if words in line:
+            return found
+    raise AssertionError("".join(found))
+
+
+@pytest.fixture
+def local(fresh: Terminal) -> Callable[[int], Terminal]:
+    def make(port: int) -> Terminal:
+        said = fresh.init(
+            *("--challenge-listen", f"127.0.0.1:{port}"),
+            *("--relay-listen", "127.0.0.1:0"),
+            *("--operator-listen", "127.0.0.1:0"),
+            *("--ca", "https://localhost:1/directory"),
+        )
+        assert said.code == 0, said.err
+        return fresh
+
+    return make
+
+
+def test_serve_listens_reloads_and_stops(local: Callable[[int], Terminal]) -> None:
+    agent = local(0)
+    with serving(agent) as process:
+        try:
+            (line,) = [one for one in lines_until(process, '"listening"') if '"listening"' in one]
+            assert json.loads(line)["challenge"][0].startswith("127.0.0.1:")
+            text = agent.config.read_text()
+            agent.config.write_text(text.replace('# level = "info"', 'level = "debug"'))
+            process.send_signal(signal.SIGHUP)
+            lines_until(process, "settings reloaded")
+            agent.config.write_text("nonsense")
+            process.send_signal(signal.SIGHUP)
+            lines_until(process, "settings were not reloaded")
+            process.send_signal(signal.SIGTERM)
+            lines_until(process, '"stopped"')
+            assert process.wait(30) == 0
+        finally:
+            process.kill()
+
+
+def test_serve_names_a_port_in_use(local: Callable[[int], Terminal]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        agent = local(port)
+        before = agent.files()
+        with serving(agent) as process:
+            _, err = process.communicate(timeout=60)
+    assert process.returncode == 3
+    assert f"The challenge listener cannot bind 127.0.0.1:{port}: Address already in use." in err
+    assert "Traceback" not in err
+    assert agent.files() == before
+
+
+def test_serve_takes_its_socket_from_systemd(local: Callable[[int], Terminal]) -> None:
+    agent = local(1)  # would not be bound without a privilege, and never by this test
+    with socket.create_server(("127.0.0.1", 0)) as passed:
+        port = passed.getsockname()[1]
+        script = (
+            f"import os; os.dup2({passed.fileno()}, 3);"
+            "os.environ['LISTEN_PID'] = str(os.getpid());"
+            "from external_agent.cli import main;"
+            f"main(['--config', {str(agent.config)!r}, 'serve'])"
+        )
+        with subprocess.Popen(
+            [sys.executable, "-c", script],
+            stderr=subprocess.PIPE,
+            text=True,
+            pass_fds=(passed.fileno(),),
+            env={**os.environ, "LISTEN_FDS": "1", "LISTEN_FDNAMES": "challenge"},
+            cwd=Path(__file__).resolve().parents[2],
+        ) as process:
+            try:
+                (line,) = [x for x in lines_until(process, '"listening"') if '"listening"' in x]
+                assert json.loads(line)["challenge"] == [f"127.0.0.1:{port}"]
+                with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+                    client.sendall(b"GET / HTTP/1.1\r\n\r\n")
+                    assert client.recv(100).startswith(b"HTTP/1.1 404")
+            finally:
+                process.terminate()
+                process.wait(30)
