@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 from internal_puller.client import RelayClient
 from internal_puller.config import Settings
 from internal_puller.expiry import warn_of_expiry
+from internal_puller.files import sweep
 from internal_puller.install.layout import active_generation, set_aside, unfinished
 from internal_puller.install.lock import default_lock_path, installation_lock
 from internal_puller.plan import InPlace, Plan, Work, make_plan
@@ -34,7 +36,13 @@ if TYPE_CHECKING:
 
 NO_CONTACT = (TransportError, ClockWrong)
 LOCK_WAIT = 20.0
-_PASSING_REFUSALS = ("quota", "store-unavailable", "replayed-nonce", "internal")
+_PASSING_REFUSALS = (
+    "internal",
+    "puller-suspended",
+    "quota",
+    "replayed-nonce",
+    "store-unavailable",
+)
 _FIRST_PAUSE = 10.0
 _LONGEST_PAUSE = 3600.0
 
@@ -94,7 +102,7 @@ class Puller:
         try:
             with while_waiting():
                 since = self.state.progress().version if wait else ""
-                listing = self._client.listing(since=since, wait=wait)
+                listing = self._client.listing(since=since, wait=self._patience(wait))
         except NO_CONTACT as error:
             self._note_failure(error, report)
         else:
@@ -128,6 +136,7 @@ class Puller:
         self, listing: Listing, targets: Sequence[Target], report: PullReport, *, retry: bool
     ) -> None:
         plan = self._plan(listing, targets, retry=retry)
+        self._forget_pauses(plan)
         progress = self.state.progress()
         self._note_contact(progress, listing)
         if plan.asks_for_something or _receipts(progress):
@@ -139,7 +148,6 @@ class Puller:
         else:
             self.state.save_progress(progress, durable=False)
         _note_obstacles(plan, report)
-        report.deferred = bool(self._pauses)
 
     def _carry_out(
         self,
@@ -150,6 +158,7 @@ class Puller:
         *,
         retry: bool,
     ) -> None:
+        sweep(self.state.path)
         if plan.work or plan.unreported:
             installation = self._installation(targets)
             for target in plan.unreported:
@@ -158,6 +167,8 @@ class Puller:
                 outcome = self._attempt(installation, work, progress, retry=retry)
                 if outcome is not None:
                     report.outcomes.append(outcome)
+                    if _lost_contact(outcome.error):
+                        report.contact = outcome.error
                 self.state.save_progress(progress, durable=True)
         try:
             self._deliver(progress, report)
@@ -178,8 +189,8 @@ class Puller:
         except RelayError as error:
             mine.error = LastError(error.type, error.what, int(self._clock()))
             outcome = CertificateOutcome(*key, "failed", False, error)
-        if outcome is None or outcome.error is None:
-            self._pauses.pop(key, None)
+        if outcome is None or outcome.error is None or _lost_contact(outcome.error):
+            self._pauses.pop(key, None)  # a lost connection is the caller's to wait for
         else:
             earlier = self._pauses.get(key, (_FIRST_PAUSE / 2, 0.0))[0]
             pause = min(_LONGEST_PAUSE, 2 * earlier)
@@ -188,6 +199,19 @@ class Puller:
 
     def _is_deferred(self, certificate: str, generation: int) -> bool:
         return self._pauses.get((certificate, generation), (0.0, 0.0))[1] > self._monotonic()
+
+    def _patience(self, wait: int) -> int:
+        """Return how long the agent may hold the question: never beyond our own next attempt."""
+        now = self._monotonic()
+        left = [math.ceil(max(0.0, until - now)) for _, until in self._pauses.values()]
+        return min([wait, *left])
+
+    def _forget_pauses(self, plan: Plan) -> None:
+        """Drop what is over and led to no attempt: nobody wants that generation any more."""
+        now, wanted = self._monotonic(), {(one.certificate, one.generation) for one in plan.work}
+        self._pauses = {
+            key: pause for key, pause in self._pauses.items() if key in wanted or pause[1] > now
+        }
 
     def _resume(self, targets: Sequence[Target], report: PullReport) -> None:
         progress = self.state.progress()
@@ -330,6 +354,11 @@ def _places(
         except ConfigurationError as error:
             unusable.append((target, error))
     return places, unusable
+
+
+def _lost_contact(error: RelayError | None) -> bool:
+    """Whether the agent went away; a refusal is its answer."""
+    return isinstance(error, NO_CONTACT) and not isinstance(error, RequestRefused)
 
 
 def _receipts(progress: Progress) -> bool:

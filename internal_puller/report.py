@@ -41,7 +41,6 @@ class PullReport:
         warnings: certificates with little life left, and what else an operator should know.
         expiring: certificates with little life left.
         come_back: seconds until the agent expects something new.
-        deferred: something that failed a moment ago waits for its next attempt.
     """
 
     contact: RelayError | None = None
@@ -49,7 +48,6 @@ class PullReport:
     warnings: list[str] = field(default_factory=list)
     expiring: list[str] = field(default_factory=list)
     come_back: int = 0
-    deferred: bool = False
 
     @property
     def errors(self) -> list[RelayError]:
