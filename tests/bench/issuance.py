@@ -27,14 +27,14 @@ def measure(*, quick: bool) -> list[Row]:
     for program in ("pebble", "pebble-challtestsrv", "certbot", "lego"):
         if shutil.which(program) is None:
             raise FileNotFoundError(2, "not installed", program)
-    count, one_by_one = (20, 1) if quick else (200, 5)
+    count, one_by_one = (60, 1) if quick else (200, 5)
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         port = free_port()
         dns = stack.enter_context(ChallTestSrv(serve_http=False))
         pebble = stack.enter_context(Pebble(dns=dns.dns, http_port=port))
         ours = _agent(directory, pebble, port, count)
-        certbot = _rate(lambda number: _certbot(directory, pebble, port, number), one_by_one)
+        certbot = _rate(lambda number: want_certbot(directory, pebble, port, number), one_by_one)
         lego = _rate(lambda number: _lego(directory, pebble, port, number), one_by_one)
     what = f"{count} certificates through Pebble, {WORKERS} workers"
     return [
@@ -43,25 +43,29 @@ def measure(*, quick: bool) -> list[Row]:
     ]
 
 
-def _agent(directory: Path, pebble: Pebble, port: int, count: int) -> float:
+def agent_environment(directory: Path, pebble: Pebble, port: int) -> dict[str, str]:
+    """Run ``external-agent init``, and return the variables for everything that follows."""
     relay, operator = free_port(), free_port()
-    variables = _variables(pebble) | {
-        "RELAY_AGENT_CONFIG": str(directory / "agent.toml"),
-        "RELAY_AGENT_ISSUING__WORKERS": str(WORKERS),
-    }
-    agent = [sys.executable, "-m", "external_agent"]
+    variables = _variables(pebble) | {"RELAY_AGENT_CONFIG": str(directory / "agent.toml")}
     words = ["init", "--agree-terms", "--contact", "mailto:ops@example.com"]
     words += ["--ca", pebble.directory_url, "--ca-root", str(pebble.minica)]
     words += ["--relay-url", f"https://127.0.0.1:{relay}", "--relay-listen", f"127.0.0.1:{relay}"]
     words += ["--challenge-listen", f"127.0.0.1:{port}", "--state-directory"]
     words += [str(directory / "agent"), "--operator-listen", f"127.0.0.1:{operator}"]
-    _run([*agent, *words], variables)
+    run([sys.executable, "-m", "external_agent", *words], variables)
+    return variables
+
+
+def _agent(directory: Path, pebble: Pebble, port: int, count: int) -> float:
+    variables = agent_environment(directory, pebble, port)
+    variables["RELAY_AGENT_ISSUING__WORKERS"] = str(WORKERS)
     store = open_store(f"sqlite:///{directory / 'agent' / 'relay.db'}")
     _want(store, pebble.directory_url, count)
+    serve = [sys.executable, "-m", "external_agent", "serve"]
     with (directory / "agent.log").open("wb") as log:
         begin = time.perf_counter()
         process = subprocess.Popen(
-            [*agent, "serve"], env=variables, stdout=log, stderr=log, stdin=subprocess.DEVNULL
+            serve, env=variables, stdout=log, stderr=log, stdin=subprocess.DEVNULL
         )
         try:
             wait_for_port(port, process, directory / "agent.log")
@@ -109,21 +113,21 @@ def _rate(issue: Callable[[int], None], count: int) -> float:
     return count / (time.perf_counter() - begin)
 
 
-def _certbot(directory: Path, pebble: Pebble, port: int, number: int) -> None:
+def want_certbot(directory: Path, pebble: Pebble, port: int, number: int) -> None:
     own = directory / "certbot"
     command = ["certbot", "certonly", "--standalone", "--non-interactive", "--agree-tos"]
     command += ["--register-unsafely-without-email", "--server", pebble.directory_url]
     command += ["--http-01-port", str(port), "--domain", f"c{number}.intra.example.com"]
     for option in ("config", "work", "logs"):
         command += [f"--{option}-dir", str(own / option)]
-    _run(command, _variables(pebble))
+    run(command, _variables(pebble))
 
 
 def _lego(directory: Path, pebble: Pebble, port: int, number: int) -> None:
     command = ["lego", "--server", pebble.directory_url, "--accept-tos", "--http"]
     command += ["--email", "ops@example.com", "--http.port", f"127.0.0.1:{port}"]
     command += ["--path", str(directory / "lego"), "--domains", f"l{number}.intra.example.com"]
-    _run([*command, "run"], _variables(pebble))
+    run([*command, "run"], _variables(pebble))
 
 
 def _variables(pebble: Pebble) -> dict[str, str]:
@@ -133,15 +137,16 @@ def _variables(pebble: Pebble) -> dict[str, str]:
     }
 
 
-def _run(command: list[str], variables: dict[str, str]) -> None:
+def run(command: list[str], variables: dict[str, str], given: str = "") -> str:
     done = subprocess.run(
         command,
         env=variables,
-        stdin=subprocess.DEVNULL,
+        input=given,
         capture_output=True,
         text=True,
         check=False,
         timeout=120,
     )
     if done.returncode:
-        raise RuntimeError(f"{command[0]} ended with {done.returncode}:\n{done.stderr[-3000:]}")
+        raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}:\n{done.stderr}")
+    return done.stdout
