@@ -125,12 +125,14 @@ def read_secret(path: Path) -> bytes:
             f"The key file {path} cannot be read: {error.strerror}.",
             do="Restore it from a backup, or run external-agent init for a new agent.",
         ) from error
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode) or status.st_size > _MAX_KEY_FILE:
             raise ConfigurationError(f"{path} is not a key file.")
         _refuse_loose(path, status)
-        return file.read()
+        return os.read(descriptor, _MAX_KEY_FILE)
+    finally:
+        os.close(descriptor)
 
 
 def load_keys(directory: Path) -> AgentKeys:
