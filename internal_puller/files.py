@@ -9,11 +9,13 @@ import contextlib
 import os
 import secrets
 import stat
+import time
 from pathlib import Path
 
 from shared.errors import ConfigurationError, LooseFileMode
 
 MAX_BYTES = 8 << 20
+_LEFT_OVER_SECONDS = 3600
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -64,12 +66,15 @@ def read_private(path: Path) -> bytes | None:
         return None
     except OSError as error:
         raise ConfigurationError(f"{path} cannot be read: {error.strerror}.") from error
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_BYTES:
             raise ConfigurationError(f"{path} is no ordinary file of a reasonable size.")
         _check_owner(path, status)
-        return file.read(MAX_BYTES)
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            return file.read(MAX_BYTES)
+    finally:
+        os.close(descriptor)
 
 
 def write_private(path: Path, content: bytes, *, durable: bool = True) -> None:
@@ -94,6 +99,17 @@ def write_private(path: Path, content: bytes, *, durable: bool = True) -> None:
             f"{path} cannot be written: {error.strerror}.",
             do="Look at the free space, owner and mode of that directory.",
         ) from error
+
+
+def sweep(directory: Path) -> None:
+    """Remove what a killed writer left; only for who holds the installation lock.
+
+    A file of the last hour may be one that is being written.
+    """
+    for path in directory.glob(".*." + "?" * 12):
+        with contextlib.suppress(OSError):
+            if time.time() - path.lstat().st_mtime > _LEFT_OVER_SECONDS:
+                path.unlink()
 
 
 def _write_new(path: Path, content: bytes, *, durable: bool) -> None:

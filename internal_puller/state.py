@@ -20,7 +20,7 @@ from internal_puller.floor import Floor
 from internal_puller.progress import Progress
 from shared import strict_json
 from shared.enrolment_token import check_relay_url
-from shared.errors import ConfigurationError, KeysRefused, TokenMalformed
+from shared.errors import ConfigurationError, KeysRefused, PolicyError, TokenMalformed
 from shared.identifiers import check_certificate_id
 from shared.sealing import Identity
 from shared.signing import SigningKey, VerifyKey
@@ -186,7 +186,10 @@ class StateDirectory:
 
 
 def _read_floor(members: Members) -> tuple[str, Floor]:
-    certificate = check_certificate_id(members.text("certificate"))
+    try:
+        certificate = check_certificate_id(members.text("certificate"))
+    except PolicyError as error:
+        members.refuse(error.what.rstrip("."))
     return certificate, Floor(
         members.integer("generation", minimum=1), members.hex_digest("digest")
     )
