@@ -39,6 +39,9 @@ class Connector(Protocol):
 
     def connect(self, directory_url: str, sleep: Sleep) -> AcmeClient: ...
 
+    def forget_account(self, directory_url: str) -> None:
+        """The CA does not know it any more: register again at the next connection."""
+
 
 class CertificateAuthorities:
     """A :class:`Connector` that registers an account where there is none yet.
@@ -60,6 +63,7 @@ class CertificateAuthorities:
         self._clock, self._now, self._failpoint = clock, now, failpoint
         self._lock = threading.Lock()
         self._accounts: dict[str, str] = {}
+        self._forgotten: set[str] = set()
 
     def connect(self, directory_url: str, sleep: Sleep = time.sleep) -> AcmeClient:
         """Return a new client whose account stands and whose CA agrees with us on the time.
@@ -89,7 +93,14 @@ class CertificateAuthorities:
             raise
         return client
 
+    def forget_account(self, directory_url: str) -> None:
+        with self._lock:
+            self._forgotten.add(directory_url)
+            self._accounts.pop(directory_url, None)
+
     def _known_account(self, directory_url: str) -> str | None:
+        if directory_url in self._forgotten:
+            return None
         found = self._accounts.get(directory_url)
         if found is None and (row := self._store.account(directory_url)) is not None:
             found = self._accounts[directory_url] = row.account_url
@@ -104,3 +115,4 @@ class CertificateAuthorities:
             if self._accounts.get(directory_url) != url:
                 self._store.save_account(directory_url, url, settings.contact, now=self._now())
                 self._accounts[directory_url] = url
+            self._forgotten.discard(directory_url)

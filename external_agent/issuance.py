@@ -33,10 +33,12 @@ from external_agent.store.rows import (
 from shared.acme.client import AcmeClient
 from shared.acme.order import drive_order
 from shared.acme.ports import ChallengeSolver, Sleep
+from shared.acme.problems import problem_code
 from shared.bundle import Manifest, sign_bundle
 from shared.errors import (
     ClockWrong,
     FenceLost,
+    IssuanceError,
     IssuanceRejected,
     OutsideValidity,
     PolicyError,
@@ -165,12 +167,18 @@ class Issuance:
         )
         try:
             attempt = store.unfinished_attempt(claim.certificate)
+            if row is not None and isinstance(error, IssuanceError):
+                self._see_to_account(row, error)
             if attempt is not None and isinstance(error, IssuanceRejected):
                 store.end_attempt(claim, attempt.generation, note, now=now)
             store.record_failure(claim, note, failures=failures, paused_until=now + pause, now=now)
         except FenceLost:
             return Outcome.LEFT
         return Outcome.CLOCK_WRONG if isinstance(error, ClockWrong) else Outcome.FAILED
+
+    def _see_to_account(self, row: CertificateRow, error: IssuanceError) -> None:
+        if problem_code(error.problem) == "accountDoesNotExist":
+            self._tools.authorities.forget_account(row.directory_url)
 
 
 def _is_outdated(attempt: GenerationRow, row: CertificateRow) -> bool:

@@ -169,9 +169,13 @@ class Scheduler:
                 return None
             claim = self._queue.popleft()
             self._running.add(claim.certificate)
-            return claim
+            more = bool(self._queue)
+        if more:
+            self.wake()
+        return claim
 
     def _claim_more(self) -> None:
+        """Lease no more than there are idle workers for: a lease runs from when it is made."""
         now = self._clock()
         self._held = {name: hold for name, hold in self._held.items() if hold.stands(now)}
         self._queue.extend(
@@ -179,7 +183,7 @@ class Scheduler:
                 self._owner,
                 now=now,
                 lease_seconds=self._lease_seconds,
-                limit=self._workers,
+                limit=max(1, self._workers - len(self._running)),
                 exclude=sorted(self._running | self._held.keys()),
                 skip_directories=sorted(self._held),
             )

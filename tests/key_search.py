@@ -28,10 +28,20 @@ def forms_of(key: PrivateKey) -> dict[str, bytes]:
             )
     for style in (PrivateFormat.PKCS8, PrivateFormat.TraditionalOpenSSL):
         pem = key.private_bytes(Encoding.PEM, style, NoEncryption())
-        for number, line in enumerate(pem.splitlines()[1:-1]):
-            if len(line) >= 40:
-                found[f"{style} PEM line {number}"] = line
+        for number, line in enumerate(_secret_lines(pem, [one for _, one in _secrets(key)])):
+            found[f"{style} PEM line {number}"] = line
     return found
+
+
+def _secret_lines(pem: bytes, secrets: list[bytes]) -> Iterator[bytes]:
+    """Yield the whole lines that hold at least 16 octets of a secret; others are public."""
+    lines = pem.splitlines()[1:-1]
+    der = base64.b64decode(b"".join(lines))
+    spans = [(at, at + len(one)) for one in secrets if 0 < (at := der.find(one))]
+    for number, line in enumerate(lines):
+        begin, end = 48 * number, 48 * number + 48
+        if len(line) == 64 and any(min(end, b) - max(begin, a) >= 16 for a, b in spans):
+            yield line
 
 
 def _secrets(key: PrivateKey) -> Iterator[tuple[str, bytes]]:

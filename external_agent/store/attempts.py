@@ -163,14 +163,6 @@ class AttemptQueries(Queries):
                 )
             )
 
-    def remove_challenges(self, certificate: str, tokens: Sequence[str]) -> None:
-        with self._database.write() as connection:
-            connection.execute(
-                delete(challenges).where(
-                    challenges.c.certificate == certificate, challenges.c.token.in_(list(tokens))
-                )
-            )
-
     def sealed_keys(self, certificate: str, generation: int) -> dict[str, bytes]:
         with self._database.read() as connection:
             rows = connection.execute(

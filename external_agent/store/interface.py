@@ -220,17 +220,11 @@ class IssuingStore(Protocol):
     ) -> list[Claim]:
         """Lease certificates that are due, most urgent first; each gets a higher fence."""
 
-    def extend_lease(self, claim: Claim, *, now: int, lease_seconds: int) -> None:
-        """Raises FenceLost."""
-
     def release(self, claim: Claim) -> None:
         """Give the lease back; does nothing if it was lost."""
 
     def forget_leases(self, owner: str) -> None:
         """Take back the leases of an earlier run of the same owner, which has ended."""
-
-    def next_due(self, now: int) -> int | None:
-        """The next moment at which something may become due."""
 
     def recipients(self, certificate: str) -> list[PullerRow]:
         """Active pullers granted, sorted by id."""
@@ -257,8 +251,6 @@ class IssuingStore(Protocol):
         self, claim: Claim, token: str, key_authorization: str, name: str, *, now: int
     ) -> None:
         """Raises FenceLost."""
-
-    def remove_challenges(self, certificate: str, tokens: Sequence[str]) -> None: ...
 
     def sealed_keys(self, certificate: str, generation: int) -> dict[str, bytes]:
         """Puller id to sealed key."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, and_, case, delete, func, or_, select, update
+from sqlalchemy import Connection, Row, Select, and_, delete, func, or_, select, update
 
 from external_agent.domain.model import PullerStatus
 from external_agent.store.queries import Queries, append_event, dump_error
@@ -40,15 +40,6 @@ class LeaseQueries(Queries):
                 for row in connection.execute(query).all()
             ]
 
-    def extend_lease(self, claim: Claim, *, now: int, lease_seconds: int) -> None:
-        with self._database.write(bump=False) as connection:
-            hold(connection, claim)
-            connection.execute(
-                update(certificates)
-                .where(certificates.c.id == claim.certificate)
-                .values(leased_at=now, lease_until=now + lease_seconds)
-            )
-
     def release(self, claim: Claim) -> None:
         with self._database.write(bump=False) as connection:
             connection.execute(
@@ -64,24 +55,6 @@ class LeaseQueries(Queries):
                 .where(certificates.c.lease_owner == owner)
                 .values(lease_owner=None, lease_until=0, fence=certificates.c.fence + 1)
             )
-
-    def next_due(self, now: int) -> int | None:
-        wanted_at = case(
-            (certificates.c.wanted > certificates.c.satisfied, now),
-            else_=func.coalesce(certificates.c.due_at, now),
-        )
-        paused_until = case(
-            (certificates.c.paused_at > now + CLOCK_STEP, 0), else_=certificates.c.paused_until
-        )
-        at = case((paused_until > wanted_at, paused_until), else_=wanted_at)
-        query = select(func.min(at)).where(
-            certificates.c.removed_at.is_(None),
-            certificates.c.lease_owner.is_(None),
-            _has_recipient(),
-        )
-        with self._database.read() as connection:
-            found = connection.execute(query).scalar()
-        return None if found is None else int(found)
 
     def record_failure(
         self, claim: Claim, error: ErrorNote, *, failures: int, paused_until: int, now: int

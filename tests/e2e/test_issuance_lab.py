@@ -18,11 +18,13 @@ from external_agent.keymaker_messages import KeyRequest
 from external_agent.solvers.http01 import ChallengeBoard
 from external_agent.store.rows import PreparedKey
 from shared.acme.keys import generate_account_key, load_account_key
+from shared.bundle import Manifest, parse_envelope
 from shared.signing import SigningKey
 from shared.x509 import KeyAlgorithm, check_chain, load_chain, load_roots, spki_sha256
 from tests.agent_world import AgentWorld, Port80, Puller, enrol
 from tests.key_search import leaks
 from tests.lab.ca import LabCa
+from tests.memory_search import context_of, found_in_own_memory
 
 pytestmark = pytest.mark.lab
 YEAR = 365 * DAY
@@ -95,6 +97,19 @@ def test_key_algorithms(lab: Lab, algorithm: KeyAlgorithm) -> None:
     assert spki_sha256(key) == manifest.spki_sha256
     assert key.key_size == int(algorithm.value[-4:].lstrip("-p"))
     assert leaks(lab.directory / "state", [key]) == []
+
+
+def test_the_agent_s_memory_never_holds_the_key(lab: Lab, tmp_path: Path) -> None:
+    """A whole issuance, and then what a core dump of the agent would show."""
+    world = lab.agent()
+    certificate, puller = world.add(NAME)
+    assert world.scheduler.run_until_idle() == 1
+    envelope = world.store.bundle_for(puller.id, certificate, 0, now=world.now()).envelope
+    assert envelope is not None
+    manifest = Manifest.decode(parse_envelope(envelope).open(lab.signing_key.public))
+    assert manifest.sealed_key is not None
+    context = context_of(manifest)
+    assert found_in_own_memory(puller.identity, manifest.sealed_key, context, tmp_path) == []
 
 
 def test_a_sealed_copy_for_each_puller_and_several_certificates_for_one(lab: Lab) -> None:
@@ -202,7 +217,6 @@ def test_renewed_at_its_share_and_not_before(lab: Lab) -> None:
     assert row is not None
     assert row.due_at is not None
     first = _generation(world, puller)
-    assert world.store.next_due(world.now()) == row.due_at
     lab.clock.now = row.due_at - 1
     assert world.scheduler.run_until_idle() == 0
     lab.clock.now = row.due_at
@@ -431,6 +445,23 @@ def test_restored_from_a_backup(lab: Lab) -> None:
     pulled = restored.pull(puller, certificate, after=held)
     assert pulled is not None
     assert pulled[0].generation > held
+
+
+def test_an_account_that_the_ca_no_longer_knows_is_registered_again(lab: Lab) -> None:
+    world = lab.agent()
+    certificate, puller = world.add(NAME)
+    unknown = lab.ca.directory_url.replace("/dir", "/account/4711")
+    world.store.save_account(lab.ca.directory_url, unknown, (), now=world.now())
+    world.scheduler.run_until_idle()
+    row = world.store.certificate(certificate)
+    assert row is not None
+    assert row.failures == 1
+    lab.clock.now = row.paused_until
+    world.scheduler.run_until_idle()
+    assert _generation(world, puller)
+    account = world.store.account(lab.ca.directory_url)
+    assert account is not None
+    assert account.account_url == lab.ca.accounts[0].url
 
 
 def test_the_running_agent_wakes_and_stops(lab: Lab) -> None:

@@ -20,6 +20,7 @@ from external_agent.keymaker_messages import KeyAnswer, KeyRequest
 from shared.errors import KeysRefused
 from shared.sealing import Identity, SealContext
 from shared.x509 import KeyAlgorithm, dns_names, load_key, spki_sha256
+from tests.memory_search import found_in_own_memory
 
 AGENT = "a" * 64
 
@@ -88,64 +89,20 @@ def test_a_recipient_nothing_can_be_sealed_to(maker: ProcessKeyMaker) -> None:
         maker.make(_request(recipients={"p0": bytes(32)}))
 
 
-def test_our_own_memory_never_holds_the_key(maker: ProcessKeyMaker) -> None:
+def test_our_own_memory_never_holds_the_key(maker: ProcessKeyMaker, tmp_path: Path) -> None:
     identity = Identity.generate()
     made = maker.make(_request(identity))
-    needle = made.spki_sha256.encode()
-    assert _in_own_memory(needle), "the search itself must work"
-    opener = (
-        "import sys; from shared.sealing import *; from shared.x509 import load_key\n"
-        "from tests.key_search import forms_of\n"
-        "i = Identity(bytes.fromhex(sys.argv[1]))\n"
-        "key = load_key(i.open(bytes.fromhex(sys.argv[2]),"
-        " SealContext(sys.argv[3], i.id, 7, sys.argv[4], 'www')))\n"
-        "data = open(f'/proc/{sys.argv[5]}/maps').read()\n"
-        "mem = open(f'/proc/{sys.argv[5]}/mem', 'rb', 0)\n"
-        "found = []\n"
-        "for line in data.splitlines():\n"
-        "    span, mode = line.split()[:2]\n"
-        "    if 'r' not in mode or '[v' in line: continue\n"
-        "    low, high = (int(part, 16) for part in span.split('-'))\n"
-        "    try:\n"
-        "        mem.seek(low); block = mem.read(high - low)\n"
-        "    except (OSError, OverflowError): continue\n"
-        "    found += [name for name, form in forms_of(key).items() if form in block]\n"
-        "print(found)\n"
-    )
-    ended = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            opener,
-            identity.private().hex(),
-            made.sealed["p0"].hex(),
-            AGENT,
-            made.spki_sha256,
-            str(os.getpid()),
-        ],
-        env={"PYTHONPATH": str(Path(__file__).resolve().parents[3])},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
-    assert ended.stdout.strip() == "[]"
+    context = SealContext(AGENT, identity.id, 7, made.spki_sha256, "www")
+    assert found_in_own_memory(identity, made.sealed["p0"], context, tmp_path) == []
 
 
-def _in_own_memory(needle: bytes) -> bool:
-    with Path("/proc/self/maps").open() as maps, Path("/proc/self/mem").open("rb", 0) as memory:
-        for line in maps:
-            span, mode = line.split()[:2]
-            if "r" not in mode or "[v" in line:
-                continue
-            low, high = (int(part, 16) for part in span.split("-"))
-            try:
-                memory.seek(low)
-                if needle in memory.read(high - low):
-                    return True
-            except (OSError, OverflowError):
-                continue
-    return False
+def test_the_search_finds_a_key_that_is_there(maker: ProcessKeyMaker, tmp_path: Path) -> None:
+    identity = Identity.generate()
+    made = maker.make(_request(identity))
+    context = SealContext(AGENT, identity.id, 7, made.spki_sha256, "www")
+    opened = identity.open(made.sealed["p0"], context)
+    assert found_in_own_memory(identity, made.sealed["p0"], context, tmp_path) != []
+    assert opened
 
 
 def _processes() -> list[psutil.Process]:

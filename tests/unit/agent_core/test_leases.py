@@ -39,15 +39,8 @@ def test_one_holder_at_a_time(store: Store, puller: Puller) -> None:
     assert len(store.claim_due("third", now=NOW + 61, lease_seconds=60)) == 1
 
 
-def test_an_extended_lease_is_kept(store: Store, puller: Puller) -> None:
-    held = claim(store, NAME, now=NOW)
-    store.extend_lease(held, now=NOW + 50, lease_seconds=60)
-    assert store.claim_due("other", now=NOW + 100, lease_seconds=60) == []
-
-
 Step = Callable[[Store, Claim, int], Any]
 STEPS: dict[str, Step] = {
-    "extend": lambda s, c, g: s.extend_lease(c, now=NOW, lease_seconds=60),
     "prepare": lambda s, c, g: s.commit_prepared(
         c, g + 1, PreparedKey(b"csr", "0" * 64, {}), now=NOW, wanted=1
     ),
@@ -112,7 +105,6 @@ def test_pauses_and_leases_of_a_wrong_clock_do_not_last(store: Store, puller: Pu
     held = claim(store, NAME, now=future)
     store.record_failure(held, ERROR, failures=1, paused_until=future + DAY, now=future)
     again = claim(store, NAME, now=NOW)
-    assert store.next_due(NOW) is None
     assert store.claim_due("other", now=NOW - DAY, lease_seconds=60) != []
     assert again.fence > held.fence
 

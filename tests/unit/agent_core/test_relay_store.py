@@ -10,6 +10,7 @@ import pytest
 from external_agent.domain.renewal import DAY
 from external_agent.store.interface import Store
 from external_agent.store.relay import RECEIPTS_IN_WINDOW, RECEIPTS_KEPT, RECEIPTS_WINDOW
+from external_agent.store.rows import ErrorNote
 from shared.errors import PullerRevoked, RequestRefused
 from shared.wire import Receipt, Served
 from tests.agent_world import Puller, enrol, nonce
@@ -191,7 +192,8 @@ def test_challenges_are_counted_and_gone_with_the_attempt(store: Store, puller: 
     store.put_challenge(held, "t" * 22, "t.k", NAME, now=NOW)
     assert store.pending_challenges() == {"t" * 22: "t.k"}
     store.record_challenge_hits({"t" * 22: 3, "unknown": 1})
-    store.remove_challenges(NAME, ["t" * 22])
+    note = ErrorNote("issuance/unavailable", "gone", NOW)
+    store.record_failure(held, note, failures=1, paused_until=NOW + 60, now=NOW)
     assert store.pending_challenges() == {}
 
 
