@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
@@ -18,6 +19,7 @@ PREFIX = "shr1_"
 MAX_LIFETIME = 24 * 3600
 DEFAULT_LIFETIME = 3600
 _MAX_TEXT = 2048
+_BASE64URL = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,13 +108,13 @@ def check_relay_url(url: str) -> str:
     Raises:
         TokenMalformed: not ``https://host[:port]`` without a path.
     """
-    parts = urlsplit(url)
-    plain = parts.scheme == "http" and parts.hostname in ("127.0.0.1", "::1", "localhost")
     try:
+        parts = urlsplit(url)
         port = parts.port
-    except ValueError:
-        port = -1
-    if not parts.hostname or port == -1 or not (parts.scheme == "https" or plain):
+    except ValueError as error:
+        raise TokenMalformed(f"{url!r:.120} is not an https origin: {error}.") from error
+    plain = parts.scheme == "http" and parts.hostname in ("127.0.0.1", "::1", "localhost")
+    if not parts.hostname or port == 0 or not (parts.scheme == "https" or plain):
         raise TokenMalformed(f"{url!r:.120} is not an https origin.")
     if parts.path.strip("/") or parts.query or parts.fragment or parts.username:
         raise TokenMalformed(f"{url!r:.120} is more than an origin: leave out path and user.")

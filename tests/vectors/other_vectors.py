@@ -52,6 +52,8 @@ def tokens() -> list[Vector]:
             "31 octets of seed",
             _line(_body(seed=strict_json.encode_base64(b"x" * 31))),
         ),
+        "address-open": ("a bracket that is never closed", _line(_body(url="https://[relay"))),
+        "foreign-character": ("a character that base64url has not", good[:40] + b"!" + good[40:]),
         "pin": ("a pin that is no digest", _line(_body(tls="abc"))),
         "unknown-member": ("a member that nobody asked for", _line(_body(proxy="x"))),
         "without-agent": ("no agent key", _line(_body("agent"))),
