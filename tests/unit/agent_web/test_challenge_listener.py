@@ -210,7 +210,7 @@ def test_challenges_of_other_processes_appear(tmp_path: Path) -> None:
         port = running.port("challenge")
         request = get(PATH, more=CLOSE).encode()
         wait_until(lambda: raw_exchange(port, request).endswith(ANSWER.encode()))
-        running.store.remove_challenges(CERTIFICATE, [TOKEN])
+        running.store.remove_certificate(CERTIFICATE, now=now)
         wait_until(lambda: b"404" in raw_exchange(port, request))
 
 

@@ -290,12 +290,12 @@ def test_a_client_that_goes_away_frees_its_place(running: RunningAgent) -> None:
     parked(running, 0)
 
 
-def test_a_stopping_agent_answers_parked_polls(running: RunningAgent) -> None:
-    client = running.enrolled(CERTIFICATE)
+def test_a_stopping_agent_answers_parked_polls(own_agent: RunningAgent) -> None:
+    client = own_agent.enrolled(CERTIFICATE)
     since = version(client)
     poll = Poll(client, f"since={since}&wait=50")
-    parked(running, 1)
-    running.agent.stop()
+    parked(own_agent, 1)
+    own_agent.agent.stop()
     answer = poll.result()
     assert (answer.status, answer.signed) == (200, True)
     assert Listing.decode(answer.body).version == since

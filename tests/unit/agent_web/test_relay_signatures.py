@@ -22,9 +22,9 @@ from tests.unit.agent_web.harness import (
 )
 
 
-@pytest.fixture(scope="module")
-def client(shared_agent: RunningAgent) -> Client:
-    return shared_agent.enrolled(CERTIFICATE)
+@pytest.fixture
+def client(running: RunningAgent) -> Client:
+    return running.enrolled(CERTIFICATE)
 
 
 def receipt(**changes: object) -> bytes:
@@ -166,13 +166,13 @@ def test_two_content_digests_are_refused(client: Client) -> None:
     assert (answer.status, answer.signed) == (400, False)
 
 
-def test_an_unknown_key_is_refused_like_a_wrong_signature(shared_agent: RunningAgent) -> None:
-    answer = Client(shared_agent).get(CERTIFICATES_PATH)
+def test_an_unknown_key_is_refused_like_a_wrong_signature(running: RunningAgent) -> None:
+    answer = Client(running).get(CERTIFICATES_PATH)
     assert (answer.status, answer.signed, answer.slug) == (401, False, "not-authenticated")
 
 
-def test_a_stranger_cannot_use_a_known_key_id(client: Client, shared_agent: RunningAgent) -> None:
-    stranger = Client(shared_agent)
+def test_a_stranger_cannot_use_a_known_key_id(client: Client, running: RunningAgent) -> None:
+    stranger = Client(running)
     known = client.id
 
     def claim(draft: Draft) -> None:
