@@ -37,7 +37,7 @@ def _secret_lines(pem: bytes, secrets: list[bytes]) -> Iterator[bytes]:
     """Yield the whole lines that hold at least 16 octets of a secret; others are public."""
     lines = pem.splitlines()[1:-1]
     der = base64.b64decode(b"".join(lines))
-    spans = [(at, at + len(one)) for one in secrets if 0 < (at := der.find(one))]
+    spans = [(at, at + len(one)) for one in secrets if (at := der.find(one)) > 0]
     for number, line in enumerate(lines):
         begin, end = 48 * number, 48 * number + 48
         if len(line) == 64 and any(min(end, b) - max(begin, a) >= 16 for a, b in spans):
