@@ -160,8 +160,11 @@ def test_no_key_is_left_outside(line: Line, tmp_path: Path) -> None:
         line.said += [enrolled.out, enrolled.err]
         line.puller.target(WWW, line.ca.root_pem)
         line.pull_until(1)
-        line.agent.call("renew", WWW)
-        line.pull_until(2)
+        with line.puller.running("run", "--verbose") as run:
+            line.agent.call("renew", WWW)
+            wait_until(lambda: len(line.keys()) == 2, what="the second one is installed")
+            wait_until(lambda: line.agent.certificate(WWW)["attempt"] is None)
+        line.said += [run.text()]
         agent_family = cores.family(serving.pid)
         assert len(agent_family) > 1, "the process that makes keys is one of them"
         shown = [_arguments_and_environment(pid) for pid in agent_family]

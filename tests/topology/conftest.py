@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -70,11 +71,12 @@ class Stage:
 
     def listening(self) -> set[str]:
         """Return `program:port` of whatever accepts connections on the intranet's host."""
-        lines = self.world.intranet.run("ss", "-Hltunp").splitlines()
-        return {
-            f"{line.split('((')[1].split(chr(34))[1]}:{line.split()[4].rsplit(':', 1)[1]}"
-            for line in lines
-        }
+        found = set()
+        for line in self.world.intranet.run("ss", "-Hltunp").splitlines():
+            port = line.split()[4].rpartition(":")[2]
+            program = re.search(r'users:\(\("([^"]+)"', line)
+            found.add(f"{program[1] if program else '?'}:{port}")
+        return found
 
 
 @pytest.fixture
