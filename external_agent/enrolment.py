@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from external_agent.store.interface import EnrolmentStore
 from external_agent.web.authentication import Caller
 from shared.enrolment_token import DEFAULT_LIFETIME, MAX_LIFETIME, EnrolmentToken
-from shared.errors import ConfigurationError, KeysRefused
+from shared.errors import ConfigurationError, KeysRefused, MalformedMessage
 from shared.sealing import Recipient
 from shared.signing import SigningKey, VerifyKey
 from shared.wire import EnrolmentAnswer
@@ -68,11 +68,14 @@ def redeem(store: EnrolmentStore, caller: Caller, now: int) -> EnrolmentAnswer:
     """Enrol a caller both of whose signatures were verified.
 
     Raises:
+        MalformedMessage: a host name that could steer an operator's terminal.
         KeysRefused: nothing can be sealed to the key, one key in two roles, or known already.
         TokenExpired, TokenUsed, RequestRefused: see ``EnrolmentStore.redeem_token``.
     """
     offer = caller.enrolment
     assert offer is not None
+    if not offer.host.isprintable() or not offer.host:
+        raise MalformedMessage("The host name holds something else than printable characters.")
     if caller.puller == caller.token:
         raise KeysRefused("The token's key cannot be the puller's signing key.")
     recipient = Recipient(offer.sealing_key)

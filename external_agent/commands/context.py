@@ -77,7 +77,7 @@ def emit(text: str) -> None:
 
 
 def emit_json(value: object) -> None:
-    emit(json.dumps(value, indent=2, ensure_ascii=False))
+    emit(json.dumps(value, indent=2))
 
 
 def find_certificate(store: Store, text: str) -> str:

@@ -26,6 +26,8 @@ def list_pullers(context: typer.Context, as_json: AsJson = False) -> None:
         rows = store.pullers()
         grants = {row.id: store.grants(row.id) for row in rows}
     if not as_json:
+        if not rows:
+            say("No puller is enrolled yet: external-agent token NAME prints a token for one.")
         show_pullers(rows, grants, own.now)
         return
     emit_json(

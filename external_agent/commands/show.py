@@ -43,8 +43,14 @@ def distance(at: int, now: int) -> str:
     return f"in {text}" if at > now else f"{text} ago"
 
 
+def clean(text: str) -> str:
+    """Return text that cannot steer a terminal: host names and addresses come from pullers."""
+    return "".join(character if character.isprintable() else "?" for character in text)
+
+
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print rows: a table on a terminal, else tab-separated lines under a heading."""
+    rows = [[clean(cell) for cell in row] for row in rows]
     if not sys.stdout.isatty():
         emit("\t".join(columns))
         for row in rows:
@@ -84,7 +90,8 @@ def _show_certificate(one: dict[str, Any], now: int) -> None:
     if one["waits_for"]:
         rows.append(("waits for", one["waits_for"]))
     renewal = one["next_renewal"]
-    when = f"{moment(renewal['at'])} ({distance(renewal['at'], now)})" if renewal["at"] else "now"
+    soon = "then" if one["waits_for"] else "now"
+    when = f"{moment(renewal['at'])} ({distance(renewal['at'], now)})" if renewal["at"] else soon
     rows.append(("next renewal", f"{when}: {renewal['why']}"))
     rows.append(("last error", _last_error(one, now)))
     for delivery in one["pullers"]:
@@ -143,6 +150,7 @@ def _served(served: dict[str, Any], now: int) -> str:
 
 
 def _print_block(title: str, state: str, rows: Sequence[tuple[str, str]]) -> None:
+    rows = [(name, clean(value)) for name, value in rows]
     if not sys.stdout.isatty():
         emit(f"{title}: {state}")
         for name, value in rows:
@@ -194,8 +202,12 @@ def show_events(rows: Sequence[EventRow]) -> None:
                 row.actor,
                 row.certificate or "-",
                 (row.puller or "-")[:12],
-                "; ".join(f"{key}={value}" for key, value in sorted(row.details.items())),
+                "; ".join(f"{key}: {_detail(row.details[key])}" for key in sorted(row.details)),
             )
             for row in rows
         ],
     )
+
+
+def _detail(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -374,6 +374,15 @@ def test_pullers_are_listed_revoked_and_confirmed(agent: Terminal) -> None:
     assert agent("puller", "confirm", "web1").code == 4
 
 
+def test_a_host_name_cannot_steer_the_terminal(agent: Terminal) -> None:
+    enrol(agent, agent("add", NAME).out, host="\x1b[2J\x9b\nevil\tcolumn\u202e")
+    for command in (("puller", "list"), ("puller", "list", "--json"), ("status",), ("events",)):
+        out = agent(*command).out
+        assert "evil" in out
+        for character in "\x1b\x9b\u202e":
+            assert character not in out, command
+
+
 @pytest.mark.parametrize("command", ["revoke", "confirm"])
 def test_an_unknown_puller_is_named(agent: Terminal, command: str) -> None:
     said = agent("puller", command, "nobody")

@@ -323,6 +323,15 @@ def test_a_malformed_offer_is_refused_unsigned(running: RunningAgent, body: byte
     assert (answer.status, answer.signed, answer.slug) == (400, False, "malformed-request")
 
 
+@pytest.mark.parametrize("host", ["", "a\x1b[2J", "a\nb", "\u202eb"])
+def test_a_host_name_that_could_steer_a_terminal_is_refused(
+    running: RunningAgent, host: str
+) -> None:
+    answer = Client(running, host=host).enrol(running.token(CERTIFICATE))
+    assert (answer.status, answer.signed, answer.slug) == (400, True, "malformed-request")
+    assert running.store.pullers() == []
+
+
 def test_the_token_carries_what_pins_the_agent(running: RunningAgent) -> None:
     token = running.token(CERTIFICATE)
     assert token.agent == running.key
