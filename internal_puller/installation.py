@@ -64,9 +64,7 @@ class Installation:
         self._say = say
         self._pending_keys = pending_keys or {}
 
-    def carry_out(
-        self, work: Work, progress: CertificateProgress, *, retry: bool = False
-    ) -> CertificateOutcome | None:
+    def carry_out(self, work: Work, progress: CertificateProgress) -> CertificateOutcome | None:
         """Do the work, and keep its receipt in ``progress`` until it is delivered.
 
         Returns:
@@ -89,7 +87,7 @@ class Installation:
         progress.lifetime = int(
             (leaf.not_valid_after_utc - leaf.not_valid_before_utc).total_seconds()
         )
-        return self._install(accepted, work, progress, retry=retry)
+        return self._install(accepted, work, progress)
 
     def _accept(self, envelope: bytes, work: Work) -> trust.Accepted:
         targets = [one for one in self._all_targets if one.certificate == work.certificate]
@@ -124,8 +122,6 @@ class Installation:
         accepted: trust.Accepted,
         work: Work,
         progress: CertificateProgress,
-        *,
-        retry: bool,
     ) -> CertificateOutcome:
         manifest = accepted.manifest
         if manifest.key_origin == "puller":
@@ -139,17 +135,17 @@ class Installation:
                 Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
             ),
         )
-        reports = [self._install_at(target, material, retry=retry) for target in work.targets]
+        reports = [self._install_at(target, material, again=work.again) for target in work.targets]
         outcome = _sum_up(manifest.certificate, manifest.generation, manifest.not_after, reports)
         served = tuple(one for report in reports for one in report.served)
         self._keep(progress, outcome, accepted.digest, served)
         return outcome
 
-    def _install_at(self, target: Target, material: Material, *, retry: bool) -> _TargetReport:
+    def _install_at(self, target: Target, material: Material, *, again: bool) -> _TargetReport:
         self._say(f"{target.certificate}: installing in {target.directory}")
         now = int(self._clock())
         try:
-            report = install(material, target, now=now, force=retry)
+            report = install(material, target, now=now, force=again)
         except RelayError as error:  # the target cannot be used: nothing was written there
             return _TargetReport(target, error, False, ())
         return _TargetReport(target, report.error, report.changed, report.served)

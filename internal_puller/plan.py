@@ -11,6 +11,10 @@ from internal_puller.targets import Target
 from shared.errors import RelayError
 from shared.wire import Offer
 
+AGAIN_AFTER = 86400
+"""Seconds after which a generation that failed here is tried once more: whatever was wrong with the
+server may have been mended, and the certificate in place does not live for ever."""
+
 
 @dataclass(frozen=True, slots=True)
 class InPlace:
@@ -18,7 +22,7 @@ class InPlace:
 
     Attributes:
         active: the generation in place, if any.
-        set_aside: generations that are not tried again by themselves, and why.
+        set_aside: generations that failed here or were rolled back, and why.
     """
 
     target: Target
@@ -33,12 +37,14 @@ class Work:
     Attributes:
         generation: the one that the agent offers.
         after: what to ask for: the newest above this one.
+        again: it failed here before, and is tried all the same.
     """
 
     certificate: str
     generation: int
     after: int
     targets: tuple[Target, ...]
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +80,7 @@ def make_plan(
     *,
     unusable: Sequence[tuple[Target, RelayError]] = (),
     reported: Mapping[str, int],
+    now: float,
     retry: bool = False,
     deferred: Callable[[str, int], bool] = lambda certificate, generation: False,
 ) -> Plan:
@@ -81,7 +88,8 @@ def make_plan(
     Args:
         unusable: targets that cannot be looked at; they are passed on.
         reported: certificate to the generation of its last receipt.
-        retry: try generations again that failed here before.
+        now: unix seconds.
+        retry: try generations again that failed here before, also less than a day ago.
         deferred: tells whether a generation failed a moment ago and is to wait.
     """
     by_certificate: dict[str, list[InPlace]] = {}
@@ -100,7 +108,7 @@ def make_plan(
             behind[offer.certificate] = floor.generation
         elif offer.generation:
             reason = _failed_here(here, offer.generation)
-            todo = [place for place in here if _wants(place, offer.generation, retry=retry)]
+            todo = [place for place in here if _wants(place, offer.generation, now, retry=retry)]
             if todo and not deferred(offer.certificate, offer.generation):
                 work.append(_work(offer, floor, todo))
             elif reason is not None:
@@ -120,11 +128,20 @@ def make_plan(
 def _failed_here(places: list[InPlace], generation: int) -> SetAside | None:
     """What an operator took back is no failure."""
     found = (place.set_aside.get(generation) for place in places)
-    return next((one for one in found if one and not one.error_type.startswith("operator/")), None)
+    return next((one for one in found if one and not _by_operator(one)), None)
 
 
-def _wants(place: InPlace, generation: int, *, retry: bool) -> bool:
-    return place.active != generation and (retry or generation not in place.set_aside)
+def _wants(place: InPlace, generation: int, now: float, *, retry: bool) -> bool:
+    if place.active == generation:
+        return False
+    mark = place.set_aside.get(generation)
+    if mark is None or retry:
+        return True
+    return not _by_operator(mark) and not 0 <= now - mark.at < AGAIN_AFTER
+
+
+def _by_operator(mark: SetAside) -> bool:
+    return mark.error_type.startswith("operator/")
 
 
 def _work(offer: Offer, floor: Floor | None, todo: list[InPlace]) -> Work:
@@ -132,4 +149,5 @@ def _work(offer: Offer, floor: Floor | None, todo: list[InPlace]) -> Work:
     seen = floor.generation if floor else 0
     after = min(seen, offer.generation - 1)
     targets = tuple(place.target for place in todo)
-    return Work(offer.certificate, offer.generation, after, targets)
+    again = any(offer.generation in place.set_aside for place in todo)
+    return Work(offer.certificate, offer.generation, after, targets, again)

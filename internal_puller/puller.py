@@ -12,7 +12,7 @@ from internal_puller.client import RelayClient
 from internal_puller.config import Settings
 from internal_puller.expiry import warn_of_expiry
 from internal_puller.files import sweep
-from internal_puller.install.layout import active_generation, set_aside, unfinished
+from internal_puller.install.layout import TRIED_AGAIN, active_generation, set_aside, unfinished
 from internal_puller.install.lock import default_lock_path, installation_lock
 from internal_puller.plan import InPlace, Plan, Work, make_plan
 from internal_puller.progress import LastError, Progress
@@ -128,6 +128,7 @@ class Puller:
             places,
             unusable=unusable,
             reported={name: one.reported for name, one in progress.certificates.items()},
+            now=self._clock(),
             retry=retry,
             deferred=self._is_deferred,
         )
@@ -144,7 +145,7 @@ class Puller:
                 progress = self.state.progress()  # another run may have changed it meanwhile
                 self._note_contact(progress, listing)
                 plan = self._plan(listing, targets, retry=retry)
-                self._carry_out(plan, targets, progress, report, retry=retry)
+                self._carry_out(plan, targets, progress, report)
         else:
             self.state.save_progress(progress, durable=False)
         _note_obstacles(plan, report)
@@ -155,8 +156,6 @@ class Puller:
         targets: Sequence[Target],
         progress: Progress,
         report: PullReport,
-        *,
-        retry: bool,
     ) -> None:
         sweep(self.state.path)
         if plan.work or plan.unreported:
@@ -164,7 +163,7 @@ class Puller:
             for target in plan.unreported:
                 installation.report_again(target, progress.of(target.certificate))
             for work in plan.work:
-                outcome = self._attempt(installation, work, progress, retry=retry)
+                outcome = self._attempt(installation, work, progress)
                 if outcome is not None:
                     report.outcomes.append(outcome)
                     if _lost_contact(outcome.error):
@@ -179,13 +178,13 @@ class Puller:
         self.state.save_progress(progress, durable=True)
 
     def _attempt(
-        self, installation: Installation, work: Work, progress: Progress, *, retry: bool
+        self, installation: Installation, work: Work, progress: Progress
     ) -> CertificateOutcome | None:
         """One certificate's failure does not keep the others from being installed."""
         key = (work.certificate, work.generation)
         mine = progress.of(work.certificate)
         try:
-            outcome = installation.carry_out(work, mine, retry=retry)
+            outcome = installation.carry_out(work, mine)
         except RelayError as error:
             mine.error = LastError(error.type, error.what, int(self._clock()))
             outcome = CertificateOutcome(*key, "failed", False, error)
@@ -370,9 +369,8 @@ def _note_obstacles(plan: Plan, report: PullReport) -> None:
         report.outcomes.append(CertificateOutcome(target.certificate, 0, "failed", False, reason))
     for certificate, generation, failed in plan.failed:
         error = InstallError(
-            f"{certificate}: generation {generation} failed here and is not tried again by "
-            f"itself: {failed.what}",
-            do="Mend the cause, then: internal-puller pull --retry.",
+            f"{certificate}: generation {generation} failed here: {failed.what}",
+            do=TRIED_AGAIN,
         )
         report.outcomes.append(
             CertificateOutcome(certificate, generation, "rolled_back", False, error)

@@ -287,7 +287,7 @@ class RequestRefused(TransportError):
 class PullerRevoked(RequestRefused):
     type = "transport/puller-revoked"
     retry = False
-    do = "If this machine should still pull, enrol it again with a new token."
+    do = "To let it pull again: remove its state directory and enrol it with a new token."
 
 
 # --- bundle ----------------------------------------------------------------------------------

@@ -190,7 +190,7 @@ def _remembered(failed: SetAside) -> InstallError:
     """Return the error that a generation was set aside for."""
     kinds: tuple[type[InstallError], ...] = (ConfigTestFailed, ReloadFailed, ServedMismatch)
     kind = next((kind for kind in kinds if kind.type == failed.error_type), InstallError)
-    return kind(failed.what, do="Mend the cause, then try it again: internal-puller pull --retry.")
+    return kind(failed.what, do=layout.TRIED_AGAIN)
 
 
 def _not_begun(target: Target, generation: int, error: InstallError) -> InstallReport:

@@ -31,13 +31,16 @@ UNFINISHED: Final = "unfinished.json"
 SET_ASIDE: Final = "set-aside.json"
 RECORD: Final = "generation.json"
 TEMPORARY: Final = ".tmp-"
+TRIED_AGAIN: Final = (
+    "It is tried again after a day; once mended, at once by: internal-puller pull --retry."
+)
 
 _NAME = re.compile(r"(0|[1-9][0-9]{0,15})(?:\.([1-9][0-9]{0,3}))?")
 
 
 @dataclass(frozen=True)
 class SetAside:
-    """Why a generation is not tried again by itself.
+    """Why a generation is left alone for a while.
 
     Args:
         error_type: ``RelayError.type`` of the failure.

@@ -23,7 +23,7 @@ def offer(generation: int, certificate: str = "a.example.org") -> Offer:
 def plan(*offers: Offer, floor: int = 0, places: Any = None, **more: Any) -> Plan:
     floors = {"a.example.org": Floor(floor, "0" * 64)} if floor else {}
     here = [InPlace(A, None, {})] if places is None else places
-    return make_plan(offers, floors, here, **{"reported": {"a.example.org": 5}} | more)
+    return make_plan(offers, floors, here, **{"reported": {"a.example.org": 5}, "now": 2} | more)
 
 
 def test_first() -> None:
@@ -61,6 +61,17 @@ def test_set_aside_is_left_unless_asked_for() -> None:
     assert (found.work, found.failed) == ((), (("a.example.org", 5, FAILED),))
     assert len(plan(offer(5), floor=5, places=places, retry=True).work) == 1
     assert len(plan(offer(6), floor=5, places=places).work) == 1
+
+
+def test_set_aside_is_tried_again_after_a_day() -> None:
+    places = [InPlace(A, 3, {5: FAILED})]
+    assert not plan(offer(5), floor=5, places=places, now=86400).work
+    [work] = plan(offer(5), floor=5, places=places, now=86401).work
+    assert work.again
+    # A mark from the future comes from a clock that was wrong: it does not hold for ever.
+    assert plan(offer(5), floor=5, places=places, now=0).work
+    by_hand = [InPlace(A, 3, {5: BY_HAND})]
+    assert not plan(offer(5), floor=5, places=by_hand, now=10**9).work
 
 
 def test_rolled_back_by_hand_is_no_failure() -> None:
