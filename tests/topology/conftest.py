@@ -9,14 +9,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.lab import LabCa
+from tests.lab import LabCa, SplitDns
 from tests.lab.peers import require
 from tests.line import Agent, Puller
 
@@ -50,7 +50,6 @@ class Stage:
     """Everything before the first certificate: the agent is set up, nginx serves an old one."""
 
     world: World
-    ca: LabCa
     agent: Agent
     puller: Puller
     nginx: Path
@@ -79,23 +78,36 @@ class Stage:
         return found
 
 
+@dataclass
+class LabStage(Stage):
+    """A stage whose CA is the lab's."""
+
+    ca: LabCa
+
+
 @pytest.fixture
-def stage(tmp_path: Path) -> Iterator[Stage]:
-    """The world, its DNS, the lab's CA, an agent that is set up, and an nginx that serves."""
+def named_world() -> Iterator[tuple[World, SplitDns]]:
+    """The world with its two DNS views; gives the outside one."""
     if os.geteuid() != 0:
         pytest.skip("namespaces need root")
     for program in ("ip", "nft", "ss", "nginx"):
         require(program)
-    with ExitStack() as stack:
-        built = stack.enter_context(world())
-        dns = stack.enter_context(outside_dns(built))
-        stack.enter_context(inside_dns(built))
-        ca = stack.enter_context(lab_ca(built, dns))
-        yield stack.enter_context(play(built, ca, tmp_path))
+    with world() as built, outside_dns(built) as dns, inside_dns(built):
+        yield built, dns
+
+
+@pytest.fixture
+def stage(named_world: tuple[World, SplitDns], tmp_path: Path) -> Iterator[LabStage]:
+    """The world with the lab's CA, an agent that is set up, and an nginx that serves."""
+    with (
+        lab_ca(*named_world) as ca,
+        play(named_world[0], ca.directory_url, ca.tls_root_pem, tmp_path) as made,
+    ):
+        yield LabStage(**vars(made), ca=ca)
 
 
 @contextmanager
-def play(built: World, ca: LabCa, base: Path) -> Iterator[Stage]:
+def play(built: World, directory_url: str, ca_root_pem: str, base: Path) -> Iterator[Stage]:
     """Set the agent up with its defaults, and nginx with a certificate that nobody trusts."""
     agent = Agent(
         base / "agent",
@@ -103,11 +115,11 @@ def play(built: World, ca: LabCa, base: Path) -> Iterator[Stage]:
         RELAY_AGENT_LOG__LEVEL="debug",
         RELAY_AGENT_LOG__FORMAT="json",
     )
-    agent.init(ca.directory_url, ca.tls_root_pem, f"https://{RELAY}:8443")
+    agent.init(directory_url, ca_root_pem, f"https://{RELAY}:8443")
     puller = Puller(base / "puller", built.intranet.argv)
     nginx = built.intranet.etc("nginx")
     nginx.mkdir()
-    made = Stage(built, ca, agent, puller, nginx)
+    made = Stage(built, agent, puller, nginx)
     old = base / "old"
     old.mkdir()
     (old / "fullchain.pem").write_text(self_signed(old))

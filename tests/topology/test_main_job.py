@@ -10,14 +10,14 @@ import pytest
 
 from tests.line import active, wait_until
 
-from .conftest import Stage
+from .conftest import LabStage
 from .namespaces import Namespace
 from .world import INTRANET, NAT, RELAY, VM, WWW
 
 pytestmark = [pytest.mark.topology, pytest.mark.timeout(300)]
 
 
-def newest(stage: Stage) -> str:
+def newest(stage: LabStage) -> str:
     return hashlib.sha256(stage.ca.issued[-1].der).hexdigest()
 
 
@@ -40,14 +40,14 @@ def asked(host: Namespace, path: str) -> bytes:
         return connection.recv(4096)
 
 
-def enrolled(stage: Stage) -> None:
+def enrolled(stage: LabStage) -> None:
     """The commands of DESIGN.md, with `add` done and `serve` running; nginx waits for its files."""
     stage.puller.enroll(stage.agent.token(WWW))
     directory = stage.puller.target(WWW, stage.ca.root_pem, "--preset", "nginx")
     stage.configure_nginx(directory / "current")
 
 
-def test_the_main_job(stage: Stage) -> None:
+def test_the_main_job(stage: LabStage) -> None:
     world, ca, agent, puller = stage.world, stage.ca, stage.agent, stage.puller
     token = agent.add(WWW)
     with agent.serving():
@@ -83,7 +83,7 @@ def test_the_main_job(stage: Stage) -> None:
         assert puller.pull().out == ""  # quiet: nothing is new
 
 
-def _facts_agree(stage: Stage) -> None:
+def _facts_agree(stage: LabStage) -> None:
     def agree() -> bool:
         found = stage.agent.certificate(WWW)
         generation = found["issued"]["generation"]
@@ -98,7 +98,7 @@ def _facts_agree(stage: Stage) -> None:
     wait_until(agree, what="issued, pulled, installed and served are the same")
 
 
-def _nobody_gets_in(stage: Stage) -> None:
+def _nobody_gets_in(stage: LabStage) -> None:
     world = stage.world
     for host in (world.internet, world.vm):
         before = world.dropped()
@@ -110,7 +110,7 @@ def _nobody_gets_in(stage: Stage) -> None:
     assert stage.listening() == {"nginx:443"}
 
 
-def test_the_twin_serves_challenges_and_nothing_else(stage: Stage) -> None:
+def test_the_twin_serves_challenges_and_nothing_else(stage: LabStage) -> None:
     stage.agent.add(WWW)
     with stage.agent.serving():
         internet = stage.world.internet
@@ -122,7 +122,7 @@ def test_the_twin_serves_challenges_and_nothing_else(stage: Stage) -> None:
             assert answer.startswith(b"HTTP/1.1 404 ") and b"\r\nLocation:" not in answer
 
 
-def test_a_cut_link(stage: Stage) -> None:
+def test_a_cut_link(stage: LabStage) -> None:
     agent, puller, ca = stage.agent, stage.puller, stage.ca
     agent.add(WWW)
     puller.settings(timeout=5.0)
@@ -139,7 +139,7 @@ def test_a_cut_link(stage: Stage) -> None:
         assert len(ca.orders) == len(ca.issued) == 4
 
 
-def _cut_once(stage: Stage, direction: str) -> None:
+def _cut_once(stage: LabStage, direction: str) -> None:
     """Renew while the link is cut: the old one is served, and the new one when it is back."""
     ca, old, count = stage.ca, newest(stage), len(stage.ca.issued)
     with stage.world.cut(direction):
@@ -154,7 +154,7 @@ def _cut_once(stage: Stage, direction: str) -> None:
     assert took < 30, f"{direction}: served {took:.1f} s after the link was back"
 
 
-def test_the_names(stage: Stage) -> None:
+def test_the_names(stage: LabStage) -> None:
     """The relay's name leads out from inside; no proxy and no port on the way in is needed."""
     ask = "import socket, sys; print(socket.gethostbyname(sys.argv[1]))"
     for host, name, address in (
