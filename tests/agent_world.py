@@ -14,7 +14,6 @@ from typing import Self
 from external_agent.certificate_authority import CaSettings, CertificateAuthorities
 from external_agent.keymaker import KeyMaker, ProcessKeyMaker
 from external_agent.scheduler import Scheduler, make_scheduler
-from external_agent.solvers.http01 import ChallengeBoard
 from external_agent.store.interface import Store
 from external_agent.store.open import open_store
 from shared.acme.keys import AccountKey, generate_account_key, load_account_key
@@ -83,6 +82,29 @@ def pull(
         manifest.certificate,
     )
     return manifest, load_key(puller.identity.open(manifest.sealed_key, context))
+
+
+class ChallengeBoard:
+    """A board in memory, without a listener: token to key authorization."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._pending: dict[str, str] = {}
+
+    def get(self, token: str) -> str | None:
+        """Return the key authorization, exactly for ``token``; one look-up in a ``dict``."""
+        return self._pending.get(token)
+
+    def __len__(self) -> int:
+        return len(self._pending)
+
+    def put(self, token: str, key_authorization: str) -> None:
+        with self._lock:
+            self._pending = {**self._pending, token: key_authorization}
+
+    def remove(self, token: str) -> None:
+        with self._lock:
+            self._pending = {t: value for t, value in self._pending.items() if t != token}
 
 
 class Port80:

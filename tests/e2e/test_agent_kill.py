@@ -14,13 +14,12 @@ from pathlib import Path
 import pytest
 
 from external_agent.domain.model import AttemptState
-from external_agent.solvers.http01 import ChallengeBoard
 from external_agent.store.open import open_store
 from shared.acme.keys import generate_account_key, load_account_key
 from shared.sealing import SealContext
 from shared.signing import SigningKey
 from shared.x509 import PrivateKey, load_key
-from tests.agent_world import AgentWorld, Port80, Puller
+from tests.agent_world import AgentWorld, ChallengeBoard, Port80, Puller
 from tests.failpoints import COMMITS, KeyMakerWithFailpoints, Recorder, with_failpoints
 from tests.key_search import leaks
 from tests.lab.ca import LabCa

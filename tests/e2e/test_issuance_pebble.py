@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from external_agent.solvers.http01 import ChallengeBoard
 from shared.x509 import KeyAlgorithm, check_chain, load_chain, load_roots, spki_sha256
-from tests.agent_world import AgentWorld, Port80, Puller
+from tests.agent_world import AgentWorld, ChallengeBoard, Port80, Puller
 from tests.pebble import ChallTestSrv, Pebble, available
 
 pytestmark = [
