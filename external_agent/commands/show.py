@@ -11,7 +11,9 @@ from external_agent.commands.context import emit
 from external_agent.store.rows import EventRow, PullerRow
 
 _STYLES = {
-    "issued": "green",
+    "served": "green",
+    "not served": "bold red",
+    "issued": "yellow",
     "active": "green",
     "yes": "green",
     "failing": "red",

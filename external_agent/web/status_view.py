@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from external_agent.domain.model import PullerStatus
 from external_agent.store.rows import CertificateStatus, DeliveryStatus, GenerationRow, ReceiptRow
 
 Json = dict[str, object]
@@ -73,7 +74,17 @@ def _state(status: CertificateStatus, now: int) -> str:
         return "issuing"
     if row.failures:
         return "failing"
-    return "wanted" if issued is None else "issued"
+    return "wanted" if issued is None else _served(status)
+
+
+def _served(status: CertificateStatus) -> str:
+    """Sum up what the pullers saw; a suspended or revoked one has no say."""
+    seen = [
+        one.served_matches for one in status.deliveries if one.puller_status == PullerStatus.ACTIVE
+    ]
+    if False in seen:
+        return "not served"
+    return "served" if seen and all(seen) else "issued"
 
 
 def _next_renewal(status: CertificateStatus) -> Json:

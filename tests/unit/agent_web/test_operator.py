@@ -73,6 +73,7 @@ def test_status_shows_four_separate_facts(running: RunningAgent) -> None:
         (puller,) = certificate(running)["pullers"]  # type: ignore[misc]
         assert puller["installed"]["generation"] == generation
         assert puller["served"]["matches"] is matches
+        assert certificate(running)["state"] == ("served" if matches else "not served")
 
 
 def test_numbers_for_prometheus(running: RunningAgent) -> None:
