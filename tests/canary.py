@@ -17,6 +17,8 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from shared.x509 import PrivateKey
+
 _DIGIT = 30  # bits in a digit of a Python integer
 _PAGE = 4096
 _OPENSSL_LINE = 15  # octets in a line of `openssl pkey -text`
@@ -46,14 +48,34 @@ def secret(name: str, octets: bytes) -> Secret:
 
 def private_key(name: str, pem: bytes) -> Secret:
     """Return the needles for the scalar of an EC key in PEM."""
-    return secret(name, scalar(pem))
-
-
-def scalar(pem: bytes) -> bytes:
-    """Return the secret number of an EC key, big-endian, as long as its curve says."""
     key = load_pem_private_key(pem, None)
     assert isinstance(key, EllipticCurvePrivateKey)
+    (found,) = secrets_of(name, key)
+    return found
+
+
+def scalar(key: EllipticCurvePrivateKey) -> bytes:
+    """Return the secret number of an EC key, big-endian, as long as its curve says."""
     return key.private_numbers().private_value.to_bytes((key.key_size + 7) // 8, "big")
+
+
+def secrets_of(name: str, key: PrivateKey) -> list[Secret]:
+    """Return what tells a key: the scalar of an EC key, the beginnings of both primes of RSA."""
+    if isinstance(key, EllipticCurvePrivateKey):
+        return [secret(name, scalar(key))]
+    primes = key.private_numbers()
+    size = key.key_size // 16
+    return [
+        secret(f"{name}, prime {which}", prime.to_bytes(size, "big")[:32])
+        for which, prime in (("p", primes.p), ("q", primes.q))
+    ]
+
+
+def leaks(directory: Path, keys: Iterable[PrivateKey]) -> list[str]:
+    """Return where a key, or the mark of any unencrypted one, stands below `directory`."""
+    secrets = [one for number, key in enumerate(keys) for one in secrets_of(f"key {number}", key)]
+    mark = Secret("any key", {"PEM": b"PRIVATE KEY-----"})
+    return find_in_files([directory], [*secrets, mark])
 
 
 def find(haystack: bytes, secrets: Iterable[Secret]) -> list[str]:

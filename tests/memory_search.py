@@ -13,7 +13,7 @@ from pathlib import Path
 from shared.bundle import Manifest
 from shared.sealing import Identity, SealContext
 from shared.x509 import load_key
-from tests.key_search import leaks
+from tests.canary import find_in_files, secrets_of
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -90,7 +90,7 @@ def main() -> None:
     identity = Identity(bytes.fromhex(case["identity"]))
     der = identity.open(bytes.fromhex(case["sealed"]), SealContext(*case["context"]))
     directory = Path(case["directory"])
-    wrong = [one for one in leaks(directory, [load_key(der)]) if "a PEM private key" not in one]
+    wrong = find_in_files([directory], secrets_of("the key", load_key(der)))
     if case["mark"].encode() not in (directory / "dump").read_bytes():
         wrong.append("the mark was not found")
     print(json.dumps(wrong))

@@ -20,8 +20,8 @@ from shared.sealing import SealContext
 from shared.signing import SigningKey
 from shared.x509 import PrivateKey, load_key
 from tests.agent_world import AgentWorld, ChallengeBoard, Port80, Puller
+from tests.canary import leaks
 from tests.failpoints import COMMITS, KeyMakerWithFailpoints, Recorder, with_failpoints
-from tests.key_search import leaks
 from tests.lab.ca import LabCa
 
 pytestmark = [pytest.mark.faults, pytest.mark.lab]

@@ -21,7 +21,7 @@ from shared.bundle import Manifest, parse_envelope
 from shared.signing import SigningKey
 from shared.x509 import KeyAlgorithm, check_chain, load_chain, load_roots, spki_sha256
 from tests.agent_world import AgentWorld, ChallengeBoard, Port80, Puller, enrol
-from tests.key_search import leaks
+from tests.canary import leaks
 from tests.lab.ca import LabCa
 from tests.memory_search import context_of, found_in_own_memory
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
 )
 
-from tests.canary import Secret, find, find_in_files, private_key, scalar, secret
+from tests.canary import Secret, find, find_in_files, leaks, private_key, scalar, secret
 
 Key = ec.EllipticCurvePrivateKey
 
@@ -46,7 +46,7 @@ def sec1_pem(key: Key) -> bytes:
 
 
 def raw(key: Key) -> bytes:
-    return scalar(pem(key))
+    return scalar(key)
 
 
 def integer_in_memory(key: Key) -> bytes:
@@ -150,3 +150,14 @@ def test_a_seed_is_found_in_a_token() -> None:
 def test_no_needle_is_short(curve: ec.EllipticCurve) -> None:
     made = private_key("any", pem(ec.generate_private_key(curve)))
     assert min(map(len, made.needles.values())) >= 16
+
+
+def test_an_rsa_key_is_found_by_either_prime(tmp_path: Path) -> None:
+    key = rsa.generate_private_key(65537, 2048)
+    (tmp_path / "key.der").write_bytes(
+        key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+    )
+    found = leaks(tmp_path, [key])
+    assert any("prime p" in one for one in found)
+    assert any("prime q" in one for one in found)
+    assert leaks(tmp_path, [rsa.generate_private_key(65537, 2048)]) == []
