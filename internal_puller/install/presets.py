@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from internal_puller.install import commands
 from internal_puller.install.durable import Directory, Ownership
 from internal_puller.install.formats import read_password
 from internal_puller.install.generations import Accounts
 from internal_puller.targets import ProbePoint
 from shared.errors import ConfigurationError
+from shared.host import commands
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from internal_puller.install import commands, layout, probe
+from internal_puller.install import layout, probe
 from shared.errors import ConfigTestFailed, ReloadFailed, ServedMismatch
+from shared.host import commands
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from internal_puller.install import commands
 from shared.errors import ConfigurationError
+from shared.host import commands
 
 
 def script(path: Path, body: str) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Runs the operator's test and reload commands: no shell, a fixed environment, bounded."""
+"""Runs an operator's command: no shell, a fixed environment, bounded, nothing left behind."""
 
 from __future__ import annotations
 

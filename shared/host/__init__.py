@@ -1,0 +1,1 @@
+"""What both sides do on their own machine: run an operator's commands, read secret files."""

@@ -1,0 +1,43 @@
+"""Reads a secret that an operator put into a file, and only if nobody else could read it."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from shared.errors import ConfigurationError, LooseFileMode
+
+MOST_OCTETS = 1 << 20
+
+
+def read_secret_file(path: Path, what: str) -> bytes:
+    """Return the content of a file of secrets.
+
+    Args:
+        what: how errors call it, such as ``TSIG key file``.
+
+    Raises:
+        ConfigurationError: missing, unreadable, too large, no regular file.
+        LooseFileMode: group or others can reach it, or it belongs to somebody else.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as error:
+        raise ConfigurationError(f"The {what} {path} cannot be read: {error.strerror}.") from error
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or status.st_size > MOST_OCTETS:
+            raise ConfigurationError(f"The {what} {path} is no regular file of reasonable size.")
+        _refuse_loose(path, what, status)
+        return file.read(MOST_OCTETS)
+
+
+def _refuse_loose(path: Path, what: str, status: os.stat_result) -> None:
+    mode = stat.S_IMODE(status.st_mode)
+    if mode & 0o077:
+        raise LooseFileMode(f"The {what} {path} has mode {mode:04o}, so others can reach it.")
+    if os.geteuid() != 0 and status.st_uid not in (os.geteuid(), 0):
+        raise LooseFileMode(
+            f"The {what} {path} belongs to user {status.st_uid}, not to this service."
+        )
