@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from base64 import urlsafe_b64encode
+from collections.abc import Collection
+from dataclasses import dataclass
 
 from cryptography import x509
 
@@ -52,8 +54,40 @@ def read_renewal_window(answer: Answer) -> RenewalWindow:
         start=start,
         end=end,
         retry_after=min(max(wait, SHORTEST_WAIT), LONGEST_WAIT),
-        explanation_url=plain_text(document.get("explanationURL")) or None,
+        explanation_url=_web_address(document.get("explanationURL")),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Issued:
+    """A certificate that may be replaced; ``account_url`` is None where it was not recorded."""
+
+    leaf_pem: bytes
+    directory_url: str
+    account_url: str | None
+    names: Collection[str]
+
+
+def replaces_for(
+    old: Issued, *, directory_url: str, account_url: str | None, names: Collection[str]
+) -> str | None:
+    """Return the `replaces` of an order, or None where the CA would have to refuse it.
+
+    The order must come from the account that the old certificate was issued to, at the same CA,
+    and share a name with it (RFC 9773 section 5).
+    """
+    same_account = old.account_url is None or old.account_url == account_url
+    if old.directory_url != directory_url or not same_account or not set(old.names) & set(names):
+        return None
+    try:
+        return ari_certificate_id(old.leaf_pem)
+    except (IssuanceRejected, ValueError):
+        return None
+
+
+def _web_address(value: object) -> str | None:
+    text = plain_text(value)
+    return text if text.startswith("https://") and " " not in text else None
 
 
 def _base64url(octets: bytes) -> str:

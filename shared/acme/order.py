@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from shared.acme.authorizations import Authorizer
@@ -29,6 +29,10 @@ from shared.errors import (
 MOST_FAILURES_IN_A_ROW = 5
 
 
+def _ignore(_error: IssuanceRejected) -> None:
+    return None
+
+
 def drive_order(
     client: OrderClient,
     *,
@@ -44,6 +48,7 @@ def drive_order(
     profile: str | None = None,
     replaces: str | None = None,
     preferred_chain: str | None = None,
+    on_replaces_refused: Callable[[IssuanceRejected], None] = _ignore,
 ) -> IssuedChain:
     """Bring one order to its certificate; resume it if `order_url` is given.
 
@@ -61,6 +66,9 @@ def drive_order(
         journal: told what must be durable before the next step.
         clock: for the deadline; any that goes forward.
         deadline_seconds: for the whole run.
+        replaces: RFC 9773 certificate id. If the CA refuses the order with it, for whatever
+            reason, it is ordered again without.
+        on_replaces_refused: told of that refusal, before the other order is made.
 
     Raises:
         ClockWrong: our clock and the CA's differ by more than 300 s; nothing was ordered.
@@ -72,7 +80,8 @@ def drive_order(
     """
     client.check_clock()
     if order_url is None:
-        order = _adopt_or_create(client, names, profile, replaces, adopt_unfinished)
+        found = client.find_unfinished_order(names) if adopt_unfinished else None
+        order = found or _create(client, names, profile, replaces, on_replaces_refused)
         journal.order_created(order.url, order.expires)
         order_url = order.url
     authorizer = Authorizer(client, frozenset(names), solvers)
@@ -85,21 +94,19 @@ def drive_order(
         authorizer.clean_up()
 
 
-def _adopt_or_create(
+def _create(
     client: OrderClient,
     names: Sequence[str],
     profile: str | None,
     replaces: str | None,
-    adopt_unfinished: bool,
+    on_replaces_refused: Callable[[IssuanceRejected], None],
 ) -> OrderState:
-    """Return an order; a refused `replaces` never blocks it (RFC 9773 section 5)."""
-    if adopt_unfinished and (found := client.find_unfinished_order(names)) is not None:
-        return found
+    """Return a new order; a refused `replaces` never blocks it (RFC 9773 section 5)."""
     if replaces is not None:
         try:
             return client.new_order(names, profile=profile, replaces=replaces)
-        except IssuanceRejected:
-            pass
+        except IssuanceRejected as error:
+            on_replaces_refused(error)
     return client.new_order(names, profile=profile)
 
 
