@@ -6,7 +6,8 @@
     │   ├── PortUnavailable               a listener cannot bind
     │   └── ClockWrong                7   our clock and a peer's differ by more than 300 s
     ├── PolicyError                   4   not allowed: a name, a grant, a challenge
-    │   └── NameRefused                   not a public DNS name
+    │   ├── NameRefused                   not a public DNS name
+    │   └── CsrRefused                    a CSR for which no certificate is ordered
     ├── EnrolmentError                5   a token or the keys offered with it
     │   ├── TokenMalformed
     │   ├── TokenUnknown
@@ -134,6 +135,11 @@ class PolicyError(RelayError):
 class NameRefused(PolicyError):
     type = "policy/name"
     do = "Give a name under a public domain, such as www.intra.example.com."
+
+
+class CsrRefused(PolicyError):
+    type = "policy/csr"
+    do = "The puller makes another key and CSR by itself; run the same release on both sides."
 
 
 # --- enrolment -------------------------------------------------------------------------------

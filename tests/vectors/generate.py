@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.vectors import bundle_vectors, other_vectors
+from tests.vectors import bundle_vectors, csr_vectors, other_vectors
 from tests.vectors.vector import HERE, Vector
 
 
@@ -13,6 +13,7 @@ def everything() -> dict[str, list[Vector]]:
         "bundle": bundle_vectors.vectors(),
         "token": other_vectors.tokens(),
         "request": other_vectors.requests(),
+        "csr": csr_vectors.vectors(),
     }
 
 

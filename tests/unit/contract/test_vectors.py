@@ -8,6 +8,7 @@ import pytest
 
 from internal_puller.floor import Floor
 from internal_puller.trust import Wanted, accept
+from shared.csr import check_csr
 from shared.enrolment_token import EnrolmentToken
 from shared.errors import RelayError
 from shared.http_signatures import SignedTarget, parse_signatures, verify_request
@@ -32,6 +33,14 @@ def _request(vector: Vector) -> None:
     presented = parse_signatures(head["signature-input"], head["signature"])[head["label"]]
     key = VerifyKey(bytes.fromhex(head["key"]))
     verify_request(presented, target, vector.body, head["content-digest"], key)
+
+
+def _csr(vector: Vector) -> None:
+    try:
+        check_csr(vector.body, vector.head["names"].split(","))
+    except RelayError as error:
+        assert vector.head["says"] in error.what  # each is refused for its own reason
+        raise
 
 
 def _bundle(vector: Vector) -> None:
@@ -77,6 +86,11 @@ def test_token(vector: Vector) -> None:
 @pytest.mark.parametrize("vector", **_ids(read_all("request")))
 def test_request_signature(vector: Vector) -> None:
     assert outcome(_request, vector) == vector.expect
+
+
+@pytest.mark.parametrize("vector", **_ids(read_all("csr")))
+def test_csr(vector: Vector) -> None:
+    assert outcome(_csr, vector) == vector.expect
 
 
 def test_the_generator_writes_exactly_the_files_that_are_kept(tmp_path: Path) -> None:
