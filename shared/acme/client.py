@@ -23,7 +23,7 @@ from shared.acme.answers import (
 )
 from shared.acme.ari import ari_certificate_id, read_renewal_window
 from shared.acme.chain import has_issuer
-from shared.acme.keys import AccountKey, key_authorization, to_jwk
+from shared.acme.keys import AccountKey, key_authorization, thumbprint, to_jwk
 from shared.acme.network import Answer, BoundedNetwork, Payload
 from shared.acme.origin import Origin
 from shared.acme.ports import (
@@ -189,6 +189,22 @@ class AcmeClient:
         self._network.use_account(location)
         return location
 
+    def confirm_account(self) -> str:
+        """Ask the CA whether the account stands, by an empty POST-as-GET; return its URL.
+
+        Raises:
+            ConfigurationError: no account is known yet.
+            IssuanceRejected: the CA does not know it, or it was deactivated.
+        """
+        url = self.account_url
+        if url is None:
+            raise ConfigurationError(f"There is no account at {self._origin.host} yet.")
+        with self._call("fetch_account"):
+            status = plain_text(self._post(url, None).document().get("status", "valid"))
+        if status != "valid":
+            raise IssuanceRejected(f"The ACME account {url} is {status:.40} at the CA.")
+        return url
+
     # --- orders ------------------------------------------------------------------------------
 
     def new_order(
@@ -280,6 +296,11 @@ class AcmeClient:
     def key_authorization(self, token: str) -> str:
         """Return the key authorization of this account for a token (RFC 8555 section 8.1)."""
         return key_authorization(token, self._jwk)
+
+    @property
+    def thumbprint(self) -> str:
+        """The account key's JWK thumbprint (RFC 7638), base64url."""
+        return thumbprint(self._jwk)
 
     def answer_challenge(self, challenge: PendingChallenge) -> ChallengeState:
         """Tell the CA to look now, by `{}` (RFC 8555 section 7.5.1)."""

@@ -59,4 +59,9 @@ def signature_algorithm(key: AccountKey) -> JWASignature:
 
 def key_authorization(token: str, jwk: JWK) -> str:
     """Return token, dot, JWK thumbprint (RFC 8555 section 8.1, RFC 7638)."""
-    return f"{token}.{b64encode(jwk.thumbprint()).decode('ascii')}"
+    return f"{token}.{thumbprint(jwk)}"
+
+
+def thumbprint(jwk: JWK) -> str:
+    """Return the JWK thumbprint (RFC 7638) in base64url, 43 characters."""
+    return b64encode(jwk.thumbprint()).decode("ascii")
