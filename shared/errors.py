@@ -19,6 +19,7 @@
     │   │   └── OrderGone                 the order no longer exists at the CA: make another
     │   ├── IssuanceRateLimited           retry after the moment given
     │   ├── IssuanceUnavailable           retry: network, 5xx, nonsense in between
+    │   ├── DnsFailure                    retry: the DNS did not take or show our record
     │   └── IssuanceUnfinished            the same order is to be resumed, not replaced
     ├── TransportError                7   puller and agent; retry
     │   ├── MalformedMessage              not a message of the relay protocol
@@ -225,6 +226,13 @@ class IssuanceUnavailable(IssuanceError):
     type = "issuance/unavailable"
     retry = True
     do = "Nothing to do unless it lasts: then look at the CA's status page and our network."
+
+
+class DnsFailure(IssuanceError):
+    type = "issuance/dns"
+    retry = True
+    means = "The CA was not asked to look; the certificate in place goes on serving."
+    do = "Mend the DNS or its settings; the same order is tried again by itself."
 
 
 class IssuanceUnfinished(IssuanceError):
