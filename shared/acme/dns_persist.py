@@ -11,6 +11,7 @@ import re
 from base64 import urlsafe_b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import StrEnum
 
 from shared.acme.issue_value import IssueValue, NotAnIssueValue, canonical_issuer, parse_issue_value
@@ -243,7 +244,9 @@ class _Judge:
             words = f"its accounturi {uri:.300} is not this account"
             return Finding(Verdict.WRONG_ACCOUNT, words, until)
         if until is not None and self.now > until:
-            return Finding(Verdict.EXPIRED, f"its persistUntil {until} is over", until)
+            return Finding(
+                Verdict.EXPIRED, f"its persistUntil is over since {moment(until)}", until
+            )
         if self.wildcard and value.parameters.get("policy", "").lower() != "wildcard":
             return Finding(Verdict.NO_WILDCARD, "the record has no policy=wildcard", until)
         return Finding(Verdict.GOOD, "the record is good", until)
@@ -257,6 +260,14 @@ class _Judge:
             for other in texts
             if one is not other
         )
+
+
+def moment(until: int) -> str:
+    """Return unix seconds as UTC text, or as they are when no calendar holds them."""
+    try:
+        return datetime.fromtimestamp(until, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    except (ValueError, OverflowError, OSError):
+        return str(until)
 
 
 def _hint(text: bytes) -> str:
