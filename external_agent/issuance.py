@@ -17,7 +17,7 @@ import structlog
 from external_agent.certificate_authority import Connector
 from external_agent.clock import Clock
 from external_agent.domain.model import AttemptState, PullerStatus
-from external_agent.domain.renewal import due_at, pause_after
+from external_agent.domain.renewal import due_at
 from external_agent.keymaker import KeyMaker
 from external_agent.keymaker_messages import KeyRequest
 from external_agent.solvers.http01 import Board, Http01Solver
@@ -45,6 +45,7 @@ from shared.errors import (
     RelayError,
     StoreError,
 )
+from shared.renewal import pause_after
 from shared.signing import SigningKey
 from shared.x509 import chain_to_pem, check_validity, leaf_sha256, load_chain
 

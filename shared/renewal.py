@@ -13,7 +13,14 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from shared.acme.ports import RenewalWindow
-from shared.errors import IssuanceRejected, RelayError
+from shared.errors import (
+    ClockWrong,
+    ConfigurationError,
+    IssuanceRejected,
+    OrderGone,
+    PolicyError,
+    RelayError,
+)
 
 MINUTE = 60
 HOUR = 3600
@@ -28,6 +35,11 @@ LONG_PAUSE = 6 * HOUR
 HURRY_PERIOD = 7 * DAY
 _LONGEST_BRAKE = 2 * DAY
 _MOST_DOUBLINGS = 12
+LONGEST_PAUSE = DAY
+LONGEST_RETRY_AFTER = 7 * DAY
+_FIRST_PAUSE = 60
+# Let's Encrypt allows five failed authorizations an hour for one name: 0, 5, 15, 35, 75 minutes.
+_FIRST_PAUSE_REJECTED = 300
 
 
 class Reason(StrEnum):
@@ -223,3 +235,30 @@ def _brake(life: Life, hurried: int) -> int:
         return 0
     doubled: int = LONG_PAUSE << min(hurried - 1, _MOST_DOUBLINGS)
     return min(doubled, _LONGEST_BRAKE, max(0, life.not_after - life.issued_at) // 4)
+
+
+# --- after a failure -------------------------------------------------------------------------
+
+
+def pause_after(error: RelayError, failures: int, certificate: str) -> int:
+    """Return the seconds to wait before the next attempt.
+
+    Args:
+        failures: attempts that have failed in a row, this one counted.
+
+    The pause doubles up to a day, and is never shorter than the CA's Retry-After.
+    """
+    if isinstance(error, OrderGone) and failures <= 1:
+        return 0
+    patient = isinstance(error, IssuanceRejected | PolicyError) or (
+        isinstance(error, ConfigurationError) and not isinstance(error, ClockWrong)
+    )
+    first = _FIRST_PAUSE_REJECTED if patient else _FIRST_PAUSE
+    doubled = min(LONGEST_PAUSE, first * 2 ** min(max(failures - 1, 0), _MOST_DOUBLINGS))
+    pause = doubled * (0.9 + 0.1 * share_of("pause", certificate, failures))
+    retry_after = getattr(error, "retry_after", None)
+    if retry_after is not None and retry_after > 0:
+        kept = min(retry_after, LONGEST_RETRY_AFTER)
+        spread = min(600.0, 0.1 * kept) * share_of("retry", certificate, failures)
+        pause = max(pause, kept + spread)
+    return int(pause) + 1

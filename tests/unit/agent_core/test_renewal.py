@@ -10,11 +10,8 @@ from hypothesis import strategies as st
 from external_agent.domain.renewal import (
     DAY,
     HOUR,
-    LONGEST_PAUSE,
-    LONGEST_RETRY_AFTER,
     come_back,
     due_at,
-    pause_after,
     renewal_moment,
 )
 from shared.errors import (
@@ -24,6 +21,7 @@ from shared.errors import (
     IssuanceUnavailable,
     OrderGone,
 )
+from shared.renewal import LONGEST_PAUSE, LONGEST_RETRY_AFTER, pause_after
 
 LIFETIMES = st.integers(160 * HOUR, 398 * DAY)
 BEGINNINGS = st.integers(1_600_000_000, 4_000_000_000)
