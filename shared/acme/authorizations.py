@@ -13,6 +13,7 @@ from shared.acme.ports import (
     ChallengeState,
     OrderClient,
     PendingChallenge,
+    WaitingSolver,
 )
 from shared.acme.problems import describe
 from shared.errors import IssuanceError, IssuanceRejected, RelayError
@@ -47,6 +48,7 @@ class Authorizer:
         self._names = names
         self._solvers = solvers
         self._presented: dict[str, PendingChallenge] = {}
+        self._ready: set[str] = set()
         self._answered: set[str] = set()
         self._done: set[str] = set()
 
@@ -66,6 +68,7 @@ class Authorizer:
         ]
         for challenge in unanswered:
             self._present(challenge)
+        self._wait_until_visible({challenge.type for challenge in unanswered})
         for challenge in unanswered:
             self._answer(challenge)
         if not pending:
@@ -135,9 +138,15 @@ class Authorizer:
         )
 
     def _present(self, challenge: PendingChallenge) -> None:
-        if challenge.url not in self._presented:
-            self._presented[challenge.url] = challenge
+        if challenge.url not in self._ready:
+            self._presented[challenge.url] = challenge  # to be cleaned up even if this fails
             self._solvers[challenge.type].present(challenge)
+            self._ready.add(challenge.url)
+
+    def _wait_until_visible(self, types: set[str]) -> None:
+        for one in sorted(types):
+            if isinstance(solver := self._solvers[one], WaitingSolver):
+                solver.wait_until_visible()
 
     def _answer(self, challenge: PendingChallenge) -> None:
         answered = self._client.answer_challenge(challenge)

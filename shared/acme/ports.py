@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 Failpoint = Callable[[str], None]
 """Called with a name before and after every ACME call; a test ends the process there."""
@@ -141,6 +141,14 @@ class ChallengeSolver(Protocol):
 
     def clean_up(self, challenge: PendingChallenge) -> None:
         """Take that one answer away again."""
+
+
+@runtime_checkable
+class WaitingSolver(ChallengeSolver, Protocol):
+    """A solver whose answers take time to be seen: many are presented, then waited for once."""
+
+    def wait_until_visible(self) -> None:
+        """Return when all that was presented can be seen where the CA looks."""
 
 
 class OrderJournal(Protocol):

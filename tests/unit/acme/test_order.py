@@ -320,6 +320,38 @@ def test_all_names_are_presented_before_the_first_is_answered(bench: Bench) -> N
     assert bench.ca.calls[first : first + 3] == ["answer_challenge"] * 3
 
 
+@dataclass
+class SlowlySeenSolver(RecordedSolver):
+    """Notes how many were presented each time it is asked to wait."""
+
+    waits: list[int] = field(default_factory=list)
+
+    def wait_until_visible(self) -> None:
+        self.waits.append(len(self.present_now))
+
+
+def test_many_answers_are_waited_for_once(bench: Bench) -> None:
+    bench.ca = FakeCa([NAME, f"app.{NAME}"], chain=bench.ca.chain)
+    solver = SlowlySeenSolver()
+    with pytest.raises(IssuanceRejected):  # the chain is for one name
+        bench.drive(solvers={"http-01": solver})
+    assert solver.waits == [2]
+
+
+def test_what_was_not_presented_in_whole_is_presented_again(bench: Bench) -> None:
+    @dataclass
+    class LateSolver(RecordedSolver):
+        def present(self, challenge: PendingChallenge) -> None:
+            super().present(challenge)
+            if len(self.ever) == 1:
+                raise IssuanceUnavailable("No resolver answers.")
+
+    solver = LateSolver()
+    assert bench.drive(solvers={"http-01": solver}).chain_pem
+    assert len(solver.ever) == 2
+    assert not solver.present_now
+
+
 def test_what_a_solver_raises_passes_after_cleaning_up(bench: Bench) -> None:
     class Refusing(RecordedSolver):
         def present(self, challenge: PendingChallenge) -> None:
