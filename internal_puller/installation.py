@@ -37,6 +37,7 @@ class Installation:
     """The steps for one certificate after another.
 
     Args:
+        enrolment, client: ``None`` where there is no agent; then nothing is fetched or reported.
         all_targets: of this machine; a certificate must cover the names of every target it has.
         say: told in words what is being done (progress on a terminal).
     """
@@ -44,8 +45,8 @@ class Installation:
     def __init__(
         self,
         state: StateDirectory,
-        enrolment: Enrolment,
-        client: RelayClient,
+        enrolment: Enrolment | None,
+        client: RelayClient | None,
         all_targets: Sequence[Target],
         targets_file: Path,
         *,
@@ -55,7 +56,7 @@ class Installation:
         pending_keys: Mapping[str, bytes] | None = None,
     ) -> None:
         self._state = state
-        self._agent = enrolment.agent
+        self._enrolment = enrolment
         self._client = client
         self._all_targets = all_targets
         self._targets_file = targets_file
@@ -73,6 +74,7 @@ class Installation:
         Raises:
             TransportError: the bundle could not be fetched.
         """
+        assert self._client is not None
         self._say(f"{work.certificate}: fetching generation {work.generation}")
         answer = self._client.bundle(work.certificate, after=work.after)
         if answer.envelope is None:
@@ -81,6 +83,11 @@ class Installation:
             accepted = self._accept(answer.envelope, work)
         except BundleError as error:
             return self._refused(answer.envelope, work, error, progress)
+        return self._take_up(accepted, work, progress)
+
+    def _take_up(
+        self, accepted: trust.Accepted, work: Work, progress: CertificateProgress
+    ) -> CertificateOutcome:
         # Durable before activation: from here on nothing older is accepted, whatever happens.
         self._state.raise_floor(work.certificate, accepted.floor)
         leaf = accepted.chain[0]
@@ -89,19 +96,22 @@ class Installation:
         )
         return self._install(accepted, work, progress)
 
-    def _accept(self, envelope: bytes, work: Work) -> trust.Accepted:
-        targets = [one for one in self._all_targets if one.certificate == work.certificate]
-        wanted = trust.Wanted(
-            certificate=work.certificate,
+    def _wanted(self, certificate: str) -> trust.Wanted:
+        targets = [one for one in self._all_targets if one.certificate == certificate]
+        return trust.Wanted(
+            certificate=certificate,
             names=tuple(sorted({name for one in targets for name in one.names})),
             own_key_only=any(one.key_origin == "puller" for one in targets),
             anchors=anchors_of(targets),
         )
+
+    def _accept(self, envelope: bytes, work: Work) -> trust.Accepted:
+        assert self._enrolment is not None
         return trust.accept(
             envelope,
-            agent=self._agent,
+            agent=self._enrolment.agent,
             identity=self._state.identity(),
-            wanted=wanted,
+            wanted=self._wanted(work.certificate),
             floor=self._state.floors().get(work.certificate),
             pending_keys=self._pending_keys,
             now=self._clock(),
@@ -110,7 +120,8 @@ class Installation:
     def _refused(
         self, envelope: bytes, work: Work, error: BundleError, progress: CertificateProgress
     ) -> CertificateOutcome:
-        digest, generation = trust.describe(envelope, self._agent)
+        assert self._enrolment is not None
+        digest, generation = trust.describe(envelope, self._enrolment.agent)
         outcome = CertificateOutcome(
             work.certificate, generation or work.generation, "refused", False, error
         )
@@ -178,15 +189,21 @@ class Installation:
         progress.served |= seen(served)
         if outcome.outcome == "installed":
             progress.reported = outcome.generation
-        progress.receipt = make_receipt(
+        progress.receipt = self._receipt(outcome, digest, served)
+
+    def _receipt(
+        self, outcome: CertificateOutcome, digest: str, served: tuple[Served, ...]
+    ) -> str | None:
+        """Return what the agent is told of an outcome; ``None`` where nobody is to be told."""
+        return make_receipt(
             outcome.certificate,
             outcome.generation,
             digest,
             "rolled_back" if outcome.outcome == "failed" else outcome.outcome,
-            error=error,
+            error=outcome.error,
             served=served,
             report_addresses=self._report_addresses,
-            now=now,
+            now=int(self._clock()),
         )
 
     def report_again(self, target: Target, progress: CertificateProgress) -> None:

@@ -30,6 +30,7 @@ class CertificateProgress:
         served: leaf digests seen at the last look, by ``address port sni``.
         reported: the newest installed generation of which a receipt was written.
         receipt: encoded receipt that the agent has not confirmed yet.
+        direct: it is a report of a certificate that this machine gets by itself.
         error: the last failure, until the next success.
     """
 
@@ -38,6 +39,7 @@ class CertificateProgress:
     served: dict[str, str] = field(default_factory=dict)
     reported: int = 0
     receipt: str | None = None
+    direct: bool = False
     error: LastError | None = None
 
 

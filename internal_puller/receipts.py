@@ -26,6 +26,20 @@ def make_receipt(
     now: int,
 ) -> str:
     """Return an encoded receipt. Addresses of the intranet go out only if the operator says so."""
+    receipt = wire.Receipt(
+        certificate=certificate,
+        generation=generation,
+        digest=digest,
+        outcome=outcome,
+        error=wire.receipt_error(error),
+        served=served_entries(served, report_addresses=report_addresses),
+        at=now,
+    )
+    return receipt.encode().decode()
+
+
+def served_entries(served: Sequence[Served], *, report_addresses: bool) -> tuple[wire.Served, ...]:
+    """Return what was seen served as the agent is told it."""
     entries = dict.fromkeys(
         wire.Served(
             one.leaf_sha256,
@@ -35,13 +49,4 @@ def make_receipt(
         for one in served
         if one.leaf_sha256
     )
-    receipt = wire.Receipt(
-        certificate=certificate,
-        generation=generation,
-        digest=digest,
-        outcome=outcome,
-        error=wire.receipt_error(error),
-        served=tuple(entries)[:16],
-        at=now,
-    )
-    return receipt.encode().decode()
+    return tuple(entries)[:16]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -116,6 +116,45 @@ def accept(
     digest = manifest_digest(payload)
     # 4. From our agent, for us.
     _check_parties(manifest, agent, identity)
+
+    def open_key(leaf: x509.Certificate) -> bytes:
+        return _open_key(manifest, leaf, identity, pending_keys)
+
+    return _accept_content(manifest, digest, wanted=wanted, floor=floor, open_key=open_key, now=now)
+
+
+def accept_own(
+    manifest: Manifest, key_der: bytes, *, wanted: Wanted, floor: Floor | None, now: float
+) -> Accepted:
+    """Return what may be installed of a certificate that this machine got from a CA by itself.
+
+    Nobody signed the statement, so there is no agent to check; every other rule is the same.
+
+    Args:
+        manifest: what we state about it ourselves, with ``key_origin`` ``puller``.
+        key_der: PKCS#8 DER.
+
+    Raises:
+        BundleError: for the first check that fails.
+    """
+
+    def open_key(leaf: x509.Certificate) -> bytes:
+        check_key(load_key(key_der), leaf)
+        return key_der
+
+    digest = manifest_digest(manifest.encode())
+    return _accept_content(manifest, digest, wanted=wanted, floor=floor, open_key=open_key, now=now)
+
+
+def _accept_content(
+    manifest: Manifest,
+    digest: str,
+    *,
+    wanted: Wanted,
+    floor: Floor | None,
+    open_key: Callable[[x509.Certificate], bytes],
+    now: float,
+) -> Accepted:
     # 5. The certificate that was asked for, and a key origin that its targets allow.
     _check_certificate(manifest, wanted)
     # 6. Not backwards, not far ahead.
@@ -129,7 +168,7 @@ def accept(
         # 9. Exactly the stated names, and all that are wanted here.
         _check_names(manifest, chain[0], wanted)
         # 10. The key.
-        key_der = _open_key(manifest, chain[0], identity, pending_keys)
+        key_der = open_key(chain[0])
     return Accepted(manifest, digest, chain, key_der)
 
 

@@ -7,6 +7,7 @@ reader for hostile bytes is enough.
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 from typing import Self
 
@@ -20,12 +21,13 @@ from shared.errors import (
     RelayError,
 )
 from shared.http_signatures import MAX_BODY
-from shared.identifiers import MAX_NAMES, check_certificate_id
+from shared.identifiers import MAX_NAMES, check_certificate_id, parse_names
 from shared.strict_json import Members
 
 ENROLMENTS_PATH = "/v1/enrolments"
 CERTIFICATES_PATH = "/v1/certificates"
 RECEIPTS_PATH = "/v1/receipts"
+DIRECT_PATH = "/v1/direct"
 
 MAX_WAIT = 50
 MIN_COME_BACK = 60
@@ -342,6 +344,94 @@ def receipt_error(error: RelayError | None) -> str:
     if error is None:
         return "none"
     return error.type if error.type in RECEIPT_ERRORS else "unexpected"
+
+
+# --- certificates that the puller gets by itself ----------------------------------------------
+
+DIRECT_OUTCOMES: frozenset[str] = OUTCOMES | {"failed", "removed"}
+_ERROR_WORD = re.compile(r"[a-z]+(?:-[a-z]+)*(?:/[a-z]+(?:-[a-z]+)*)?\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class DirectReport:
+    """How a certificate stands that the puller gets from a CA by itself; for operators to see.
+
+    Attributes:
+        names: sorted A-labels; what is wanted.
+        generation: the puller's own number of the newest one; 0 while there is none.
+        not_after: unix seconds of it; 0 while there is none.
+        leaf_sha256: of it, hex; ``None`` while there is none.
+        next_renewal: unix seconds at which the next one will be ordered; 0 is unknown.
+        outcome: one of :data:`DIRECT_OUTCOMES`: ``failed`` is an order that brought nothing,
+            ``removed`` that the puller wants it no more.
+        error: ``none``, ``unexpected`` or a :attr:`RelayError.type`.
+        at: unix seconds at the puller.
+    """
+
+    certificate: str
+    names: tuple[str, ...]
+    generation: int
+    not_after: int
+    leaf_sha256: str | None
+    next_renewal: int
+    outcome: str
+    error: str
+    served: tuple[Served, ...]
+    at: int
+
+    def encode(self) -> bytes:
+        return strict_json.encode(
+            {
+                "certificate": self.certificate,
+                "names": list(self.names),
+                "generation": self.generation,
+                "not_after": self.not_after,
+                "leaf_sha256": self.leaf_sha256,
+                "next_renewal": self.next_renewal,
+                "outcome": self.outcome,
+                "error": self.error,
+                "served": [one.members() for one in self.served],
+                "at": self.at,
+            }
+        )
+
+    @classmethod
+    def decode(cls, data: bytes) -> Self:
+        members = _read(data, "The report", MAX_BODY)
+        report = cls(
+            certificate=_id(members),
+            names=_dns_names(members),
+            generation=members.integer("generation"),
+            not_after=members.integer("not_after"),
+            leaf_sha256=None
+            if members.take_null("leaf_sha256")
+            else members.hex_digest("leaf_sha256"),
+            next_renewal=members.integer("next_renewal"),
+            outcome=members.one_of("outcome", DIRECT_OUTCOMES),
+            error=_error_word(members),
+            served=members.objects("served", Served.read, max_items=16),
+            at=members.integer("at"),
+        )
+        members.nothing_left()
+        return report
+
+
+def _dns_names(members: Members) -> tuple[str, ...]:
+    names = members.texts("names", max_items=MAX_NAMES)
+    try:
+        parsed = parse_names(names)
+    except PolicyError as error:
+        members.refuse(error.what.rstrip("."))
+    if parsed != names:
+        members.refuse("member 'names' is not a sorted list of A-labels")
+    return names
+
+
+def _error_word(members: Members) -> str:
+    word = members.text("error", max_length=64)
+    if not _ERROR_WORD.match(word):
+        members.refuse("member 'error' is no type of an error")
+    return word
 
 
 # --- problem documents -----------------------------------------------------------------------
