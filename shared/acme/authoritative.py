@@ -103,7 +103,8 @@ class AuthoritativeDns:
         owner = dns.name.from_text(name)
         seen = {owner}
         while True:
-            answer = self._ask_resolvers(owner, dns.rdatatype.TXT)
+            # By CNAME, hop by hop: for a loop a resolver would give nothing but SERVFAIL.
+            answer = self._ask_resolvers(owner, dns.rdatatype.CNAME)
             before = owner
             while (target := _alias(answer, owner)) is not None:
                 if target in seen or len(seen) > _MOST_ALIASES:
@@ -125,7 +126,9 @@ class AuthoritativeDns:
         while len(owner) > 2:  # the root and top-level domains hold no names of ours
             answer = self._ask_resolvers(owner, dns.rdatatype.SOA)
             for rrset in (*answer.answer, *answer.authority):
-                if rrset.rdtype == dns.rdatatype.SOA and owner.is_subdomain(rrset.name):
+                if rrset.rdtype != dns.rdatatype.SOA or len(rrset.name) <= 2:
+                    continue
+                if owner.is_subdomain(rrset.name):
                     return _shown(rrset.name)
             owner = owner.parent()
         raise IssuanceUnavailable(
