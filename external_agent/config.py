@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import os
 import tomllib
@@ -9,7 +10,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -17,6 +26,7 @@ from pydantic_settings import (
 )
 
 from external_agent.addresses import parse_address
+from shared.acme.dns01.settings import Dns01Settings, read_dns01_settings, section_fields
 from shared.enrolment_token import check_relay_url
 from shared.errors import ConfigurationError, RelayError
 
@@ -41,6 +51,11 @@ def _contact(text: str) -> str:
     return text
 
 
+def _dns01(value: object) -> object:
+    return read_dns01_settings(value) if isinstance(value, Mapping) else value
+
+
+Dns01Section = Annotated[Dns01Settings, BeforeValidator(_dns01)]
 AddressText = Annotated[str, AfterValidator(_address)]
 ContactText = Annotated[str, AfterValidator(_contact)]
 RelayUrl = Annotated[str, AfterValidator(check_relay_url)]
@@ -149,6 +164,7 @@ class Settings(BaseSettings):
     database: str = ""
     acme: AcmeSettings = AcmeSettings()
     challenge: ChallengeSettings = ChallengeSettings()
+    dns01: Dns01Section = Dns01Settings()
     relay: RelaySettings
     operator: OperatorSettings = OperatorSettings()
     issuing: IssuingSettings = IssuingSettings()
@@ -233,23 +249,35 @@ def _environment() -> dict[str, Any]:
 
 
 def _refuse_unknown(
-    data: Mapping[str, Any], model: type[BaseModel], above: tuple[str, ...], source: str
+    data: Mapping[str, Any], section: type, above: tuple[str, ...], source: str
 ) -> None:
+    fields = _fields(section)
     for key, value in data.items():
-        if key not in model.model_fields:
+        if key not in fields:
             dotted = ".".join((*above, key))
             raise ConfigurationError(f"Unknown setting {dotted!r} in {source}.{_nearest(dotted)}")
-        inner = model.model_fields[key].annotation
-        if isinstance(value, Mapping) and isinstance(inner, type) and issubclass(inner, BaseModel):
+        if isinstance(value, Mapping) and (inner := _as_section(fields[key])) is not None:
             _refuse_unknown(value, inner, (*above, key), source)
 
 
-def known_settings(model: type[BaseModel] = Settings, above: str = "") -> list[str]:
+def _fields(section: type) -> Mapping[str, object]:
+    """Return the names and types of a section's settings."""
+    if issubclass(section, BaseModel):
+        return {name: field.annotation for name, field in section.model_fields.items()}
+    return section_fields(section)
+
+
+def _as_section(kind: object) -> type | None:
+    if not isinstance(kind, type):
+        return None
+    return kind if issubclass(kind, BaseModel) or dataclasses.is_dataclass(kind) else None
+
+
+def known_settings(section: type = Settings, above: str = "") -> list[str]:
     """Return every setting's dotted name."""
     names: list[str] = []
-    for key, field in model.model_fields.items():
-        inner = field.annotation
-        if isinstance(inner, type) and issubclass(inner, BaseModel):
+    for key, kind in _fields(section).items():
+        if (inner := _as_section(kind)) is not None:
             names += known_settings(inner, f"{above}{key}.")
         else:
             names.append(above + key)

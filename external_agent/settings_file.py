@@ -47,7 +47,7 @@ def render(initial: InitialSettings) -> str:
     """Return the text of ``agent.toml``."""
     return f"""\
 # Settings of the external agent. Read once at start; `external-agent serve` reads
-# log.level, the [acme] section for new orders, and the relay's TLS files again on SIGHUP.
+# log.level, [acme] and [dns01] for new orders, and the relay's TLS files again on SIGHUP.
 # Each may come from the environment too: RELAY_AGENT_LOG__LEVEL=debug
 
 # Keys and the database live here (mode 0700).
@@ -72,6 +72,45 @@ contact = {_value(initial.contact)}
 listen = {_value(initial.challenge_listen)}
 # max_connections = 4096
 # timeout = 10.0
+
+# Writes TXT records for the challenge dns-01, in one of four ways. Files of secrets: mode 0600.
+[dns01]
+# Public resolvers, which find CNAMEs, zones and name servers; [] is this machine's own.
+# resolvers = ["1.1.1.1", "8.8.8.8", "9.9.9.9"]
+# The CA is told when every name server of the zone shows the record, or these do.
+# wait = true
+# wait_seconds = 120
+# name_servers = ["192.0.2.53", "192.0.2.54:5353"]
+
+# DNS UPDATE to the zone's primary; the key file is as tsig-keygen writes it.
+# [dns01.rfc2136]
+# server = "192.0.2.53:53"
+# key_file = "/etc/split-horizon-relay/tsig.key"
+# For a file with nothing but the secret in base64:
+# key_name = "relay-agent"
+# algorithm = "hmac-sha256"    # hmac-sha384, hmac-sha512
+# zone = "example.com"         # where the one found by SOA is not it
+# ttl = 60
+# timeout = 10
+
+# A command, run with ACTION (present, cleanup), DOMAIN, RECORD and VALUE in its environment.
+# [dns01.hook]
+# command = ["/usr/local/sbin/dns-record", "--quiet"]
+# timeout = 60
+
+# An acme-dns server; the accounts as its clients keep them, JSON of domain to account.
+# [dns01.acme_dns]
+# accounts_file = "/etc/split-horizon-relay/acme-dns.json"
+# url = "https://auth.example.org"
+# ca_root = "/etc/ssl/private-ca-root.pem"
+# proxy = "http://proxy.example.com:3128"
+# timeout = 30
+
+# A provider of dns-lexicon (pip install 'split-horizon-relay[agent,lexicon]').
+# [dns01.lexicon]
+# provider = "PROVIDER"
+# credentials_file = "/etc/split-horizon-relay/dns-provider.toml"   # auth_token = "…"
+# ttl = 60
 
 # Serves the pullers.
 [relay]

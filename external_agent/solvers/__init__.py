@@ -1,1 +1,61 @@
-"""What makes challenges succeed."""
+"""What makes challenges succeed: the solvers for one order, by the certificate's challenge."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from external_agent.clock import Clock
+from external_agent.solvers.http01 import Board, ChallengeTable, Http01Solver
+from external_agent.store.rows import Claim
+from shared.acme.dns01 import Dns01Settings, dns01_solver
+from shared.acme.ports import ChallengeSolver, Sleep
+from shared.errors import PolicyError
+
+
+@dataclass(frozen=True)
+class SolverTools:
+    """What solvers work with.
+
+    Attributes:
+        dns01: the settings as they are now.
+        sleep: for waiting until records are seen; may raise a RelayError to end it.
+    """
+
+    store: ChallengeTable
+    board: Board
+    clock: Clock
+    dns01: Callable[[], Dns01Settings] = Dns01Settings
+    sleep: Sleep = time.sleep
+
+
+def solvers_for(challenge: str, tools: SolverTools, claim: Claim) -> dict[str, ChallengeSolver]:
+    """Return the solvers for one order of a certificate that wants ``challenge``.
+
+    Raises:
+        PolicyError: there is no such solver.
+        ConfigurationError, LooseFileMode: it is not configured, or cannot be used.
+    """
+    solver: ChallengeSolver
+    if challenge == "http-01":
+        solver = Http01Solver(tools.store, tools.board, claim, tools.clock)
+    elif challenge == "dns-01":
+        solver = dns01_solver(tools.dns01(), sleep=tools.sleep)
+    else:
+        raise PolicyError(
+            f"Certificate {claim.certificate} wants {challenge}, which this agent has no solver "
+            "for.",
+            do="Use http-01 or dns-01.",
+        )
+    return {challenge: solver}
+
+
+def check_solver(challenge: str, dns01: Dns01Settings) -> None:
+    """Find out before a certificate is wanted whether its challenge can be solved here.
+
+    Raises:
+        ConfigurationError, LooseFileMode: as :func:`solvers_for`.
+    """
+    if challenge == "dns-01":
+        dns01_solver(dns01)

@@ -12,7 +12,7 @@ from external_agent.store.rows import Claim
 from shared.acme.ports import PendingChallenge
 
 
-class _ChallengeTable(Protocol):
+class ChallengeTable(Protocol):
     def put_challenge(
         self, claim: Claim, token: str, key_authorization: str, name: str, *, now: int
     ) -> None: ...
@@ -32,7 +32,7 @@ class Http01Solver:
 
     challenge_type = "http-01"
 
-    def __init__(self, store: _ChallengeTable, board: Board, claim: Claim, clock: Clock) -> None:
+    def __init__(self, store: ChallengeTable, board: Board, claim: Claim, clock: Clock) -> None:
         self._store, self._board, self._claim, self._clock = store, board, claim, clock
 
     def present(self, challenge: PendingChallenge) -> None:

@@ -65,7 +65,8 @@ class LexiconPublisher:
             self._settings.provider: self._options,
         } | ({} if self._settings.ttl is None else {"ttl": self._settings.ttl})
         try:
-            with Client(ConfigResolver().with_dict(settings)) as operations:
+            config = ConfigResolver().with_dict(settings)  # type: ignore[no-untyped-call]
+            with Client(config) as operations:
                 done = call(operations)
         except Exception as error:  # each provider raises what it likes
             raise self._failure(record, self._without_secrets(error)) from None
@@ -99,7 +100,8 @@ def _check_provider(provider: str) -> None:
             do="Install the extra: pip install 'split-horizon-relay[lexicon]'.",
         ) from error
     try:
-        Client(ConfigResolver().with_dict({"provider_name": provider, "domain": "example.com"}))
+        config = ConfigResolver()  # type: ignore[no-untyped-call]
+        Client(config.with_dict({"provider_name": provider, "domain": "example.com"}))
     except Exception as error:
         raise ConfigurationError(
             f"dns-lexicon does not know the provider {provider!r:.60}, or lacks a package for it: "
