@@ -45,7 +45,7 @@ def wait_for_port(port: int, process: subprocess.Popen[bytes], log: Path) -> Non
     raise RuntimeError(f"nothing listens on port {port}:\n{log.read_text()[-3000:]}")
 
 
-class _Program:
+class Program:
     """A child process with its log in a directory of its own."""
 
     def __init__(self, name: str) -> None:
@@ -101,7 +101,7 @@ class ChallTestSrv:
         self.http_port = free_port() if serve_http else None
         self.dns = f"127.0.0.1:{self._dns_port}"
         self.management = f"http://127.0.0.1:{self._management_port}"
-        self._program = _Program("challtestsrv")
+        self._program = Program("challtestsrv")
 
     def __enter__(self) -> Self:
         argv = ["pebble-challtestsrv", "-defaultIPv4", self._ipv4, "-defaultIPv6", self._ipv6]
@@ -181,7 +181,7 @@ class Pebble:
         strict: bool = False,
         environment: Mapping[str, str] | None = None,
     ) -> None:
-        self._program = _Program("pebble")
+        self._program = Program("pebble")
         self._port, self._management_port = free_port(), free_port()
         self._dns, self._http_port, self._strict = dns, http_port, strict
         self._eab_keys = dict(eab_keys or {})

@@ -12,7 +12,7 @@ from pathlib import Path
 INCOMPLETE = 77  # the status by which a command says: nothing failed, but I could not do it all
 
 # A test that carries several marks belongs to the first of these, so that none runs twice.
-MARKS = ("topology", "faults", "servers", "pebble", "clients", "lab")
+MARKS = ("topology", "faults", "servers", "pebble", "cas", "clients", "lab")
 
 
 @dataclass(frozen=True)
@@ -115,6 +115,13 @@ PARTS = (
         "against Debian's Pebble",
         _program("pebble", blocks=True),
         _program("pebble-challtestsrv", "pebble", blocks=True),
+    ),
+    _marked(
+        "cas",
+        "against acme2certifier and Caddy",
+        _ROOT,
+        _program("caddy"),
+        _program("unshare", "util-linux"),
     ),
     _marked(
         "servers",

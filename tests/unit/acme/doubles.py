@@ -87,7 +87,11 @@ class ChallTestSrvSolver(RecordedSolver):
 
 
 class HttpSolver(RecordedSolver):
-    """Serves http-01 on a free port of loopback while it is entered."""
+    """Serves http-01 while it is entered: on a free port of loopback unless told otherwise."""
+
+    def __init__(self, address: str = "127.0.0.1", port: int = 0) -> None:
+        super().__init__()
+        self._where = (address, port)
 
     def __enter__(self) -> Self:
         answers = self.present_now
@@ -104,7 +108,7 @@ class HttpSolver(RecordedSolver):
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = ThreadingHTTPServer(self._where, Handler)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
         self._thread.start()
         return self
