@@ -11,6 +11,7 @@ import dns.message
 import dns.name
 import dns.query
 import dns.rcode
+import dns.rdata
 import dns.rdataclass
 import dns.rdatatype
 import dns.resolver
@@ -159,6 +160,18 @@ class AuthoritativeDns:
         if not found:
             raise IssuanceUnavailable(f"No name server of the zone {zone} was found.")
         return tuple(found)
+
+    def records(self, name: str, kind: str) -> tuple[dns.rdata.Rdata, ...]:
+        """Return the records of one type as the resolvers give them, CNAMEs followed.
+
+        Raises:
+            IssuanceUnavailable: no resolver gives a usable answer.
+        """
+        wanted = dns.rdatatype.from_text(kind)
+        answer = self._ask_resolvers(dns.name.from_text(name), wanted)
+        return tuple(
+            record for rrset in answer.answer if rrset.rdtype == wanted for record in rrset
+        )
 
     def _addresses(self, name: dns.name.Name) -> Iterator[str]:
         for kind in (dns.rdatatype.A, dns.rdatatype.AAAA):
