@@ -9,10 +9,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
 
-from shared.acme.authoritative import Texts
 from shared.acme.dns_persist import (
     ANY_DOMAIN,
     CHALLENGE_TYPE,
@@ -27,12 +26,11 @@ from shared.acme.dns_persist import (
     zone_line,
 )
 from shared.acme.ports import AuthorizationState, Clock, DirectoryInfo, OrderState, PendingChallenge
-from shared.errors import (
-    ConfigurationError,
-    IssuanceRejected,
-    IssuanceUnavailable,
-    IssuanceUnfinished,
-)
+from shared.errors import ConfigurationError, DnsFailure, IssuanceRejected, IssuanceUnavailable
+
+if TYPE_CHECKING:
+    from shared.acme.authoritative import Texts
+    from shared.acme.dns01 import Dns01Settings
 
 DAY = 86_400
 SOON = 30 * DAY
@@ -43,6 +41,9 @@ _log = logging.getLogger(__name__)
 
 class PersistClient(Protocol):
     """What is asked of the CA; `AcmeClient` is one."""
+
+    @property
+    def account_url(self) -> str | None: ...
 
     @property
     def thumbprint(self) -> str: ...
@@ -60,6 +61,15 @@ class TxtLookup(Protocol):
     """What is asked of the DNS; `AuthoritativeDns` is one."""
 
     def texts(self, name: str) -> Texts: ...
+
+
+def persist_lookup(settings: Dns01Settings) -> TxtLookup:
+    """Return look-ups by the resolvers and name servers of the section ``[dns01]``."""
+    from shared.acme.authoritative import AuthoritativeDns
+
+    return AuthoritativeDns(
+        settings.resolver_addresses, name_servers=settings.name_server_addresses
+    )
 
 
 # --- what the CA offers ----------------------------------------------------------------------
@@ -336,27 +346,24 @@ class PersistSolver:
     def __init__(
         self,
         client: PersistClient,
-        account_url: str,
         lookup: TxtLookup,
         *,
         clock: Clock,
         observe: Observe = _observe_nothing,
     ) -> None:
-        self._client, self._account_url, self._lookup = client, account_url, lookup
+        self._client, self._lookup = client, lookup
         self._clock, self._observe = clock, observe
 
     def present(self, challenge: PendingChallenge) -> None:
         """Return if the record stands, or if nobody can tell from here.
 
         Raises:
-            IssuanceUnfinished: it does not; the challenge is not answered, so that no
+            DnsFailure: it does not; the challenge is not answered, so that no
                 authorization is lost, and the same order goes on once the record stands.
             IssuanceRejected: the CA means another account.
         """
         now = self._clock()
-        offer = offer_of(
-            self._client.directory(), self._account_url, self._client.thumbprint, [challenge.raw]
-        )
+        offer = self._offer(challenge)
         _refuse_foreign_account(offer)
         name, wildcard = challenge.identifier, challenge.wildcard
         report = check_name(offer, name, self._lookup, now, wildcard=wildcard)
@@ -364,12 +371,19 @@ class PersistSolver:
         if report.verdict is Verdict.UNKNOWN:
             _log.warning("the record of %s could not be looked at: %s", name, report.words)
         elif not report.good:
-            raise IssuanceUnfinished(
+            raise DnsFailure(
                 f"The dns-persist-01 record of {challenge.identifier} does not stand: "
                 f"{report.words}.",
                 do="Set this record in the public zone: "
                 + _advice(offer, offer.drafts[0], name, wildcard=wildcard).line,
             )
+
+    def _offer(self, challenge: PendingChallenge) -> Offer:
+        client = self._client
+        if client.account_url is None:
+            raise ConfigurationError("There is no account at the CA yet.")
+        raw = [challenge.raw]
+        return offer_of(client.directory(), client.account_url, client.thumbprint, raw)
 
     def clean_up(self, challenge: PendingChallenge) -> None:
         """Leave the record: it stands for the next time."""

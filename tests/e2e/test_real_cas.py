@@ -22,7 +22,7 @@ from shared.acme.dns_persist_use import PersistSolver, advise, ask_offer, check
 from shared.acme.keys import AccountKey, generate_account_key, load_account_key
 from shared.acme.order import drive_order
 from shared.acme.ports import ChallengeSolver, ExternalAccountBinding, PendingChallenge
-from shared.errors import IssuanceRejected, IssuanceUnfinished
+from shared.errors import DnsFailure, IssuanceRejected
 from shared.x509 import dns_names, load_chain
 from tests.acme2certifier import ISSUER, Acme2Certifier
 from tests.caddy import Caddy
@@ -74,10 +74,7 @@ class World:
 
     def solver(self, kind: str) -> ChallengeSolver:
         if kind == "dns-persist-01":
-            assert self.client.account_url
-            return PersistSolver(
-                self.client, self.client.account_url, self.lookup, clock=lambda: NOW
-            )
+            return PersistSolver(self.client, self.lookup, clock=lambda: NOW)
         return self.web if kind == "http-01" else DnsSolver(self.dns)
 
     def issue(self, names: Sequence[str], kind: str, **more: object) -> bytes:
@@ -165,10 +162,10 @@ def test_persist_refused_before_the_challenge_is_answered(make_world: MakeWorld)
     world = make_world(Acme2Certifier)
     url = world.client.account_url
     world.dns.set("outside", OWNER, "TXT", f'"{ISSUER}; accounturi={url}x"')
-    with pytest.raises(IssuanceUnfinished, match="is not this account"):
+    with pytest.raises(DnsFailure, match="is not this account"):
         world.issue([NAME], "dns-persist-01")
     world.dns.set("outside", OWNER, "TXT", f'"{ISSUER}; accounturi={url}"')
-    with pytest.raises(IssuanceUnfinished, match="no policy=wildcard"):
+    with pytest.raises(DnsFailure, match="no policy=wildcard"):
         world.issue([WILD], "dns-persist-01")
     assert "chall/" not in "".join(line for line in world.ca.log.splitlines() if '"POST' in line)
     world.issue([NAME], "dns-persist-01")

@@ -34,9 +34,9 @@ from shared.acme.ports import (
 )
 from shared.errors import (
     ConfigurationError,
+    DnsFailure,
     IssuanceRejected,
     IssuanceUnavailable,
-    IssuanceUnfinished,
 )
 
 NAME = "www.intra.example.com"
@@ -218,6 +218,7 @@ def test_the_longest_lasting_record_counts() -> None:
 
 class Ca:
     thumbprint = THUMBPRINT
+    account_url = ACCOUNT
 
     def __init__(self, challenges: dict[str, dict[str, object]], **meta: object) -> None:
         self.challenges, self.meta, self.status = challenges, meta, "pending"
@@ -316,12 +317,12 @@ def test_solver_refuses_before_the_challenge_is_answered() -> None:
     def solver(dns: Dns) -> PersistSolver:
         client = Ca({"dns-persist-01": FIRST})
         return PersistSolver(
-            client, ACCOUNT, dns, clock=lambda: NOW, observe=lambda _, one: seen.append(one)
+            client, dns, clock=lambda: NOW, observe=lambda _, one: seen.append(one)
         )
 
     solver(Dns([f"{GOOD}; policy=wildcard".encode()])).present(challenge)
     solver(Dns()).present(challenge)
-    with pytest.raises(IssuanceUnfinished, match="no policy=wildcard") as refused:
+    with pytest.raises(DnsFailure, match="no policy=wildcard") as refused:
         solver(Dns([GOOD.encode()])).present(challenge)
     assert f'TXT "{GOOD}; policy=wildcard"' in refused.value.do
     assert [one.verdict for one in seen] == [
