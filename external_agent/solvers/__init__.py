@@ -5,13 +5,28 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from external_agent.clock import Clock
 from external_agent.solvers.http01 import Board, ChallengeTable, Http01Solver
 from external_agent.store.rows import Claim
 from shared.acme.dns01 import Dns01Settings, dns01_solver
+from shared.acme.dns_persist import Offer
+from shared.acme.dns_persist_use import (
+    NameReport,
+    PersistClient,
+    PersistSolver,
+    persist_lookup,
+)
 from shared.acme.ports import ChallengeSolver, Sleep
 from shared.errors import PolicyError
+
+PersistSeen = Callable[[str, Offer, NameReport], None]
+"""Told of every look at a dns-persist-01 record, with the certificate's id."""
+
+
+def _nobody_told(_certificate: str, _offer: Offer, _report: NameReport) -> None:
+    return None
 
 
 @dataclass(frozen=True)
@@ -21,6 +36,7 @@ class SolverTools:
     Attributes:
         dns01: the settings as they are now.
         sleep: for waiting until records are seen; may raise a RelayError to end it.
+        client: of the CA and the account, which dns-persist-01 records name.
     """
 
     store: ChallengeTable
@@ -28,6 +44,8 @@ class SolverTools:
     clock: Clock
     dns01: Callable[[], Dns01Settings] = Dns01Settings
     sleep: Sleep = time.sleep
+    client: PersistClient | None = None
+    persist_seen: PersistSeen = _nobody_told
 
 
 def solvers_for(challenge: str, tools: SolverTools, claim: Claim) -> dict[str, ChallengeSolver]:
@@ -42,11 +60,18 @@ def solvers_for(challenge: str, tools: SolverTools, claim: Claim) -> dict[str, C
         solver = Http01Solver(tools.store, tools.board, claim, tools.clock)
     elif challenge == "dns-01":
         solver = dns01_solver(tools.dns01(), sleep=tools.sleep)
+    elif challenge == "dns-persist-01" and tools.client is not None:
+        solver = PersistSolver(
+            tools.client,
+            persist_lookup(tools.dns01()),
+            clock=tools.clock,
+            observe=partial(tools.persist_seen, claim.certificate),
+        )
     else:
         raise PolicyError(
             f"Certificate {claim.certificate} wants {challenge}, which this agent has no solver "
             "for.",
-            do="Use http-01 or dns-01.",
+            do="Use http-01, dns-01 or dns-persist-01.",
         )
     return {challenge: solver}
 
