@@ -256,9 +256,14 @@ def pause_after(error: RelayError, failures: int, certificate: str) -> int:
     first = _FIRST_PAUSE_REJECTED if patient else _FIRST_PAUSE
     doubled = min(LONGEST_PAUSE, first * 2 ** min(max(failures - 1, 0), _MOST_DOUBLINGS))
     pause = doubled * (0.9 + 0.1 * share_of("pause", certificate, failures))
-    retry_after = getattr(error, "retry_after", None)
-    if retry_after is not None and retry_after > 0:
-        kept = min(retry_after, LONGEST_RETRY_AFTER)
+    kept = asked_pause(error)
+    if kept is not None:
         spread = min(600.0, 0.1 * kept) * share_of("retry", certificate, failures)
         pause = max(pause, kept + spread)
     return int(pause) + 1
+
+
+def asked_pause(error: RelayError) -> float | None:
+    """Return the seconds that the CA asked us to wait, a week at most; ``None`` for none."""
+    asked: float | None = getattr(error, "retry_after", None)
+    return min(asked, LONGEST_RETRY_AFTER) if asked is not None and asked > 0 else None
