@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -80,28 +80,30 @@ def caa_objections(
 
 
 def explain_caa_refusal(
-    error: IssuanceRejected, names: Sequence[str], identities: Sequence[str], source: CaaSource
+    error: IssuanceRejected,
+    names: Sequence[str],
+    identities: Callable[[], Sequence[str]],
+    source: CaaSource,
 ) -> IssuanceRejected:
     """Return ``error`` with the CAA records that forbid; itself if it is not about CAA.
 
     Args:
         names: of the order.
-        identities: `caaIdentities` of the CA's directory.
+        identities: gives `caaIdentities` of the CA's directory; only called when it is.
     """
     if not _is_caa(error.problem):
         return error
+    accepted = identities()
     found = [
-        line
-        for name in _concerned(error.problem, names)
-        if (line := _look(source, name, identities))
+        line for name in _concerned(error.problem, names) if (line := _look(source, name, accepted))
     ]
     if not found:
         return error
-    named = ", ".join(identities)
+    named = ", ".join(accepted)
     return IssuanceRejected(
         f"{error.what} {' '.join(dict.fromkeys(found))}",
         do=f'Add a CAA record that permits the CA (0 issue "{named}"), or use another CA.'
-        if len(identities) == 1
+        if len(accepted) == 1
         else f"Permit the CA by CAA (it answers to {named or 'a name it does not tell'}), or use "
         "another CA.",
         retry_after=error.retry_after,
