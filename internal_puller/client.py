@@ -32,6 +32,7 @@ from shared.http_signatures import (
 from shared.signing import SigningKey, VerifyKey
 from shared.wire import (
     CERTIFICATES_PATH,
+    DIRECT_PATH,
     ENROLMENTS_PATH,
     MAX_ANSWER,
     RECEIPTS_PATH,
@@ -109,6 +110,10 @@ class RelayClient:
     def send_receipt(self, encoded: bytes) -> None:
         """Deliver an encoded ``Receipt``. Raises as :meth:`listing`."""
         self._call("POST", RECEIPTS_PATH, body=encoded)
+
+    def send_direct(self, encoded: bytes) -> None:
+        """Deliver an encoded ``DirectReport``. Raises as :meth:`listing`."""
+        self._call("POST", DIRECT_PATH, body=encoded)
 
     def enrol(self, token_key: SigningKey, request: EnrolmentRequest) -> EnrolmentAnswer:
         """Redeem a token.

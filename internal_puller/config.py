@@ -24,6 +24,7 @@ class Settings:
     Attributes:
         state_directory: keys, floors and progress; 0700.
         targets_file: where certificates are installed.
+        direct_file: which certificates this machine gets by itself; it may be missing.
         lock_file: one installation at a time on this host; None is the common place.
         proxy: URL of an HTTP(S) proxy; empty takes HTTPS_PROXY and NO_PROXY from the
             environment; ``none`` connects directly whatever the environment says.
@@ -36,6 +37,7 @@ class Settings:
 
     state_directory: Path
     targets_file: Path
+    direct_file: Path
     lock_file: Path | None = None
     proxy: str = field(default="", repr=False)
     roots_file: Path | None = None
@@ -65,6 +67,7 @@ def load_settings(
     values |= _from_environment(environment)
     values.setdefault("state_directory", _default_state_directory(environment))
     values.setdefault("targets_file", file.parent / "targets.toml")
+    values.setdefault("direct_file", file.parent / "direct.toml")
     return Settings(**values)
 
 
@@ -156,6 +159,7 @@ def _proxy(where: str, value: object) -> str:
 _READERS: dict[str, Callable[[str, object], Any]] = {
     "state_directory": _path,
     "targets_file": _path,
+    "direct_file": _path,
     "lock_file": _path,
     "proxy": _proxy,
     "roots_file": _path,

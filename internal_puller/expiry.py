@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from internal_puller.active import read_active
 from internal_puller.progress import Progress
@@ -15,9 +15,19 @@ USUAL_LIFETIME = 90 * 86400
 
 
 def warn_of_expiry(
-    targets: Iterable[Target], progress: Progress, report: PullReport, *, now: float, share: float
+    targets: Iterable[Target],
+    progress: Progress,
+    report: PullReport,
+    *,
+    now: float,
+    share: float,
+    reasons: Mapping[str, str],
 ) -> None:
-    """Add a warning for every certificate in place with less than ``share`` of its life left."""
+    """Add a warning for every certificate in place with less than ``share`` of its life left.
+
+    Args:
+        reasons: certificate to why there is no newer one, where it is not the agent's matter.
+    """
     for target in targets:
         try:
             active = read_active(target)
@@ -29,7 +39,8 @@ def warn_of_expiry(
         left = active.not_after - now
         if left < share * lifetime:
             report.expiring.append(target.certificate)
-            report.warnings.append(f"{target.certificate}: {_words(left)}; {_reason(progress)}")
+            reason = reasons.get(target.certificate) or _reason(progress)
+            report.warnings.append(f"{target.certificate}: {_words(left)}; {reason}")
 
 
 def _words(left: float) -> str:

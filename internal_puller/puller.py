@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -29,12 +30,15 @@ from shared.errors import (
     RequestRefused,
     TransportError,
 )
-from shared.wire import Listing, clamp_come_back
+from shared.wire import Listing, Offer, clamp_come_back
 
 if TYPE_CHECKING:
+    from internal_puller.direct.installation import DirectInstallation
+    from internal_puller.direct.part import DirectPart
     from internal_puller.installation import Installation
 
 NO_CONTACT = (TransportError, ClockWrong)
+WhileWaiting = Callable[[], AbstractContextManager[None]]
 LOCK_WAIT = 20.0
 _PASSING_REFUSALS = (
     "internal",
@@ -66,22 +70,31 @@ class Puller:
     ) -> None:
         self.settings = settings
         self.state = StateDirectory.open(settings.state_directory)
-        self._enrolment = self.state.require_enrolment()
+        self._enrolment = self.state.enrolment()
         self._clock = clock
         self._monotonic = monotonic
         self._say = say
         self._pauses: dict[tuple[str, int], tuple[float, float]] = {}
-        self._client = connect(settings, self.state, clock)
+        self._direct: DirectPart | None = None
+        self._client: RelayClient | None = None
+        if self._enrolment is not None or not settings.direct_file.exists():
+            self._client = connect(settings, self.state, clock)
+
+    @property
+    def has_agent(self) -> bool:
+        """Whether this machine is enrolled; without an agent there are direct certificates only."""
+        return self._client is not None
 
     def close(self) -> None:
-        self._client.close()
+        if self._client is not None:
+            self._client.close()
 
     def pull(
         self,
         *,
         wait: int = 0,
         retry: bool = False,
-        while_waiting: Callable[[], AbstractContextManager[None]] = nullcontext,
+        while_waiting: WhileWaiting = nullcontext,
     ) -> PullReport:
         """Ask, install what is new, and send receipts.
 
@@ -96,22 +109,47 @@ class Puller:
         """
         report = PullReport()
         targets = load_targets(self.settings.targets_file)
+        self._direct = self._load_direct(while_waiting)
         if any(unfinished(target) for target in targets):
             with self._lock():
                 self._resume(targets, report)
+        if self._client is not None:
+            self._pull_from(
+                self._client, targets, report, wait=wait, retry=retry, while_waiting=while_waiting
+            )
+        if self._direct is not None:
+            self._pull_direct(self._direct, targets, report, retry=retry)
+        warn_of_expiry(
+            targets,
+            self.state.progress(),
+            report,
+            now=self._clock(),
+            share=self.settings.warn_below,
+            reasons=self._direct.reasons() if self._direct else {},
+        )
+        return report
+
+    def _pull_from(
+        self,
+        client: RelayClient,
+        targets: Sequence[Target],
+        report: PullReport,
+        *,
+        wait: int,
+        retry: bool,
+        while_waiting: WhileWaiting,
+    ) -> None:
         try:
             with while_waiting():
                 since = self.state.progress().version if wait else ""
-                listing = self._client.listing(since=since, wait=self._patience(wait))
+                listing = client.listing(since=since, wait=self._patience(wait))
         except NO_CONTACT as error:
             self._note_failure(error, report)
         else:
             report.come_back = clamp_come_back(listing.come_back)
-            self._follow(listing, targets, report, retry=retry)
-        now = self._clock()
-        share = self.settings.warn_below
-        warn_of_expiry(targets, self.state.progress(), report, now=now, share=share)
-        return report
+            own = self._direct.certificates if self._direct else frozenset()
+            theirs = [target for target in targets if target.certificate not in own]
+            self._follow(client, listing, theirs, report, retry=retry)
 
     def _lock(self) -> AbstractContextManager[None]:
         path = self.settings.lock_file or default_lock_path(self.settings.state_directory)
@@ -119,33 +157,43 @@ class Puller:
 
     # --- following the list -------------------------------------------------------------------
 
-    def _plan(self, listing: Listing, targets: Sequence[Target], *, retry: bool) -> Plan:
-        progress = self.state.progress()
+    def _plan(self, offers: Sequence[Offer], targets: Sequence[Target], *, retry: bool) -> Plan:
+        if self._client is None:
+            reported = {one.certificate: one.generation for one in offers}  # nobody is told
+        else:
+            known = self.state.progress().certificates
+            reported = {name: one.reported for name, one in known.items()}
         places, unusable = _places(targets)
         return make_plan(
-            listing.offers,
+            offers,
             self.state.floors(),
             places,
             unusable=unusable,
-            reported={name: one.reported for name, one in progress.certificates.items()},
+            reported=reported,
             now=self._clock(),
             retry=retry,
             deferred=self._is_deferred,
         )
 
     def _follow(
-        self, listing: Listing, targets: Sequence[Target], report: PullReport, *, retry: bool
+        self,
+        client: RelayClient,
+        listing: Listing,
+        targets: Sequence[Target],
+        report: PullReport,
+        *,
+        retry: bool,
     ) -> None:
-        plan = self._plan(listing, targets, retry=retry)
+        plan = self._plan(listing.offers, targets, retry=retry)
         self._forget_pauses(plan)
         progress = self.state.progress()
-        self._note_contact(progress, listing)
+        self._note_contact(client, progress, listing)
         if plan.asks_for_something or _receipts(progress):
             with self._lock():
                 progress = self.state.progress()  # another run may have changed it meanwhile
-                self._note_contact(progress, listing)
-                plan = self._plan(listing, targets, retry=retry)
-                self._carry_out(plan, targets, progress, report)
+                self._note_contact(client, progress, listing)
+                plan = self._plan(listing.offers, targets, retry=retry)
+                self._carry_out(plan, self._installation(targets), progress, report)
         else:
             self.state.save_progress(progress, durable=False)
         _note_obstacles(plan, report)
@@ -153,28 +201,27 @@ class Puller:
     def _carry_out(
         self,
         plan: Plan,
-        targets: Sequence[Target],
+        installation: Installation,
         progress: Progress,
         report: PullReport,
     ) -> None:
         sweep(self.state.path)
-        if plan.work or plan.unreported:
-            installation = self._installation(targets)
-            for target in plan.unreported:
-                installation.report_again(target, progress.of(target.certificate))
-            for work in plan.work:
-                outcome = self._attempt(installation, work, progress)
-                if outcome is not None:
-                    report.outcomes.append(outcome)
-                    if _lost_contact(outcome.error):
-                        report.contact = outcome.error
-                self.state.save_progress(progress, durable=True)
-        try:
-            self._deliver(progress, report)
-            for certificate, floor in plan.behind.items():
-                self._client.bundle(certificate, after=floor)
-        except NO_CONTACT as error:
-            self._note_error(progress, error, report)
+        for target in plan.unreported:
+            installation.report_again(target, progress.of(target.certificate))
+        for work in plan.work:
+            outcome = self._attempt(installation, work, progress)
+            if outcome is not None:
+                report.outcomes.append(outcome)
+                if _lost_contact(outcome.error):
+                    report.contact = outcome.error
+            self.state.save_progress(progress, durable=True)
+        if self._client is not None and report.contact is None:
+            try:
+                self._deliver(self._client, progress, report)
+                for certificate, floor in plan.behind.items():
+                    self._client.bundle(certificate, after=floor)
+            except NO_CONTACT as error:
+                self._note_error(progress, error, report)
         self.state.save_progress(progress, durable=True)
 
     def _attempt(
@@ -214,14 +261,17 @@ class Puller:
 
     def _resume(self, targets: Sequence[Target], report: PullReport) -> None:
         progress = self.state.progress()
-        installation = self._installation(targets)
         for target in targets:
+            installation = self._installation(targets, target.certificate)
             outcome = installation.resume(target, progress.of(target.certificate))
             if outcome is not None:
                 report.outcomes.append(outcome)
         self.state.save_progress(progress, durable=True)
 
-    def _installation(self, targets: Sequence[Target]) -> Installation:
+    def _installation(self, targets: Sequence[Target], certificate: str = "") -> Installation:
+        """Return the steps for a certificate: of its agent, or of direct mode."""
+        if self._direct is not None and certificate in self._direct.certificates:
+            return self._direct_installation(self._direct, targets)
         from internal_puller.installation import Installation
 
         return Installation(
@@ -235,15 +285,76 @@ class Puller:
             say=self._say,
         )
 
+    # --- direct certificates ------------------------------------------------------------------
+
+    def _load_direct(self, while_waiting: WhileWaiting) -> DirectPart | None:
+        if not self.settings.direct_file.exists():
+            return None
+        from internal_puller.direct.part import DirectPart
+        from internal_puller.direct.settings import require_direct
+
+        floors = self.state.floors()
+        return DirectPart(
+            require_direct(self.settings.direct_file),
+            self.settings,
+            floors=lambda name: floors[name].generation if name in floors else 0,
+            clock=self._clock,
+            while_waiting=while_waiting,
+            say=self._say,
+        )
+
+    def _pull_direct(
+        self, part: DirectPart, targets: Sequence[Target], report: PullReport, *, retry: bool
+    ) -> None:
+        """Order what is due, and install what is new, as if an agent had offered it."""
+        mine = [target for target in targets if target.certificate in part.certificates]
+        part.order(mine, report)
+        plan = self._own_plan(part, mine, retry=retry)
+        if plan.asks_for_something or (part.failed and self._client is not None):
+            with self._lock():
+                progress = self.state.progress()
+                installation = self._direct_installation(part, targets)
+                for certificate, error in part.failed.items():
+                    installation.report_failure(certificate, error, progress.of(certificate))
+                plan = self._own_plan(part, mine, retry=retry)
+                self._carry_out(plan, installation, progress, report)
+        _note_obstacles(plan, report)
+        part.note_troubles(report)
+        if self._client is None:
+            report.come_back = clamp_come_back(part.come_back())
+
+    def _own_plan(self, part: DirectPart, targets: Sequence[Target], *, retry: bool) -> Plan:
+        plan = self._plan(part.offers(), targets, retry=retry)
+        return dataclasses.replace(plan, behind={})  # only an agent can be behind
+
+    def _direct_installation(
+        self, part: DirectPart, targets: Sequence[Target]
+    ) -> DirectInstallation:
+        from internal_puller.direct.installation import DirectInstallation
+
+        return DirectInstallation(
+            part.direct,
+            part.files,
+            state=self.state,
+            enrolment=self._enrolment,
+            client=self._client,
+            all_targets=targets,
+            targets_file=self.settings.targets_file,
+            report_addresses=self.settings.report_addresses,
+            clock=self._clock,
+            say=self._say,
+        )
+
     # --- receipts -----------------------------------------------------------------------------
 
-    def _deliver(self, progress: Progress, report: PullReport) -> None:
+    def _deliver(self, client: RelayClient, progress: Progress, report: PullReport) -> None:
         """Send what is still to be delivered; what the agent refuses for good is dropped."""
         for certificate, one in progress.certificates.items():
             if one.receipt is None:
                 continue
+            send = client.send_direct if one.direct else client.send_receipt
             try:
-                self._client.send_receipt(one.receipt.encode())
+                send(one.receipt.encode())
             except RequestRefused as error:
                 if error.problem_type in _PASSING_REFUSALS or not error.problem_type:
                     raise
@@ -257,16 +368,18 @@ class Puller:
             TransportError: the receipt could not be delivered; it is kept.
         """
         targets = load_targets(self.settings.targets_file)
+        self._direct = self._load_direct(nullcontext)
         with self._lock():
             progress = self.state.progress()
-            installation = self._installation(targets)
             changed = False
             for target in targets:
                 one = progress.of(target.certificate)
+                installation = self._installation(targets, target.certificate)
                 changed |= installation.report_if_changed(target, one)
             if changed:
                 self.state.save_progress(progress, durable=True)
-                self._deliver(progress, PullReport())
+                if self._client is not None:
+                    self._deliver(self._client, progress, PullReport())
                 self.state.save_progress(progress, durable=True)
         return changed
 
@@ -282,29 +395,31 @@ class Puller:
         if not mine:
             raise ConfigurationError(f"There is no target for {certificate!r:.200}.")
         report = PullReport()
+        self._direct = self._load_direct(nullcontext)
         with self._lock():
             progress = self.state.progress()
-            installation = self._installation(targets)
+            installation = self._installation(targets, certificate)
             for target in mine:
                 one = progress.of(certificate)
                 report.outcomes.append(installation.roll_back(target, to, one))
             self.state.save_progress(progress, durable=True)
-            try:
-                self._deliver(progress, report)
-            except NO_CONTACT as error:
-                self._note_error(progress, error, report)
+            if self._client is not None:
+                try:
+                    self._deliver(self._client, progress, report)
+                except NO_CONTACT as error:
+                    self._note_error(progress, error, report)
             self.state.save_progress(progress, durable=True)
         return report
 
     # --- notes --------------------------------------------------------------------------------
 
-    def _note_contact(self, progress: Progress, listing: Listing) -> None:
+    def _note_contact(self, client: RelayClient, progress: Progress, listing: Listing) -> None:
         now = int(self._clock())
         progress.version = listing.version
         progress.come_back_at = now + clamp_come_back(listing.come_back)
         progress.last_contact = now
-        progress.clock_difference = self._client.clock_difference or 0
-        progress.tls_check = self._client.tls_check
+        progress.clock_difference = client.clock_difference or 0
+        progress.tls_check = client.tls_check
         progress.error = None
         for offer in listing.offers:
             progress.of(offer.certificate).offered = offer.generation

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 PRESETS: Final = ("nginx", "apache", "haproxy", "none")
 FORMATS: Final = ("fullchain", "chain", "cert", "privkey", "combined", "pkcs12")
 KEY_ORIGINS: Final = ("any", "puller")
+KEY_ALGORITHMS: Final = ("ec-p256", "ec-p384", "rsa-2048", "rsa-3072", "rsa-4096")
 
 _CERTIFICATE_ID = re.compile(r"[a-z0-9_-][a-z0-9._-]{0,127}")
 _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9])?"
@@ -65,6 +66,7 @@ class Target:
         roots: PEM file of the roots that the chain must end in, for a CA of one's own.
         keep: generations kept on disk, the active one included.
         key_origin: ``any``, or ``puller`` when only keys made on this machine may be installed.
+        key_algorithm: of keys made on this machine; None means the setting of the same name.
         pkcs12_password_file: its first line protects ``bundle.p12``.
     """
 
@@ -85,6 +87,7 @@ class Target:
     roots: Path | None = None
     keep: int = 3
     key_origin: str = "any"
+    key_algorithm: str | None = None
     pkcs12_password_file: Path | None = None
 
     def __post_init__(self) -> None:
@@ -121,6 +124,8 @@ class Target:
     def _check_choices(self) -> None:
         _check_choice(self._refuse, "preset", self.preset, PRESETS)
         _check_choice(self._refuse, "key_origin", self.key_origin, KEY_ORIGINS)
+        if self.key_algorithm is not None:
+            _check_choice(self._refuse, "key_algorithm", self.key_algorithm, KEY_ALGORITHMS)
         for name in self.formats:
             _check_choice(self._refuse, "formats", name, FORMATS)
         if "pkcs12" in self.formats and self.pkcs12_password_file is None:

@@ -171,6 +171,7 @@ _OPTIONAL: Final[dict[str, tuple[Any, Callable[[str, object], Any], Callable[[An
     "probe_timeout": (15.0, _seconds, float),
     "roots": (None, path_of, str),
     "keep": (3, _count, int),
+    "key_algorithm": (None, text_of, str),
     "key_origin": ("any", text_of, str),
     "pkcs12_password_file": (None, path_of, str),
 }

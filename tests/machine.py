@@ -37,6 +37,7 @@ class Machine:
         self.settings = Settings(
             state_directory=base / "state",
             targets_file=base / "targets.toml",
+            direct_file=base / "direct.toml",
             lock_file=base / "lock",
             **{"proxy": "none", "timeout": 10.0} | settings,
         )

@@ -1,0 +1,1 @@
+"""Direct mode: this machine speaks ACME itself, outward only; no agent is needed."""

@@ -1,0 +1,44 @@
+"""How challenges are answered in direct mode: TXT records written, or one that stands."""
+
+from __future__ import annotations
+
+from internal_puller.direct.settings import DirectSettings
+from shared.acme.authoritative import AuthoritativeDns
+from shared.acme.client import AcmeClient
+from shared.acme.dns01 import Dns01Settings, dns01_solver, read_dns01_settings
+from shared.acme.dns_persist_use import PersistSolver
+from shared.acme.ports import ChallengeSolver, Clock, Sleep
+
+
+def dns_settings(direct: DirectSettings) -> Dns01Settings:
+    """Return the checked ``[dns01]`` table. Raises ``ConfigurationError``."""
+    return read_dns01_settings(direct.dns01, where="dns01")
+
+
+def public_dns(direct: DirectSettings) -> AuthoritativeDns:
+    """Return look-ups by the public resolvers that ``[dns01]`` names."""
+    return AuthoritativeDns(dns_settings(direct).resolver_addresses)
+
+
+def check_challenge(direct: DirectSettings, challenge: str) -> None:
+    """Refuse at once what could not be answered later. Raises ``ConfigurationError``."""
+    settings = dns_settings(direct)
+    if challenge == "dns-01":
+        dns01_solver(settings)
+
+
+def solver_for(
+    challenge: str, direct: DirectSettings, client: AcmeClient, *, clock: Clock, sleep: Sleep
+) -> ChallengeSolver:
+    """Return the solver of one order.
+
+    Args:
+        clock: unix seconds.
+        sleep: for pauses; may raise to end the order early.
+
+    Raises:
+        ConfigurationError: nothing that writes TXT records is configured.
+    """
+    if challenge == "dns-01":
+        return dns01_solver(dns_settings(direct), sleep=sleep)
+    return PersistSolver(client, public_dns(direct), clock=clock)
