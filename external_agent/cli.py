@@ -11,6 +11,7 @@ import typer
 
 from external_agent.commands import certificates, pullers, running, setup
 from external_agent.commands.context import context_for
+from external_agent.commands.dns_persist import dns_persist
 from external_agent.config import CONFIG_VARIABLE
 from shared.errors import RelayError
 
@@ -33,6 +34,7 @@ app.command()(certificates.renew)
 app.command()(certificates.remove)
 app.command()(pullers.events)
 app.add_typer(pullers.puller, name="puller")
+app.add_typer(dns_persist, name="dns-persist")
 
 
 @app.callback()

@@ -9,6 +9,7 @@ from typing import Any
 
 from external_agent.commands.context import emit
 from external_agent.store.rows import EventRow, PullerRow
+from shared.acme.dns_persist_text import ending
 
 _STYLES = {
     "served": "green",
@@ -96,11 +97,19 @@ def _show_certificate(one: dict[str, Any], now: int) -> None:
     when = f"{moment(renewal['at'])} ({distance(renewal['at'], now)})" if renewal["at"] else soon
     rows.append(("next renewal", f"{when}: {renewal['why']}"))
     rows.append(("last error", _last_error(one, now)))
+    rows += [_persist_record(record, now) for record in one["persist_records"]]
     for delivery in one["pullers"]:
         rows += _delivery(delivery, now)
     if not one["pullers"]:
         rows.append(("pullers", "none is enrolled"))
     _print_block(f"{one['certificate']}", one["state"], rows)
+
+
+def _persist_record(record: dict[str, Any], now: int) -> tuple[str, str]:
+    """Say whether a dns-persist-01 record stood at the last look, and count its end down."""
+    found = record["verdict"] if record["verdict"] == "good" else f"NO: {record['what']}"
+    looked = f"looked at {distance(record['looked_at'], now)}"
+    return ("TXT record", f"{record['name']}: {found}{ending(record['until'], now)}; {looked}")
 
 
 def _issued(issued: dict[str, Any] | None, now: int) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from external_agent.domain.persist import Seen
 from external_agent.store.rows import (
     AccountRow,
     CertificateRow,
@@ -18,6 +19,7 @@ from external_agent.store.rows import (
     EventRow,
     GenerationRow,
     IssuedLeaf,
+    PersistRow,
     PreparedBundle,
     PreparedKey,
     PullerRow,
@@ -25,6 +27,7 @@ from external_agent.store.rows import (
     TamperedEvent,
     TokenRow,
 )
+from shared.acme.dns_persist import Offer
 from shared.bundle import KeyOrigin
 from shared.wire import BundleAnswer, EnrolmentAnswer, Listing, Receipt
 from shared.x509 import KeyAlgorithm
@@ -280,7 +283,25 @@ class IssuingStore(Protocol):
     def newest_issued(self, certificate: str) -> GenerationRow | None: ...
 
 
-class Store(CertificateStore, EnrolmentStore, RelayStore, EventStore, IssuingStore, Protocol):
+class PersistStore(Protocol):
+    """What looks at dns-persist-01 records need."""
+
+    def persist_records(self) -> list[PersistRow]:
+        """Those of names that a certificate still wants by this challenge."""
+
+    def record_persist_look(self, certificate: str, name: str, offer: Offer, seen: Seen) -> None:
+        """Keep it, with events for what is news; passed over for a name of no certificate."""
+
+
+class Store(
+    CertificateStore,
+    EnrolmentStore,
+    RelayStore,
+    EventStore,
+    IssuingStore,
+    PersistStore,
+    Protocol,
+):
     """All of it, and its end."""
 
     @property

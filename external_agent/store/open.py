@@ -7,6 +7,7 @@ from external_agent.store.certificates import CertificateQueries
 from external_agent.store.database import Database
 from external_agent.store.enrolment import EnrolmentQueries
 from external_agent.store.leases import LeaseQueries
+from external_agent.store.persist import PersistQueries
 from external_agent.store.pullers import PullerQueries
 from external_agent.store.relay import RelayQueries
 from external_agent.store.schema import migrate
@@ -22,6 +23,7 @@ class SqlStore(
     TrailQueries,
     LeaseQueries,
     AttemptQueries,
+    PersistQueries,
     StatusQueries,
 ):
     """``external_agent.store.interface.Store`` over SQLAlchemy Core."""

@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from external_agent.domain.model import AttemptState, PullerStatus
+from external_agent.domain.persist import Seen
+from shared.acme.dns_persist import Offer
 from shared.bundle import KeyOrigin
 from shared.x509 import KeyAlgorithm
 
@@ -236,12 +238,30 @@ class DeliveryStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class PersistRow:
+    """The dns-persist-01 record of one name of a certificate.
+
+    Attributes:
+        name: without ``*.``.
+        wildcard: the certificate has the name's wildcard too.
+        offer: what the CA takes for our account, as it was last heard.
+    """
+
+    certificate: str
+    name: str
+    wildcard: bool
+    offer: Offer
+    seen: Seen
+
+
+@dataclass(frozen=True, slots=True)
 class CertificateStatus:
     """Everything ``status`` shows of one certificate.
 
     Attributes:
         issued: the newest issued generation, or ``None``.
         attempt: an unfinished attempt, or ``None``.
+        persist: dns-persist-01 records that were looked at.
         waits_for: in words, what keeps the next order from being made; empty if nothing does.
     """
 
@@ -250,3 +270,4 @@ class CertificateStatus:
     attempt: GenerationRow | None
     deliveries: tuple[DeliveryStatus, ...]
     waits_for: str
+    persist: tuple[PersistRow, ...] = ()

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, func, select
 
 from external_agent.domain.model import UNFINISHED, AttemptState, PullerStatus
+from external_agent.store.persist import wanted_records
 from external_agent.store.queries import (
     Queries,
     certificate_row,
@@ -63,6 +64,7 @@ class _Facts:
         self._pulled = _newest_bundles(connection, fetched=True)
         self._last_receipt = _last_receipts(connection, None)
         self._last_installed = _last_receipts(connection, "installed")
+        self._persist = wanted_records(connection)
 
     def of(self, row: CertificateRow, now: int) -> CertificateStatus:
         issued = self._issued.get(row.id)
@@ -70,6 +72,7 @@ class _Facts:
             certificate=row,
             issued=issued,
             attempt=self._attempts.get(row.id),
+            persist=tuple(one for one in self._persist if one.certificate == row.id),
             deliveries=tuple(self._delivery(row.id, one, issued) for one in self._granted[row.id]),
             waits_for=_waits_for(row, self._granted[row.id], now),
         )

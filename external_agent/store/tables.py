@@ -204,6 +204,20 @@ nonces = Table(
     Index("nonces_expiry", "expires_at"),
 )
 
+persist_records = Table(
+    "persist_records",
+    metadata,
+    Column("certificate", Text, ForeignKey("certificates.id"), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("offer", Text, nullable=False),
+    Column("verdict", Text, nullable=False),
+    Column("words", Text, nullable=False),
+    Column("until", BigInteger),
+    Column("looked_at", BigInteger, nullable=False),
+    Column("warned_days", Integer),
+    PrimaryKeyConstraint("certificate", "name"),
+)
+
 facts = Table(
     "facts",
     metadata,

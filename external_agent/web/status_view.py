@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from external_agent.domain.model import PullerStatus
-from external_agent.store.rows import CertificateStatus, DeliveryStatus, GenerationRow, ReceiptRow
+from external_agent.store.rows import (
+    CertificateStatus,
+    DeliveryStatus,
+    GenerationRow,
+    PersistRow,
+    ReceiptRow,
+)
 
 Json = dict[str, object]
 
@@ -35,6 +41,7 @@ def certificate_view(status: CertificateStatus, now: int) -> Json:
             "since": status.attempt.prepared_at,
         },
         "waits_for": status.waits_for,
+        "persist_records": [_persist(one) for one in status.persist],
         "next_renewal": _next_renewal(status),
         "failures": row.failures,
         "last_error": None
@@ -99,6 +106,16 @@ def _next_renewal(status: CertificateStatus) -> Json:
     else:
         at, why = 0, "there is none yet"
     return {"at": at, "why": why}
+
+
+def _persist(row: PersistRow) -> Json:
+    return {
+        "name": row.name,
+        "verdict": row.seen.verdict,
+        "what": row.seen.words,
+        "until": row.seen.until,
+        "looked_at": row.seen.looked_at,
+    }
 
 
 def _delivery(delivery: DeliveryStatus) -> Json:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sqlalchemy as sa
+from alembic import op
+
 revision = "0005"
 down_revision = "0004"
 branch_labels = None
@@ -10,3 +13,16 @@ depends_on = None
 
 def upgrade() -> None:
     """Add what is new."""
+    op.create_table(
+        "persist_records",
+        sa.Column("certificate", sa.Text(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("offer", sa.Text(), nullable=False),
+        sa.Column("verdict", sa.Text(), nullable=False),
+        sa.Column("words", sa.Text(), nullable=False),
+        sa.Column("until", sa.BigInteger(), nullable=True),
+        sa.Column("looked_at", sa.BigInteger(), nullable=False),
+        sa.Column("warned_days", sa.Integer(), nullable=True),
+        sa.ForeignKeyConstraint(["certificate"], ["certificates.id"]),
+        sa.PrimaryKeyConstraint("certificate", "name"),
+    )
