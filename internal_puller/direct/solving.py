@@ -17,7 +17,10 @@ def dns_settings(direct: DirectSettings) -> Dns01Settings:
 
 def public_dns(direct: DirectSettings) -> AuthoritativeDns:
     """Return look-ups by the public resolvers that ``[dns01]`` names."""
-    return AuthoritativeDns(dns_settings(direct).resolver_addresses)
+    settings = dns_settings(direct)
+    return AuthoritativeDns(
+        settings.resolver_addresses, name_servers=settings.name_server_addresses
+    )
 
 
 def check_challenge(direct: DirectSettings, challenge: str) -> None:
