@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
 import structlog
 
@@ -12,6 +13,22 @@ from external_agent.store.interface import PersistStore
 from shared.acme.dns_persist_use import NameReport, TxtLookup, check_name
 
 _log = structlog.get_logger(__name__)
+
+
+class Watch(Protocol):
+    """What the scheduler calls now and then; returns how many looks may have made work."""
+
+    def look(self) -> int: ...
+
+
+class Watches:
+    """Several watches as one; they take turns in one thread."""
+
+    def __init__(self, *watches: Watch) -> None:
+        self._watches = watches
+
+    def look(self) -> int:
+        return sum(watch.look() for watch in self._watches)
 
 
 class PersistWatch:

@@ -6,9 +6,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Protocol
 
 from external_agent.clock import Clock
+from external_agent.persist_watch import look_of
 from external_agent.solvers.http01 import Board, ChallengeTable, Http01Solver
+from external_agent.store.interface import PersistStore
 from external_agent.store.rows import Claim
 from shared.acme.dns01 import Dns01Settings, dns01_solver
 from shared.acme.dns_persist import Offer
@@ -21,12 +24,9 @@ from shared.acme.dns_persist_use import (
 from shared.acme.ports import ChallengeSolver, Sleep
 from shared.errors import PolicyError
 
-PersistSeen = Callable[[str, Offer, NameReport], None]
-"""Told of every look at a dns-persist-01 record, with the certificate's id."""
 
-
-def _nobody_told(_certificate: str, _offer: Offer, _report: NameReport) -> None:
-    return None
+class SolverStore(ChallengeTable, PersistStore, Protocol):
+    """What solvers keep."""
 
 
 @dataclass(frozen=True)
@@ -39,13 +39,12 @@ class SolverTools:
         client: of the CA and the account, which dns-persist-01 records name.
     """
 
-    store: ChallengeTable
+    store: SolverStore
     board: Board
     clock: Clock
     dns01: Callable[[], Dns01Settings] = Dns01Settings
     sleep: Sleep = time.sleep
     client: PersistClient | None = None
-    persist_seen: PersistSeen = _nobody_told
 
 
 def solvers_for(challenge: str, tools: SolverTools, claim: Claim) -> dict[str, ChallengeSolver]:
@@ -65,7 +64,7 @@ def solvers_for(challenge: str, tools: SolverTools, claim: Claim) -> dict[str, C
             tools.client,
             persist_lookup(tools.dns01()),
             clock=tools.clock,
-            observe=partial(tools.persist_seen, claim.certificate),
+            observe=partial(_keep_look, tools, claim.certificate),
         )
     else:
         raise PolicyError(
@@ -74,6 +73,11 @@ def solvers_for(challenge: str, tools: SolverTools, claim: Claim) -> dict[str, C
             do="Use http-01, dns-01 or dns-persist-01.",
         )
     return {challenge: solver}
+
+
+def _keep_look(tools: SolverTools, certificate: str, offer: Offer, report: NameReport) -> None:
+    seen = look_of(report, tools.clock())
+    tools.store.record_persist_look(certificate, report.name, offer, seen)
 
 
 def check_solver(challenge: str, dns01: Dns01Settings) -> None:
