@@ -26,16 +26,13 @@ from pydantic_settings import (
 )
 
 from external_agent.addresses import parse_address
+from shared.acme.directories import CERTIFICATE_AUTHORITIES
 from shared.acme.dns01.settings import Dns01Settings, read_dns01_settings, section_fields
 from shared.enrolment_token import check_relay_url
 from shared.errors import ConfigurationError, RelayError
 
 ENVIRONMENT_PREFIX = "RELAY_AGENT_"
 CONFIG_VARIABLE = ENVIRONMENT_PREFIX + "CONFIG"
-CERTIFICATE_AUTHORITIES: Mapping[str, str] = {
-    "letsencrypt": "https://acme-v02.api.letsencrypt.org/directory",
-    "letsencrypt-staging": "https://acme-staging-v02.api.letsencrypt.org/directory",
-}
 
 
 def _address(text: str) -> str:

@@ -15,7 +15,6 @@ import typer
 from external_agent import keys
 from external_agent.commands.context import Context, say
 from external_agent.config import (
-    CERTIFICATE_AUTHORITIES,
     ChallengeSettings,
     OperatorSettings,
     RelaySettings,
@@ -24,6 +23,7 @@ from external_agent.config import (
     settings_from,
 )
 from external_agent.settings_file import InitialSettings, default_listen, render
+from shared.acme.directories import directory_url
 from shared.enrolment_token import check_relay_url
 from shared.errors import ConfigurationError, TokenMalformed
 
@@ -71,7 +71,7 @@ def init(
         state_directory=(state_directory or default_state_directory()).absolute(),
         relay_url=_origin(relay_url),
         contact=contact or [],
-        directory=_directory(ca),
+        directory=directory_url(ca),
         terms_agreed=True,
         ca_root=None if ca_root is None else _existing(ca_root),
         eab_key_id=eab_key_id,
@@ -100,17 +100,6 @@ def _origin(url: str) -> str:
         return check_relay_url(url)
     except TokenMalformed as error:
         raise ConfigurationError(f"--relay-url: {error.what}") from error
-
-
-def _directory(ca: str) -> str:
-    url = CERTIFICATE_AUTHORITIES.get(ca, ca)
-    parts = urlsplit(url)
-    if parts.scheme != "https" or not parts.hostname:
-        raise ConfigurationError(
-            f"--ca {ca!r:.80} is neither a known CA nor an https URL.",
-            do=f"Known ones: {', '.join(CERTIFICATE_AUTHORITIES)}.",
-        )
-    return url
 
 
 def _existing(path: Path) -> Path:
