@@ -25,12 +25,15 @@ def read_secret_file(path: Path, what: str) -> bytes:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
         raise ConfigurationError(f"The {what} {path} cannot be read: {error.strerror}.") from error
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode) or status.st_size > MOST_OCTETS:
             raise ConfigurationError(f"The {what} {path} is no regular file of reasonable size.")
         _refuse_loose(path, what, status)
-        return file.read(MOST_OCTETS)
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            return file.read(MOST_OCTETS)
+    finally:
+        os.close(descriptor)
 
 
 def _refuse_loose(path: Path, what: str, status: os.stat_result) -> None:

@@ -42,6 +42,9 @@ class Seen(Enum):
     UNREACHABLE = "cannot be reached from here"
 
 
+_Result = tuple[TxtRecord, NameServer, Seen]
+
+
 @dataclass(frozen=True)
 class KeyedServers:
     """The servers that answer according to a TSIG key: the one we send updates to, in its view.
@@ -97,7 +100,7 @@ class Propagation:
         waiting = [(record, server) for record in records for server in self._servers(record)]
         shown: set[str] = set()
         while True:
-            results = [(record, server, self._look(record, server)) for record, server in waiting]
+            results = self._round(waiting)
             shown |= {record.owner for record, _, seen in results if seen is Seen.SHOWN}
             missing = [one for one in results if one[2] is not Seen.SHOWN]
             if not any(seen in (Seen.LACKING, Seen.SILENT) for _, _, seen in missing):
@@ -109,10 +112,21 @@ class Propagation:
             pause = min(2 * pause, LONGEST_PAUSE)
         self._judge(records, missing, shown)
 
+    def _round(self, waiting: Sequence[tuple[TxtRecord, NameServer]]) -> list[_Result]:
+        """Ask once; a server that was silent about one record is not asked for the others."""
+        silent: set[NameServer] = set()
+        results: list[_Result] = []
+        for record, server in waiting:
+            seen = Seen.SILENT if server in silent else self._look(record, server)
+            if seen is Seen.SILENT:
+                silent.add(server)
+            results.append((record, server, seen))
+        return results
+
     def _judge(
         self,
         records: Iterable[TxtRecord],
-        missing: Sequence[tuple[TxtRecord, NameServer, Seen]],
+        missing: Sequence[_Result],
         shown: set[str],
     ) -> None:
         for record in records:
