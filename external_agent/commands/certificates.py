@@ -77,6 +77,8 @@ def add(
         if first:
             say(CT_NOTE)
         say(f"Wanted: {identifier} ({', '.join(wanted)})")
+        if challenge == "dns-persist-01":
+            say(f"First set its TXT record: external-agent dns-persist record {' '.join(names)}")
         _print_token(own, settings, store, [identifier], seconds)
 
 
