@@ -29,12 +29,14 @@ from external_agent.store.rows import (
     GenerationRow,
     IssuedLeaf,
     PreparedBundle,
+    PreparedKey,
 )
 from shared.acme.client import AcmeClient
 from shared.acme.order import drive_order
 from shared.acme.ports import ChallengeSolver, Sleep
 from shared.acme.problems import problem_code
 from shared.bundle import Manifest, sign_bundle
+from shared.csr import csr_to_pem
 from shared.errors import (
     ClockWrong,
     FenceLost,
@@ -49,6 +51,7 @@ from shared.renewal import pause_after
 from shared.signing import SigningKey
 from shared.x509 import chain_to_pem, check_validity, leaf_sha256, load_chain
 
+_FAULTS_OF_A_CSR = frozenset(("badCSR", "badPublicKey"))
 _log = structlog.get_logger(__name__)
 
 
@@ -127,20 +130,50 @@ class Issuance:
     def _attempt(self, claim: Claim, row: CertificateRow) -> tuple[GenerationRow, bool]:
         """Return the attempt to go on with, and whether an earlier run may have an order for it."""
         found = self._tools.store.unfinished_attempt(row.id)
-        if found is not None and not _is_outdated(found, row):
+        if found is not None and not self._is_outdated(found, row):
             return found, True
         if found is not None:
             now = self._tools.clock()
             self._tools.store.end_attempt(claim, found.generation, None, now=now)
         return self._prepare(claim, row), found is not None
 
+    def _is_outdated(self, attempt: GenerationRow, row: CertificateRow) -> bool:
+        """Tell whether an attempt would give something that is no longer wanted.
+
+        While no order is recorded, a newer CSR is taken up; afterwards the attempt's is frozen.
+        """
+        if _is_outdated(attempt, row):
+            return True
+        if attempt.key_origin != "puller" or attempt.state != AttemptState.PREPARED:
+            return False
+        waiting = self._tools.store.waiting_csr(row.id)
+        return waiting is None or waiting.spki_sha256 != attempt.spki_sha256
+
     def _prepare(self, claim: Claim, row: CertificateRow) -> GenerationRow:
+        tools = self._tools
+        generation = tools.store.choose_generation(row.id, now=tools.clock())
+        prepared = (
+            self._left_by_puller(row)
+            if row.key_origin == "puller"
+            else self._made_here(row, generation)
+        )
+        return tools.store.commit_prepared(
+            claim, generation, prepared, now=tools.clock(), wanted=row.wanted
+        )
+
+    def _left_by_puller(self, row: CertificateRow) -> PreparedKey:
+        """Take the CSR that waits; its key has never been here."""
+        waiting = self._tools.store.waiting_csr(row.id)
+        if waiting is None or waiting.csr is None or waiting.spki_sha256 is None:
+            raise FenceLost(f"Certificate {row.id} waits for a CSR from its puller.")
+        return PreparedKey(csr_to_pem(waiting.csr), waiting.spki_sha256, {}, waiting.puller)
+
+    def _made_here(self, row: CertificateRow, generation: int) -> PreparedKey:
         tools = self._tools
         recipients = {one.id: one.sealing_key for one in tools.store.recipients(row.id)}
         if not recipients:
             raise FenceLost(f"Certificate {row.id} has no recipient any more.")
-        generation = tools.store.choose_generation(row.id, now=tools.clock())
-        prepared = tools.key_maker.make(
+        return tools.key_maker.make(
             KeyRequest(
                 names=row.names,
                 algorithm=row.key_algorithm,
@@ -149,9 +182,6 @@ class Issuance:
                 generation=generation,
                 recipients=recipients,
             )
-        )
-        return tools.store.commit_prepared(
-            claim, generation, prepared, now=tools.clock(), wanted=row.wanted
         )
 
     def _failed(self, claim: Claim, error: RelayError) -> Outcome:
@@ -172,6 +202,8 @@ class Issuance:
                 self._see_to_account(row, error)
             if attempt is not None and isinstance(error, IssuanceRejected):
                 store.end_attempt(claim, attempt.generation, note, now=now)
+                if problem_code(error.problem) in _FAULTS_OF_A_CSR:
+                    store.refuse_csr(attempt.certificate, attempt.spki_sha256, error.what, now=now)
             store.record_failure(claim, note, failures=failures, paused_until=now + pause, now=now)
         except FenceLost:
             return Outcome.LEFT
@@ -268,10 +300,15 @@ class _Run:
         )
 
     def _bundles(self, leaf: IssuedLeaf) -> list[PreparedBundle]:
-        """Sign one for each puller that the key was sealed to, and that was not revoked since."""
+        """Sign one for each puller that can have the key, and that was not revoked since."""
         attempt, store = self.attempt, self.tools.store
+        keys: dict[str, bytes | None] = dict(
+            store.sealed_keys(attempt.certificate, attempt.generation)
+        )
+        if attempt.key_origin == "puller":
+            keys = dict.fromkeys(attempt.recipients)
         signed = []
-        for puller, sealed in store.sealed_keys(attempt.certificate, attempt.generation).items():
+        for puller, sealed in keys.items():
             row = store.puller(puller)
             if row is None or row.status == PullerStatus.REVOKED:
                 continue

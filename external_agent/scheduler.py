@@ -86,6 +86,7 @@ class Scheduler:
         self._queue: deque[Claim] = deque()
         self._running: set[str] = set()
         self._held: dict[str, _Hold] = {}
+        self._csrs_looked_at: int | None = None
         self._threads: list[threading.Thread] = []
 
     # --- the running agent -------------------------------------------------------------------
@@ -177,6 +178,7 @@ class Scheduler:
     def _claim_more(self) -> None:
         """Lease no more than there are idle workers for: a lease runs from when it is made."""
         now = self._clock()
+        self._note_awaited_csrs(now)
         self._held = {name: hold for name, hold in self._held.items() if hold.stands(now)}
         self._queue.extend(
             self._store.claim_due(
@@ -188,6 +190,20 @@ class Scheduler:
                 skip_directories=sorted(self._held),
             )
         )
+
+    def _note_awaited_csrs(self, now: int) -> None:
+        """Warn of what is due and waits for its puller; once a minute is often enough."""
+        if self._csrs_looked_at is not None and 0 <= now - self._csrs_looked_at < HELD_SECONDS:
+            return
+        self._csrs_looked_at = now
+        for one in self._store.note_awaited_csrs(now=now):
+            log = _log.error if one.urgent else _log.warning
+            log(
+                "renewal waits for a CSR from its puller",
+                certificate=one.certificate,
+                host=one.host,
+                expires=one.not_after,
+            )
 
     def _run(self, claim: Claim) -> None:
         try:

@@ -31,6 +31,7 @@ from external_agent.web.signed_messages import SignedMessages
 from external_agent.web.waiting import Bell
 from shared.enrolment_token import authority
 from shared.errors import ConfigurationError, PortUnavailable, StoreError
+from shared.x509 import spki_sha256
 
 _POLL_SECONDS = 1.0
 _THREADS = 8
@@ -174,8 +175,9 @@ class Agent:
             timeout=settings.challenge.timeout,
         )
         metrics = Metrics(lambda: self._challenge.requests, lambda: self._bell.waiting)
+        own_keys = frozenset((spki_sha256(agent_keys.account),))
         relay = SignedMessages(
-            RelayApp(store, self._bell, clock, self._run).asgi(),
+            RelayApp(store, self._bell, clock, self._run, own_keys).asgi(),
             Authenticator(store, [authority(url) for url in settings.relay_origins], self._run),
             agent_keys.signing,
             clock,

@@ -58,6 +58,11 @@ def check_csr(
     return csr
 
 
+def csr_to_pem(der: bytes) -> bytes:
+    """Return a CSR that was checked in the form that the ACME client takes."""
+    return x509.load_der_x509_csr(der).public_bytes(Encoding.PEM)
+
+
 @contextmanager
 def _unreadable_is_refused() -> Iterator[None]:
     """A CSR is parsed lazily: any later look at hostile DER can fail in the parser's own way."""

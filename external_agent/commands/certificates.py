@@ -23,6 +23,7 @@ from external_agent.domain.policy import CHALLENGES, certificate_id, wanted_name
 from external_agent.store.interface import Store
 from external_agent.web.status_view import status_view
 from shared.bundle import KeyOrigin
+from shared.errors import ConfigurationError
 from shared.x509 import KeyAlgorithm
 
 CT_NOTE = (
@@ -117,6 +118,45 @@ def renew(
         for one in wanted:
             store.request_renewal(one, "an operator asked for it", now=own.now)
             say(f"{one}: a new generation is wanted.")
+
+
+def change(
+    context: typer.Context,
+    certificate: Annotated[str, typer.Argument(help="A certificate.")],
+    *,
+    key_origin: Annotated[
+        str | None,
+        typer.Option(help="Where the next private key is made: agent (sealed) or puller."),
+    ] = None,
+) -> None:
+    """Change what is wanted of a certificate; it gets a new generation, the old one serves on."""
+    own: Context = context.obj
+    origin = (
+        None
+        if key_origin is None
+        else cast(KeyOrigin, one_of(key_origin, ("agent", "puller"), "key origin"))
+    )
+    if origin is None:
+        raise ConfigurationError(
+            "There is nothing to change.", do="See external-agent change --help."
+        )
+    with own.store(own.settings()) as store:
+        found = find_certificate(store, certificate)
+        before = store.certificate(found)
+        store.change_certificate(found, now=own.now, key_origin=origin)
+    say(f"{found}: changed; a new generation is wanted.")
+    if before is not None and before.key_origin != origin:
+        _say_origin(found, origin)
+
+
+def _say_origin(certificate: str, origin: KeyOrigin) -> None:
+    if origin == "puller":
+        say("Its puller makes the key and leaves a CSR with its next pull; nothing more to do.")
+    else:
+        say(
+            "Its puller takes no key made here before it is told so, on that machine:  "
+            f"internal-puller target change {certificate} --key-origin any"
+        )
 
 
 def remove(

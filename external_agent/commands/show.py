@@ -83,13 +83,15 @@ def show_status(view: dict[str, Any]) -> None:
 def _show_certificate(one: dict[str, Any], now: int) -> None:
     rows = [
         ("wanted", ", ".join(one["names"])),
-        ("", f"key made by {one['key_origin']}, {one['key_algorithm']}, {one['challenge']}"),
+        ("", f"{_key(one)}, {one['challenge']}"),
         ("", one["directory"]),
         ("issued", _issued(one["issued"], now)),
     ]
     if one["attempt"]:
         attempt = one["attempt"]
         rows.append(("order", f"generation {attempt['generation']}: {attempt['state']}"))
+    if one["csr"]:
+        rows.append(("next CSR", _csr(one["csr"], now)))
     if one["waits_for"]:
         rows.append(("waits for", one["waits_for"]))
     renewal = one["next_renewal"]
@@ -110,6 +112,19 @@ def _persist_record(record: dict[str, Any], now: int) -> tuple[str, str]:
     found = record["verdict"] if record["verdict"] == "good" else f"NO: {record['what']}"
     looked = f"looked at {distance(record['looked_at'], now)}"
     return ("TXT record", f"{record['name']}: {found}{ending(record['until'], now)}; {looked}")
+
+
+def _key(one: dict[str, Any]) -> str:
+    if one["key_origin"] == "puller":
+        return "key made by the puller"
+    return f"key made by the agent, {one['key_algorithm']}"
+
+
+def _csr(csr: dict[str, Any], now: int) -> str:
+    if csr["waits"]:
+        return f"is here, left {distance(csr['received_at'], now)}"
+    since = f", awaited since {moment(csr['awaited_since'])}" if csr["awaited_since"] else ""
+    return f"not here yet{since}"
 
 
 def _issued(issued: dict[str, Any] | None, now: int) -> str:

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Row, delete, func, insert, select, update
 from external_agent.domain.audit import canonical
 from external_agent.domain.generation import next_generation
 from external_agent.domain.model import UNFINISHED, AttemptState, PullerStatus, may_move
+from external_agent.store.csr_rows import waiting_csrs
 from external_agent.store.leases import drop_challenges, hold
 from external_agent.store.queries import (
     Queries,
@@ -31,6 +32,7 @@ from external_agent.store.tables import (
     bundles,
     certificates,
     challenges,
+    csrs,
     generations,
     grants,
     pullers,
@@ -98,6 +100,7 @@ class AttemptQueries(Queries):
             taken = connection.execute(_this(claim.certificate, generation)).first()
             if taken is not None or _unfinished(connection, claim.certificate) is not None:
                 raise FenceLost(f"Another worker has prepared {claim.certificate} already.")
+            _require_origin(connection, row, prepared)
             connection.execute(
                 insert(generations).values(
                     **key,
@@ -109,7 +112,7 @@ class AttemptQueries(Queries):
                     directory_url=row.directory_url,
                     profile=row.profile,
                     wanted=wanted,
-                    recipients=canonical(sorted(prepared.sealed)),
+                    recipients=canonical(prepared.recipients),
                     prepared_at=now,
                     fence=claim.fence,
                 )
@@ -248,6 +251,21 @@ class AttemptQueries(Queries):
                     "error": "" if error is None else error.what,
                 },
             )
+
+
+def _require_origin(connection: Connection, row: Row[Any], prepared: PreparedKey) -> None:
+    """What was prepared must still be what is wanted: a newer CSR, or another origin, wins."""
+    if row.key_origin == "agent" and prepared.puller is None:
+        return
+    found = connection.execute(
+        waiting_csrs().where(
+            csrs.c.certificate == row.id,
+            csrs.c.puller == prepared.puller,
+            csrs.c.spki_sha256 == prepared.spki_sha256,
+        )
+    ).first()
+    if found is None:
+        raise FenceLost(f"Another key is wanted for {row.id} than the one prepared.")
 
 
 def _this(certificate: str, generation: int) -> Any:

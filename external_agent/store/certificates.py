@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from sqlalchemy import Connection, delete, insert, select, update
 
 from external_agent.domain.audit import canonical
+from external_agent.store.pullers import recipients_of
 from external_agent.store.queries import (
     Queries,
     append_event,
@@ -74,6 +75,7 @@ class CertificateQueries(Queries):
         *,
         now: int,
         names: Sequence[str] | None = None,
+        key_origin: KeyOrigin | None = None,
         key_algorithm: KeyAlgorithm | None = None,
         challenge: str | None = None,
         directory_url: str | None = None,
@@ -82,6 +84,7 @@ class CertificateQueries(Queries):
     ) -> CertificateRow:
         given = {
             "names": None if names is None else canonical(sorted(names)),
+            "key_origin": key_origin,
             "key_algorithm": None if key_algorithm is None else str(key_algorithm),
             "challenge": challenge,
             "directory_url": directory_url,
@@ -90,6 +93,8 @@ class CertificateQueries(Queries):
         changes = {name: value for name, value in given.items() if value is not None}
         with self._database.write() as connection:
             require_certificate(connection, certificate)
+            if key_origin == "puller":
+                _require_one_recipient(connection, certificate)
             if changes:
                 connection.execute(
                     update(certificates).where(certificates.c.id == certificate).values(changes)
@@ -173,6 +178,17 @@ class CertificateQueries(Queries):
                     created_at=now,
                 )
             )
+
+
+def _require_one_recipient(connection: Connection, certificate: str) -> None:
+    hosts = [f"{one.host} ({one.id[:12]})" for one in recipients_of(connection, certificate)]
+    if len(hosts) > 1:
+        raise PolicyError(
+            f"{certificate} is granted to {len(hosts)} machines ({', '.join(hosts):.200}); a key "
+            "that a puller makes never leaves it, so it can serve one machine only.",
+            do="Give each machine a certificate of its own: external-agent add NAME --id ID "
+            "--key-origin puller.",
+        )
 
 
 def _insert_new(

@@ -10,7 +10,13 @@ from sqlalchemy import Connection, Row, insert, or_, select, update
 
 from external_agent.domain.audit import canonical
 from external_agent.domain.model import PullerStatus
-from external_agent.store.pullers import add_grants, granted, sealed_generations, set_status
+from external_agent.store.pullers import (
+    add_grants,
+    granted,
+    refuse_second_recipient,
+    sealed_generations,
+    set_status,
+)
 from external_agent.store.queries import (
     Queries,
     append_event,
@@ -55,6 +61,7 @@ class EnrolmentQueries(Queries):
         with self._database.write() as connection:
             for certificate in wanted:
                 require_certificate(connection, certificate)
+                refuse_second_recipient(connection, certificate, None)
             connection.execute(
                 insert(tokens).values(
                     id=token,
@@ -129,7 +136,7 @@ def _redeem(
     token = _token(connection, token_id)
     if token.redeemed_by is not None:
         return _redeemed_before(connection, token, keys, now)
-    refused = _refuse_keys(connection, keys)
+    refused = _refuse_keys(connection, keys) or _refuse_grants(connection, token, keys)
     if refused is not None:
         return refused
     won = connection.execute(
@@ -194,6 +201,15 @@ def _refuse_keys(connection: Connection, keys: _Keys) -> KeysRefused | None:
             return KeysRefused("One of the offered keys belongs to another puller.")
         if row.status == PullerStatus.REVOKED:
             return KeysRefused("The puller with these keys was revoked.")
+    return None
+
+
+def _refuse_grants(connection: Connection, token: Row[Any], keys: _Keys) -> KeysRefused | None:
+    try:
+        for certificate in json.loads(token.certificates):
+            refuse_second_recipient(connection, certificate, keys.puller)
+    except PolicyError as error:
+        return KeysRefused(error.what, do=error.do)
     return None
 
 

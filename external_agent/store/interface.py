@@ -6,15 +6,17 @@ unix seconds; ``now`` is always an argument. Open one with ``external_agent.stor
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
 from external_agent.domain.persist import Seen
 from external_agent.store.rows import (
     AccountRow,
+    AwaitedCsr,
     CertificateRow,
     CertificateStatus,
     Claim,
+    CsrRow,
     ErrorNote,
     EventRow,
     GenerationRow,
@@ -57,13 +59,18 @@ class CertificateStore(Protocol):
         *,
         now: int,
         names: Sequence[str] | None = None,
+        key_origin: KeyOrigin | None = None,
         key_algorithm: KeyAlgorithm | None = None,
         challenge: str | None = None,
         directory_url: str | None = None,
         profile: str | None = None,
         actor: str = "operator",
     ) -> CertificateRow:
-        """Change what is given; a new generation is wanted. Raises PolicyError: unknown."""
+        """Change what is given; a new generation is wanted.
+
+        Raises:
+            PolicyError: unknown, or several pullers have what one of them is to make the key of.
+        """
 
     def remove_certificate(self, certificate: str, *, now: int, actor: str = "operator") -> None:
         """No more orders, no more bundles. Raises PolicyError: unknown."""
@@ -172,6 +179,28 @@ class RelayStore(Protocol):
     ) -> None:
         """Raises: as :meth:`bundle_for`, and RequestRefused ("replayed", "too-many-receipts")."""
 
+    def leave_csr(
+        self,
+        puller: str,
+        certificate: str,
+        csr_der: bytes,
+        *,
+        nonce: str,
+        nonce_expires: int,
+        now: int,
+        own_keys: Collection[str] = (),
+    ) -> bool:
+        """Keep the CSR for the next generation; tell whether it is new (the same one may come
+        again).
+
+        Args:
+            own_keys: SPKI digests of the agent's own keys, which no certificate may have.
+
+        Raises:
+            CsrRefused: it breaks a rule, its key was used before, or none is wanted; noted.
+            RequestRefused, PullerRevoked: as :meth:`bundle_for`; "replayed", "too-many-csrs".
+        """
+
     def receipts(self, certificate: str, *, limit: int = 50) -> list[ReceiptRow]: ...
 
     def pending_challenges(self) -> Mapping[str, str]:
@@ -231,6 +260,16 @@ class IssuingStore(Protocol):
 
     def recipients(self, certificate: str) -> list[PullerRow]:
         """Active pullers granted, sorted by id."""
+
+    def waiting_csr(self, certificate: str) -> CsrRow | None:
+        """The unused CSR for the next generation, of an active puller and for today's names."""
+
+    def refuse_csr(self, certificate: str, spki_sha256: str, why: str, *, now: int) -> None:
+        """Want another CSR than the one with this key, which the CA did not take."""
+
+    def note_awaited_csrs(self, *, now: int) -> list[AwaitedCsr]:
+        """Write an Event for each due certificate that has no CSR; return those, each once, and
+        once more when little time is left."""
 
     def unfinished_attempt(self, certificate: str) -> GenerationRow | None: ...
 

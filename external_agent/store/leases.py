@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, Select, and_, delete, func, or_, select, update
 
 from external_agent.domain.model import PullerStatus
+from external_agent.store.csr_rows import can_be_ordered
 from external_agent.store.queries import Queries, append_event, dump_error
 from external_agent.store.rows import Claim, ErrorNote
 from external_agent.store.tables import certificates, challenges, grants, pullers
@@ -139,7 +140,7 @@ def _due(
         select(certificates.c.id, certificates.c.fence)
         .where(
             certificates.c.removed_at.is_(None),
-            certificates.c.key_origin == "agent",
+            can_be_ordered(),
             wanted,
             not_paused,
             free,

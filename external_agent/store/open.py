@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from external_agent.store.attempts import AttemptQueries
 from external_agent.store.certificates import CertificateQueries
+from external_agent.store.csrs import CsrQueries
 from external_agent.store.database import Database
 from external_agent.store.enrolment import EnrolmentQueries
 from external_agent.store.leases import LeaseQueries
@@ -20,6 +21,7 @@ class SqlStore(
     EnrolmentQueries,
     PullerQueries,
     RelayQueries,
+    CsrQueries,
     TrailQueries,
     LeaseQueries,
     AttemptQueries,

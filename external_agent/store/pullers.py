@@ -122,12 +122,46 @@ def add_grants(
         if certificate in held:
             continue
         require_certificate(connection, certificate)
+        refuse_second_recipient(connection, certificate, puller)
         connection.execute(
             insert(grants).values(puller=puller, certificate=certificate, granted_at=now)
         )
         _want_if_not_sealed(connection, puller, certificate)
         append_event(
             connection, "granted", now=now, actor=actor, certificate=certificate, puller=puller
+        )
+
+
+def recipients_of(connection: Connection, certificate: str) -> list[Row[Any]]:
+    """Return the pullers that may have it, or will when an operator confirms them."""
+    query = (
+        select(pullers)
+        .join(grants, grants.c.puller == pullers.c.id)
+        .where(
+            grants.c.certificate == certificate,
+            pullers.c.status != str(PullerStatus.REVOKED),
+        )
+        .order_by(pullers.c.host, pullers.c.id)
+    )
+    return list(connection.execute(query).all())
+
+
+def refuse_second_recipient(connection: Connection, certificate: str, puller: str | None) -> None:
+    """A key that never leaves the machine that made it can serve one machine only.
+
+    Raises:
+        PolicyError: the certificate's key is made by a puller, and that is another one.
+    """
+    origin = connection.execute(
+        select(certificates.c.key_origin).where(certificates.c.id == certificate)
+    ).scalar()
+    others = [one for one in recipients_of(connection, certificate) if one.id != puller]
+    if origin == "puller" and others:
+        raise PolicyError(
+            f"The key of {certificate} is made by {others[0].host} ({others[0].id[:12]}) and never "
+            "leaves it, so no second machine can have this certificate.",
+            do="For another machine: external-agent add NAME --id ID, a certificate of its own; to "
+            "replace the machine: external-agent puller revoke.",
         )
 
 

@@ -10,8 +10,9 @@ from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
 from external_agent.domain.audit import canonical
 from external_agent.domain.generation import is_believable
-from external_agent.domain.model import PullerStatus
+from external_agent.domain.model import AttemptState, PullerStatus
 from external_agent.domain.renewal import DAY, HOUR, come_back
+from external_agent.store.csr_rows import forget_csr, waiting_csrs
 from external_agent.store.database import CHANGES
 from external_agent.store.queries import (
     Queries,
@@ -25,13 +26,14 @@ from external_agent.store.tables import (
     bundles,
     certificates,
     challenges,
+    csrs,
     facts,
     generations,
     grants,
     pullers,
     receipts,
 )
-from shared.errors import PullerRevoked, RequestRefused
+from shared.errors import KeyMismatch, PullerRevoked, RequestRefused
 from shared.wire import BundleAnswer, Listing, Offer, Receipt
 
 RECEIPTS_WINDOW = 600
@@ -46,11 +48,13 @@ class RelayQueries(Queries):
 
     def listing_for(self, puller: str, *, now: int) -> Listing:
         with self._database.read() as connection:
-            row = _admit(connection, puller)
+            row = admit(connection, puller)
             newest = _newest_bundles(connection, puller)
             rows = connection.execute(_granted_certificates(puller)).all()
+            waiting = waiting_csrs().with_only_columns(csrs.c.certificate)
+            left = set(connection.execute(waiting).scalars())
         self._touch(row, now)
-        offers = tuple(_offer(one, newest) for one in rows)
+        offers = tuple(_offer(one, newest, csr_left=one.id in left) for one in rows)
         return Listing(offers, min((_come_back(one, now) for one in rows), default=DAY))
 
     def _touch(self, row: Row[Any], now: int) -> None:
@@ -63,18 +67,18 @@ class RelayQueries(Queries):
 
     def bundle_for(self, puller: str, certificate: str, after: int, *, now: int) -> BundleAnswer:
         with self._database.read() as connection:
-            _admit(connection, puller, certificate)
+            admit(connection, puller, certificate)
             known = _highest_known(connection, certificate)
             newest = _newest_bundle(connection, puller, certificate)
         if after > known:
             with self._database.write() as connection:
-                _admit(connection, puller, certificate)
+                admit(connection, puller, certificate)
                 _note_held(connection, puller, certificate, after, now)
         if newest is None or newest.generation <= after:
             return BundleAnswer(0 if newest is None else newest.generation, None)
         if _worth_noting(newest, now):
             with self._database.write(bump=newest.first_fetched_at is None) as connection:
-                _admit(connection, puller, certificate)
+                admit(connection, puller, certificate)
                 _note_fetched(connection, newest, now)
         return BundleAnswer(newest.generation, newest.envelope)
 
@@ -83,8 +87,10 @@ class RelayQueries(Queries):
     ) -> None:
         with self._database.write() as connection:
             use_nonce(connection, puller, nonce, expires_at=nonce_expires, now=now)
-            _admit(connection, puller, receipt.certificate)
+            admit(connection, puller, receipt.certificate)
             _keep_quota(connection, puller, now)
+            if receipt.error == KeyMismatch.type:
+                _replace_lost_key(connection, puller, receipt, now)
             _insert_receipt(connection, puller, receipt, now)
             if receipt.outcome != "refused":
                 _note_held(connection, puller, receipt.certificate, receipt.generation, now)
@@ -139,7 +145,7 @@ class RelayQueries(Queries):
             )
 
 
-def _admit(connection: Connection, puller: str, certificate: str | None = None) -> Row[Any]:
+def admit(connection: Connection, puller: str, certificate: str | None = None) -> Row[Any]:
     """Refuse whoever may not, in the transaction that reads or writes for them."""
     row = connection.execute(select(pullers).where(pullers.c.id == puller)).one_or_none()
     if row is None or row.status == PullerStatus.REVOKED:
@@ -197,10 +203,11 @@ def _newest_bundle(connection: Connection, puller: str, certificate: str) -> Row
     return connection.execute(query).first()
 
 
-def _offer(row: Row[Any], newest: Mapping[str, tuple[int, int]]) -> Offer:
+def _offer(row: Row[Any], newest: Mapping[str, tuple[int, int]], *, csr_left: bool) -> Offer:
     generation, not_after = newest.get(row.id, (0, 0))
     names = tuple(json.loads(row.names))
-    return Offer(row.id, names, generation, not_after, row.key_origin, csr_wanted=False)
+    wanted = row.key_origin == "puller" and not csr_left
+    return Offer(row.id, names, generation, not_after, row.key_origin, csr_wanted=wanted)
 
 
 def _come_back(row: Row[Any], now: int) -> int:
@@ -252,6 +259,7 @@ def _note_held(
         return
     row = connection.execute(select(certificates).where(certificates.c.id == certificate)).one()
     changes: dict[str, object] = {"highest_seen": generation}
+    forget_csr(connection, certificate)  # it may have been used after the backup was made
     if row.restored_at is None or not 0 <= now - row.restored_at < DAY:
         changes["restored_at"] = now
         want_generation(
@@ -267,6 +275,44 @@ def _note_held(
             details={"generation": generation},
         )
     connection.execute(update(certificates).where(certificates.c.id == certificate).values(changes))
+
+
+def _replace_lost_key(connection: Connection, puller: str, receipt: Receipt, now: int) -> None:
+    """A puller that has lost the key of the newest generation needs another, with its next CSR.
+
+    A puller that says so again and again gets one new generation a day.
+    """
+    query = (
+        select(generations)
+        .where(
+            generations.c.certificate == receipt.certificate,
+            generations.c.state == str(AttemptState.ISSUED),
+        )
+        .order_by(generations.c.generation.desc())
+        .limit(1)
+    )
+    newest = connection.execute(query).one_or_none()
+    if newest is None or (newest.generation, newest.key_origin) != (receipt.generation, "puller"):
+        return
+    lately = connection.execute(
+        select(receipts.c.id).where(
+            receipts.c.certificate == receipt.certificate,
+            receipts.c.error == KeyMismatch.type,
+            receipts.c.received_at > now - DAY,
+        )
+    ).first()
+    if lately is not None:
+        return
+    want_generation(connection, receipt.certificate, "the puller has lost the key")
+    append_event(
+        connection,
+        "key-lost",
+        now=now,
+        actor="relay",
+        certificate=receipt.certificate,
+        puller=puller,
+        details={"generation": receipt.generation},
+    )
 
 
 def _note_unbelievable(

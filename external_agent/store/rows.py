@@ -136,14 +136,53 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class PreparedKey:
-    """What the key maker handed back: the CSR (PEM), and the key sealed to each recipient.
+    """The CSR (PEM), and the key sealed to each recipient as the key maker handed it back.
 
-    ``sealed`` maps puller id to sealed key; empty when the key was made by the puller.
+    ``sealed`` maps puller id to sealed key; empty when the key was made by ``puller``.
     """
 
     csr: bytes
     spki_sha256: str
     sealed: dict[str, bytes]
+    puller: str | None = None
+
+    @property
+    def recipients(self) -> list[str]:
+        return [self.puller] if self.puller is not None else sorted(self.sealed)
+
+
+@dataclass(frozen=True, slots=True)
+class CsrRow:
+    """What a puller left for the next generation of a certificate.
+
+    Attributes:
+        csr: DER; ``None`` when none waits.
+        refused_at, refused_why: the last one that was refused since.
+        awaited_at: since when a due generation waits for a CSR.
+    """
+
+    certificate: str
+    puller: str | None
+    csr: bytes | None
+    spki_sha256: str | None
+    received_at: int | None
+    refused_at: int | None
+    refused_why: str | None
+    awaited_at: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class AwaitedCsr:
+    """A generation that is due and has no CSR; ``urgent`` when little time is left.
+
+    Attributes:
+        not_after: when the generation in place expires; ``None`` before the first.
+    """
+
+    certificate: str
+    host: str
+    not_after: int | None
+    urgent: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,6 +302,8 @@ class CertificateStatus:
         attempt: an unfinished attempt, or ``None``.
         persist: dns-persist-01 records that were looked at.
         waits_for: in words, what keeps the next order from being made; empty if nothing does.
+        csr: what its puller left last; ``None`` when the agent makes the keys.
+        csr_waits: an unused CSR is there for the next generation.
     """
 
     certificate: CertificateRow
@@ -270,4 +311,6 @@ class CertificateStatus:
     attempt: GenerationRow | None
     deliveries: tuple[DeliveryStatus, ...]
     waits_for: str
+    csr: CsrRow | None = None
+    csr_waits: bool = False
     persist: tuple[PersistRow, ...] = ()

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, func, select
 
 from external_agent.domain.model import UNFINISHED, AttemptState, PullerStatus
+from external_agent.store.csr_rows import csr_row, waiting_csrs
 from external_agent.store.persist import wanted_records
 from external_agent.store.queries import (
     Queries,
@@ -20,6 +21,7 @@ from external_agent.store.queries import (
 from external_agent.store.rows import (
     CertificateRow,
     CertificateStatus,
+    CsrRow,
     DeliveryStatus,
     GenerationRow,
     PullerRow,
@@ -28,11 +30,13 @@ from external_agent.store.rows import (
 from external_agent.store.tables import (
     bundles,
     certificates,
+    csrs,
     generations,
     grants,
     pullers,
     receipts,
 )
+from shared.errors import KeyOriginRefused
 
 Pair = tuple[str, str]
 
@@ -60,6 +64,8 @@ class _Facts:
         self._issued = _newest_generations(connection, [issued])
         self._attempts = _newest_generations(connection, sorted(map(str, UNFINISHED)))
         self._granted = _granted_pullers(connection)
+        self._csrs = {row.certificate: csr_row(row) for row in connection.execute(select(csrs))}
+        self._csrs_waiting = {row.certificate for row in connection.execute(waiting_csrs())}
         self._offered = _newest_bundles(connection, fetched=False)
         self._pulled = _newest_bundles(connection, fetched=True)
         self._last_receipt = _last_receipts(connection, None)
@@ -74,7 +80,9 @@ class _Facts:
             attempt=self._attempts.get(row.id),
             persist=tuple(one for one in self._persist if one.certificate == row.id),
             deliveries=tuple(self._delivery(row.id, one, issued) for one in self._granted[row.id]),
-            waits_for=_waits_for(row, self._granted[row.id], now),
+            waits_for=self._waits_for(row, issued, now),
+            csr=self._csrs.get(row.id),
+            csr_waits=row.id in self._csrs_waiting,
         )
 
     def _delivery(
@@ -105,14 +113,47 @@ class _Facts:
             last_receipt=last,
         )
 
+    def _waits_for(self, row: CertificateRow, issued: GenerationRow | None, now: int) -> str:
+        granted = self._granted[row.id]
+        refusing = self._refuses_our_key(row, granted, issued)
+        if refusing is not None:
+            return (
+                f"a command on {refusing.host}: internal-puller target change {row.id} "
+                "--key-origin any; until then it takes no key that is made here"
+            )
+        if not row.renewal_wanted and row.due_at is not None and row.due_at > now:
+            return ""
+        active = [puller for puller in granted if puller.status == PullerStatus.ACTIVE]
+        if not active:
+            return "a puller: no key is made before somebody can open it"
+        if row.key_origin == "puller" and row.id not in self._csrs_waiting:
+            return _waits_for_csr(self._csrs.get(row.id), active[0].host)
+        return _waits_for_pause(row, now)
 
-def _waits_for(row: CertificateRow, granted: Iterable[PullerRow], now: int) -> str:
-    if not row.renewal_wanted and row.due_at is not None and row.due_at > now:
-        return ""
-    if not any(puller.status == PullerStatus.ACTIVE for puller in granted):
-        return "a puller: no key is made before somebody can open it"
-    if row.key_origin != "agent":
-        return "a CSR from the puller"
+    def _refuses_our_key(
+        self, row: CertificateRow, granted: Iterable[PullerRow], issued: GenerationRow | None
+    ) -> PullerRow | None:
+        """Return a puller that wants a key of its own while the agent is to make it."""
+        for puller in granted:
+            last = self._last_receipt.get((puller.id, row.id))
+            if (
+                row.key_origin == "agent"
+                and issued is not None
+                and puller.status == PullerStatus.ACTIVE
+                and last is not None
+                and (last.error, last.generation) == (KeyOriginRefused.type, issued.generation)
+            ):
+                return puller
+        return None
+
+
+def _waits_for_csr(csr: CsrRow | None, host: str) -> str:
+    if csr is None or csr.refused_why is None:
+        return f"a CSR from {host}, which makes the key"
+    return f"a CSR from {host}, which makes the key; its last was refused: {csr.refused_why}"
+
+
+def _waits_for_pause(row: CertificateRow, now: int) -> str:
     if row.paused_until > now and row.last_error is not None:
         return "the pause after the last error to end"
     return ""

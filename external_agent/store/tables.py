@@ -125,6 +125,7 @@ generations = Table(
     PrimaryKeyConstraint("certificate", "generation"),
     Index("generations_state", "certificate", "state"),
     Index("generations_order", "order_url"),
+    Index("generations_spki", "spki_sha256"),
 )
 
 sealed_keys = Table(
@@ -135,6 +136,24 @@ sealed_keys = Table(
     Column("puller", Text, ForeignKey("pullers.id"), nullable=False),
     Column("sealed", LargeBinary, nullable=False),
     PrimaryKeyConstraint("certificate", "generation", "puller"),
+)
+
+csrs = Table(
+    "csrs",
+    metadata,
+    Column("certificate", Text, ForeignKey("certificates.id"), primary_key=True),
+    Column("puller", Text, ForeignKey("pullers.id")),
+    Column("csr", LargeBinary),
+    Column("spki_sha256", Text),
+    Column("names", Text),
+    Column("received_at", BigInteger),
+    Column("refused_at", BigInteger),
+    Column("refused_why", Text),
+    Column("awaited_at", BigInteger),
+    Column("urgent_at", BigInteger),
+    Column("window_at", BigInteger, nullable=False),
+    Column("window_count", Integer, nullable=False),
+    Index("csrs_spki", "spki_sha256"),
 )
 
 bundles = Table(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from shared.errors import (
+    CsrRefused,
     EnrolmentError,
     KeysRefused,
     MalformedMessage,
@@ -47,9 +48,9 @@ _REFUSALS = {
     "replayed": "replayed-nonce",
     "not-granted": "certificate-unknown",
     "too-many-receipts": "quota",
+    "too-many-csrs": "quota",
     "puller-revoked": "puller-revoked",
     "puller-suspended": "puller-suspended",
-    "csr-refused": "csr-refused",
 }
 _BY_CLASS: tuple[tuple[type[RelayError], str], ...] = (
     (PullerRevoked, "puller-revoked"),
@@ -60,6 +61,7 @@ _BY_CLASS: tuple[tuple[type[RelayError], str], ...] = (
     (EnrolmentError, "malformed-request"),
     (StoreError, "store-unavailable"),
     (MalformedMessage, "malformed-request"),
+    (CsrRefused, "csr-refused"),
     (PolicyError, "certificate-unknown"),
 )
 _RETRY_AFTER = {"store-unavailable": 5, "too-many-waits": 30, "quota": 60}

@@ -46,13 +46,22 @@ class RelayApp:
         bell: rung on publication, revocation and shutdown.
         clock: unix seconds.
         run: calls a function that may block.
+        own_keys: SPKI digests of keys that no certificate may have.
     """
 
-    def __init__(self, store: Store, bell: Bell, clock: Callable[[], float], run: Run) -> None:
+    def __init__(
+        self,
+        store: Store,
+        bell: Bell,
+        clock: Callable[[], float],
+        run: Run,
+        own_keys: frozenset[str] = frozenset(),
+    ) -> None:
         self._store = store
         self._bell = bell
         self._clock = clock
         self._run = run
+        self._own_keys = own_keys
 
     def asgi(self) -> Starlette:
         """Return the app, to be wrapped in ``SignedMessages``."""
@@ -138,17 +147,15 @@ class RelayApp:
         """The CSR for the next generation of a certificate whose key the puller makes."""
         _query(request)
         caller = caller_of(request.scope)
-        leave = getattr(self._store, "leave_csr", None)
-        if leave is None:
-            return _response(problem("csr-refused", "This agent makes the keys itself."))
         await self._run(
-            leave,
+            self._store.leave_csr,
             caller.puller,
             _certificate(request),
             await request.body(),
             nonce=caller.nonce,
             nonce_expires=caller.nonce_expires,
             now=self._now(),
+            own_keys=self._own_keys,
         )
         return _ok(_ACCEPTED)
 

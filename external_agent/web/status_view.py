@@ -41,6 +41,7 @@ def certificate_view(status: CertificateStatus, now: int) -> Json:
             "since": status.attempt.prepared_at,
         },
         "waits_for": status.waits_for,
+        "csr": _csr(status),
         "persist_records": [_persist(one) for one in status.persist],
         "next_renewal": _next_renewal(status),
         "failures": row.failures,
@@ -68,6 +69,7 @@ def _issued(row: GenerationRow) -> Json:
         "not_before": row.not_before,
         "not_after": row.not_after,
         "issued_at": row.issued_at,
+        "key_origin": row.key_origin,
     }
 
 
@@ -92,6 +94,20 @@ def _served(status: CertificateStatus) -> str:
     if False in seen:
         return "not served"
     return "served" if seen and all(seen) else "issued"
+
+
+def _csr(status: CertificateStatus) -> Json | None:
+    """Show what the puller left for the next generation; ``None`` while the agent makes keys."""
+    if status.certificate.key_origin != "puller":
+        return None
+    row = status.csr
+    return {
+        "waits": status.csr_waits,
+        "received_at": None if row is None else row.received_at,
+        "awaited_since": None if row is None else row.awaited_at,
+        "refused_at": None if row is None else row.refused_at,
+        "refused_why": None if row is None else row.refused_why,
+    }
 
 
 def _next_renewal(status: CertificateStatus) -> Json:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from external_agent.domain.renewal import DAY
 from external_agent.store.interface import Store
 from external_agent.store.rows import Claim, IssuedLeaf, PreparedBundle, PreparedKey
@@ -30,14 +32,16 @@ def leaf(now: int, *, lifetime: int = 90 * DAY) -> IssuedLeaf:
     return IssuedLeaf("chain", f"{now:064x}", "1", now, now + lifetime, now)
 
 
-def finish(store: Store, held: Claim, generation: int, *, now: int) -> None:
+def finish(
+    store: Store, held: Claim, generation: int, *, now: int, pullers: Sequence[str] = ()
+) -> None:
     order = f"https://ca.example.com/order/{held.certificate}/{generation}"
     store.commit_order(held, generation, order, now + 3600)
     store.commit_state(held, generation, None)
     store.commit_state(held, generation, order + "/certificate")
     bundles = [
         PreparedBundle(puller, f"{generation:064x}", b'{"for":"%s"}' % puller[:8].encode())
-        for puller in store.sealed_keys(held.certificate, generation)
+        for puller in pullers or store.sealed_keys(held.certificate, generation)
     ]
     store.publish(held, generation, leaf(now), bundles, due_at=now + 60 * DAY, now=now)
 
