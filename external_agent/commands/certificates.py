@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from typing import Annotated, cast
 
 import typer
@@ -79,7 +80,7 @@ def add(
             say(CT_NOTE)
         say(f"Wanted: {identifier} ({', '.join(wanted)})")
         if challenge == "dns-persist-01":
-            say(f"First set its TXT record: external-agent dns-persist record {' '.join(names)}")
+            say(f"First set its TXT record: external-agent dns-persist record {shlex.join(names)}")
         _print_token(own, settings, store, [identifier], seconds)
 
 
