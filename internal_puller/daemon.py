@@ -136,6 +136,9 @@ class Daemon:
             self._drop_puller()
             return self._back_off(None)
         notify_systemd("WATCHDOG=1")
+        if not puller.has_agent:
+            self._failures = 0
+            return self._jitter(min(report.come_back, LOOK_AGAIN_SECONDS))
         return self._pause_after(report, first=first, took=took)
 
     def _pause_after(self, report: PullReport, *, first: bool, took: float) -> float:

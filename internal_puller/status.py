@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 
 from internal_puller.active import read_active
 from internal_puller.config import Settings
+from internal_puller.direct.settings import load_direct
+from internal_puller.direct.status import DirectStatus, direct_status
 from internal_puller.install.layout import list_generations, set_aside, unfinished
 from internal_puller.install.probe import probe_target
 from internal_puller.progress import LastError, Progress
@@ -40,9 +42,12 @@ class TargetStatus:
 class CertificateStatus:
     """
     Attributes:
+        origin: ``agent``, or ``direct`` where this machine asks the CA itself.
         names: wanted here, or granted where there is no target.
-        offered: the newest generation that the agent had for us; 0 is none.
+        offered: the newest generation that the agent had for us, or that the CA issued to us; 0 is
+            none.
         pulled: the highest generation that passed every check (the floor); 0 is none.
+        direct: how direct mode stands with it.
     """
 
     certificate: str
@@ -52,12 +57,15 @@ class CertificateStatus:
     receipt_waiting: bool
     error: LastError | None
     targets: tuple[TargetStatus, ...]
+    origin: str = "agent"
+    direct: DirectStatus | None = None
 
 
 @dataclass(frozen=True)
 class Status:
     """
     Attributes:
+        relay_url, agent, puller: empty without an agent.
         tls_check: how the agent's TLS was accepted last: ``pin``, ``roots`` or ``none``.
     """
 
@@ -79,34 +87,40 @@ def read_status(settings: Settings) -> Status:
         ConfigurationError: not enrolled, or files that cannot be used.
     """
     state = StateDirectory.open(settings.state_directory)
-    enrolment = state.require_enrolment()
+    direct = load_direct(settings.direct_file)
+    enrolment = state.require_enrolment() if direct is None else state.enrolment()
     progress = state.progress()
     targets = load_targets(settings.targets_file)
-    names = _certificates(enrolment, progress, targets)
+    own = {} if direct is None else direct_status(direct, settings)
+    names = _certificates(enrolment, progress, targets) | {
+        one.certificate: one.names for one in (direct.certificates if direct else ())
+    }
     return Status(
-        relay_url=enrolment.relay_url,
-        agent=enrolment.agent.id,
-        puller=enrolment.puller,
+        relay_url=enrolment.relay_url if enrolment else "",
+        agent=enrolment.agent.id if enrolment else "",
+        puller=enrolment.puller if enrolment else "",
         tls_check=progress.tls_check,
         last_contact=progress.last_contact,
         come_back_at=progress.come_back_at,
         clock_difference=progress.clock_difference,
         error=progress.error,
         certificates=tuple(
-            _certificate(name, wanted, state, progress, targets) for name, wanted in names.items()
+            _certificate(name, wanted, state, progress, targets, direct=own.get(name))
+            for name, wanted in sorted(names.items())
         ),
     )
 
 
 def _certificates(
-    enrolment: Enrolment, progress: Progress, targets: tuple[Target, ...]
+    enrolment: Enrolment | None, progress: Progress, targets: tuple[Target, ...]
 ) -> dict[str, tuple[str, ...]]:
     names: dict[str, tuple[str, ...]] = dict.fromkeys(progress.certificates, ())
-    names |= {grant.certificate: grant.names for grant in enrolment.granted}
+    granted = enrolment.granted if enrolment else ()
+    names |= {grant.certificate: grant.names for grant in granted}
     for target in targets:
         here = [one.names for one in targets if one.certificate == target.certificate]
         names[target.certificate] = tuple(sorted({name for each in here for name in each}))
-    return dict(sorted(names.items()))
+    return names
 
 
 def _certificate(
@@ -115,17 +129,21 @@ def _certificate(
     state: StateDirectory,
     progress: Progress,
     targets: tuple[Target, ...],
+    *,
+    direct: DirectStatus | None,
 ) -> CertificateStatus:
     floor = state.floors().get(certificate)
     known = progress.of(certificate)
     return CertificateStatus(
         certificate=certificate,
         names=names,
-        offered=known.offered,
+        offered=direct.issued if direct else known.offered,
         pulled=floor.generation if floor else 0,
         receipt_waiting=known.receipt is not None,
         error=known.error,
         targets=tuple(_target(one) for one in targets if one.certificate == certificate),
+        origin="direct" if direct else "agent",
+        direct=direct,
     )
 
 

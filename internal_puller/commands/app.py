@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from internal_puller.commands import enrolling, installed, pulling, targets
+from internal_puller.commands import direct, direct_persist, enrolling, installed, pulling, targets
 from internal_puller.config import CONFIG_VARIABLE
 from shared.errors import RelayError
 
@@ -21,12 +21,15 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # brackets in a help text are brackets
     epilog="Exit codes: 0 done or nothing new, 2 usage, 3 configuration, 4 not allowed, "
-    "5 enrolment, 7 agent not reached or clock wrong, 8 bundle refused, 9 installation rolled "
-    "back, 10 another pull is at work, 12 roll-back failed: look at the server now, 13 a "
-    "certificate comes near its end and there is no newer one; anything else is an error of ours.",
+    "5 enrolment, 6 no certificate from the CA for now (direct mode), 7 agent not reached or clock "
+    "wrong, 8 bundle refused, 9 installation rolled back, 10 another pull is at work, 12 roll-back "
+    "failed: look at the server now, 13 a certificate comes near its end and there is no newer "
+    "one; anything else is an error of ours.",
 )
 app.command()(enrolling.enroll)
 app.add_typer(targets.target, name="target")
+direct.direct.add_typer(direct_persist.dns_persist, name="dns-persist")
+app.add_typer(direct.direct, name="direct")
 app.command()(pulling.pull)
 app.command()(pulling.run)
 app.command()(installed.status)

@@ -12,6 +12,7 @@ import typer
 
 from internal_puller.commands.tables import print_table
 from internal_puller.config import load_settings
+from internal_puller.direct.status import DirectStatus
 from internal_puller.install.probe import probe_target
 from internal_puller.install.verify import verify_active
 from internal_puller.puller import Puller
@@ -34,6 +35,7 @@ def status(
     rows = [
         (
             one.certificate,
+            one.origin,
             str(one.offered or "-"),
             str(one.pulled or "-"),
             str(target.installed or "-") if target else "no target",
@@ -43,7 +45,8 @@ def status(
         for one in facts.certificates
         for target in one.targets or (None,)
     ]
-    print_table(("certificate", "offered", "pulled", "installed", "served", "expires"), rows)
+    titles = ("certificate", "from", "offered", "pulled", "installed", "served", "expires")
+    print_table(titles, rows)
     _print_troubles(facts)
 
 
@@ -92,6 +95,9 @@ def verify(context: typer.Context) -> None:
 
 
 def _print_head(facts: Status) -> None:
+    if not facts.agent:
+        sys.stdout.write("no agent: this machine asks the CA itself\n\n")
+        return
     now = time.time()
     checks = {
         "pin": "its TLS key is the pinned one",
@@ -110,6 +116,8 @@ def _print_troubles(facts: Status) -> None:
     if facts.error is not None:
         sys.stdout.write(f"\nagent: {facts.error.what}\n")
     for one in facts.certificates:
+        if one.direct is not None:
+            _print_direct(one.certificate, one.direct)
         if one.error is not None:
             sys.stdout.write(f"\n{one.certificate}: {one.error.what}\n")
         if one.receipt_waiting:
@@ -117,6 +125,21 @@ def _print_troubles(facts: Status) -> None:
         for target in one.targets:
             for number, reason in target.set_aside.items():
                 sys.stdout.write(f"\n{target.directory}: generation {number} set aside: {reason}\n")
+
+
+def _print_direct(certificate: str, one: DirectStatus) -> None:
+    when = "now" if not one.next_renewal else f"{_minute(one.next_renewal)} UTC"
+    if one.unfinished:
+        sys.stdout.write(f"\n{certificate}: an order is under way\n")
+    sys.stdout.write(f"\n{certificate}: next order {when}: {one.why}\n")
+    if one.explanation_url:
+        sys.stdout.write(f"  the CA explains: {one.explanation_url}\n")
+    if one.error is not None:
+        sys.stdout.write(f"  last error: {one.error.what}\n")
+
+
+def _minute(moment: int) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.gmtime(moment))
 
 
 def _served(target: TargetStatus | None) -> str:

@@ -13,6 +13,7 @@ import typer
 
 from internal_puller.commands.tables import print_table
 from internal_puller.config import Settings, load_settings
+from internal_puller.direct.settings import load_direct
 from internal_puller.install.layout import active_generation
 from internal_puller.install.presets import check_target
 from internal_puller.state import StateDirectory
@@ -146,26 +147,38 @@ def remove(
 
 def _find(settings: Settings, asked: str, needed: tuple[str, ...]) -> tuple[Grant, tuple[str, ...]]:
     """Return the grant that is meant, and the names that are needed here."""
-    enrolment = StateDirectory.open(settings.state_directory).require_enrolment()
+    granted = _granted(settings)
     names = tuple(str(DnsName.parse(one)) for one in needed)
-    for grant in enrolment.granted:
+    for grant in granted:
         if grant.certificate == asked:
             return grant, names or grant.names
     try:
         name = DnsName.parse(asked)
     except NameRefused as error:
-        raise _not_granted(asked, enrolment.granted) from error
-    for grant in enrolment.granted:
+        raise _not_granted(asked, granted) from error
+    for grant in granted:
         if any(DnsName(one).covers(name) for one in grant.names):
             return grant, names or (str(name),)
-    raise _not_granted(asked, enrolment.granted)
+    raise _not_granted(asked, granted)
+
+
+def _granted(settings: Settings) -> tuple[Grant, ...]:
+    """Return what this machine may install: what it gets itself, and what its agent grants."""
+    state = StateDirectory.open(settings.state_directory)
+    direct = load_direct(settings.direct_file)
+    if direct is None:
+        return state.require_enrolment().granted
+    own = tuple(Grant(one.certificate, one.names) for one in direct.certificates)
+    enrolment = state.enrolment()
+    return own + (enrolment.granted if enrolment else ())
 
 
 def _not_granted(asked: str, granted: tuple[Grant, ...]) -> PolicyError:
     return PolicyError(
         f"{asked!r:.200} is not granted to this machine; granted: "
         f"{', '.join(grant.certificate for grant in granted) or 'nothing'}.",
-        do="Grant it on the agent (external-agent token NAME) and enrol with that token too.",
+        do="Grant it on the agent (external-agent token NAME) and enrol with that token too; or, "
+        "in direct mode: internal-puller direct add NAME.",
     )
 
 

@@ -129,11 +129,6 @@ class DirectInstallation(Installation):
         progress.receipt = self._report(certificate, generation, "failed", error, ())
         progress.direct = True
 
-    def report_removed(self, certificate: str, progress: CertificateProgress) -> None:
-        """Write the report that a certificate is wanted here no more."""
-        progress.receipt = self._report(certificate, 0, "removed", None, ())
-        progress.direct = True
-
     def _report(
         self,
         certificate: str,

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from internal_puller.direct.settings import DirectSettings
-from shared.acme.authoritative import AuthoritativeDns
 from shared.acme.client import AcmeClient
 from shared.acme.dns01 import Dns01Settings, dns01_solver, read_dns01_settings
-from shared.acme.dns_persist_use import PersistSolver
+from shared.acme.dns_persist_use import PersistSolver, TxtLookup, persist_lookup
 from shared.acme.ports import ChallengeSolver, Clock, Sleep
 
 
@@ -15,12 +14,9 @@ def dns_settings(direct: DirectSettings) -> Dns01Settings:
     return read_dns01_settings(direct.dns01, where="dns01")
 
 
-def public_dns(direct: DirectSettings) -> AuthoritativeDns:
+def public_dns(direct: DirectSettings) -> TxtLookup:
     """Return look-ups by the public resolvers that ``[dns01]`` names."""
-    settings = dns_settings(direct)
-    return AuthoritativeDns(
-        settings.resolver_addresses, name_servers=settings.name_server_addresses
-    )
+    return persist_lookup(dns_settings(direct))
 
 
 def check_challenge(direct: DirectSettings, challenge: str) -> None:

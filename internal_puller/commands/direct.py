@@ -1,0 +1,362 @@
+"""``direct …``: certificates that this machine gets from a CA by itself."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+import time
+import tomllib
+from contextlib import closing
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from internal_puller.commands.tables import print_table
+from internal_puller.config import Settings, load_settings
+from internal_puller.direct.file import add_certificate, remove_certificate, render
+from internal_puller.direct.part import missing_extra
+from internal_puller.direct.record import DirectFiles, DirectProgress
+from internal_puller.direct.settings import (
+    CHALLENGES,
+    KEY_ALGORITHMS,
+    DirectCertificate,
+    DirectSettings,
+    certificate_from,
+    check_contact,
+    load_direct,
+    require_direct,
+    settings_from,
+)
+from internal_puller.direct.status import direct_status
+from internal_puller.install.lock import installation_lock
+from internal_puller.proxies import check_proxy_url
+from internal_puller.state import StateDirectory
+from internal_puller.targets import load_targets
+from internal_puller.toml_file import replace_toml
+from shared.acme.directories import directory_url
+from shared.errors import ConfigurationError, IssuanceRateLimited, PolicyError
+
+LOCK_WAIT = 20.0
+REASONS = {
+    "unspecified": 0,
+    "key-compromise": 1,
+    "affiliation-changed": 3,
+    "superseded": 4,
+    "cessation-of-operation": 5,
+}
+
+direct = typer.Typer(
+    help="Certificates that this machine gets from a CA by itself, outward only.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+Certificate = Annotated[str, typer.Argument(help="Its id, or a name in it.")]
+
+
+@direct.command()
+def init(
+    context: typer.Context,
+    *,
+    ca: Annotated[
+        str, typer.Option(help="letsencrypt, letsencrypt-staging, or a directory URL.")
+    ] = "letsencrypt",
+    ca_root: Annotated[
+        Path | None, typer.Option(help="PEM file with the root of a private CA's own HTTPS.")
+    ] = None,
+    contact: Annotated[
+        list[str] | None, typer.Option(help="For the CA: mailto:ops@example.com.")
+    ] = None,
+    agree_terms: Annotated[
+        bool, typer.Option("--agree-terms", help="You agree to the CA's terms of service.")
+    ] = False,
+    eab_key_id: Annotated[
+        str | None, typer.Option(help="External account binding: its id.")
+    ] = None,
+    eab_hmac_key_file: Annotated[
+        Path | None, typer.Option(help="External account binding: file with its key.")
+    ] = None,
+    proxy: Annotated[
+        str | None, typer.Option(help="The way out to the CA: http://proxy:3128, or none.")
+    ] = None,
+) -> None:
+    """Make an ACME account key and a commented file direct.toml. No agent is needed."""
+    settings = load_settings(context.obj)
+    found = DirectSettings(
+        settings.direct_file,
+        directory_url(ca),
+        terms_agreed=True,
+        contact=tuple(check_contact("--contact", one) for one in contact or ()),
+        ca_root=None if ca_root is None else _existing(ca_root),
+        proxy=proxy if proxy in (None, "none") else check_proxy_url("--proxy", proxy),
+        eab_key_id=eab_key_id,
+        eab_hmac_key_file=None if eab_hmac_key_file is None else _existing(eab_hmac_key_file),
+    )
+    if settings.direct_file.exists():
+        raise ConfigurationError(
+            f"{settings.direct_file} exists already.", do="Edit it, or remove it first."
+        )
+    text = render(found)
+    settings_from(settings.direct_file, tomllib.loads(text))
+    _agree(found.directory, agreed=agree_terms)
+    _make_account_key(settings)
+    replace_toml(settings.direct_file, text)
+    sys.stdout.write(
+        f"Settings: {settings.direct_file}\n"
+        f"Account key: {DirectFiles(settings.state_directory).path}/account.key (back it up)\n"
+        f"CA: {found.directory}\n"
+    )
+    if not found.contact:
+        sys.stdout.write("No --contact was given: the CA has nobody to write to.\n")
+    sys.stdout.write(
+        "Next, for dns-01: say in that file how TXT records are written ([dns01]).\n"
+        "Then: internal-puller direct add www.intra.example.com --challenge dns-01\n"
+    )
+
+
+@direct.command()
+def add(
+    context: typer.Context,
+    names: Annotated[list[str], typer.Argument(help="DNS names; the first one names it.")],
+    *,
+    challenge: Annotated[str, typer.Option(help=f"One of {', '.join(CHALLENGES)}.")] = "dns-01",
+    key_algorithm: Annotated[
+        str | None, typer.Option(help=f"One of {', '.join(KEY_ALGORITHMS)}.")
+    ] = None,
+    profile: Annotated[str | None, typer.Option(help="A profile that the CA offers.")] = None,
+    preferred_chain: Annotated[
+        str | None, typer.Option(help="Common name of the issuer the chain is to end in.")
+    ] = None,
+    identifier: Annotated[
+        str | None, typer.Option("--id", help="Its id, if not the first name.")
+    ] = None,
+) -> None:
+    """Want a certificate, or change one; with other names a new one is ordered at once."""
+    settings = load_settings(context.obj)
+    known = require_direct(settings.direct_file)
+    wanted = certificate_from(
+        names,
+        challenge,
+        identifier=identifier,
+        key_algorithm=key_algorithm,
+        profile=profile,
+        preferred_chain=preferred_chain,
+    )
+    _refuse_granted(settings, wanted)
+    _check_challenge(known, challenge)
+    add_certificate(settings.direct_file, wanted)
+    with_record = challenge == "dns-persist-01"
+    has_target = any(
+        one.certificate == wanted.certificate for one in load_targets(settings.targets_file)
+    )
+    sys.stdout.write(
+        f"{wanted.certificate}: {', '.join(wanted.names)} by {challenge} from {known.directory}\n"
+        "Its names will stand in public Certificate Transparency logs.\n"
+    )
+    if with_record:
+        listed = " ".join(wanted.names)
+        sys.stdout.write(f"Next: internal-puller direct dns-persist record {listed}\n")
+    if has_target:
+        sys.stdout.write("Next: internal-puller pull\n")
+    else:
+        sys.stdout.write(f"Next: internal-puller target add {wanted.certificate} --preset nginx\n")
+
+
+@direct.command("list")
+def list_direct(
+    context: typer.Context,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+) -> None:
+    """Show what is wanted, what was issued, and when the next order is made."""
+    settings = load_settings(context.obj)
+    known = require_direct(settings.direct_file)
+    found = direct_status(known, settings)
+    if as_json:
+        members = [
+            {
+                "certificate": one.certificate,
+                "names": one.names,
+                **dataclasses.asdict(found[one.certificate]),
+            }
+            for one in known.certificates
+        ]
+        json.dump(members, sys.stdout, indent=2)
+        sys.stdout.write("\n")
+        return
+    rows = []
+    for one in known.certificates:
+        state = found[one.certificate]
+        rows.append(
+            (
+                one.certificate,
+                ", ".join(one.names),
+                one.challenge,
+                str(state.issued or "-"),
+                _day(state.not_after),
+                _day(state.next_renewal) if state.next_renewal else "now",
+            )
+        )
+    print_table(("certificate", "names", "challenge", "issued", "expires", "next order"), rows)
+
+
+@direct.command()
+def renew(context: typer.Context, certificate: Certificate) -> None:
+    """Order a new generation at the next pull, a pause after a failure notwithstanding."""
+    settings = load_settings(context.obj)
+    wanted = require_direct(settings.direct_file).find(certificate)
+    files = DirectFiles(settings.state_directory)
+    files.create()
+    with installation_lock(files.lock_path, wait=LOCK_WAIT):
+        own = files.of(wanted.certificate)
+        progress = own.progress() or DirectProgress()
+        progress.renew = "an operator asked for it"
+        if progress.error is None or progress.error.type != IssuanceRateLimited.type:
+            progress.paused_at = progress.paused_until = 0
+        own.save_progress(progress)
+    sys.stdout.write(f"{wanted.certificate} is ordered again at the next pull.\n")
+    if progress.paused_until > time.time():
+        sys.stdout.write(f"The CA asked to wait until {_minute(progress.paused_until)} UTC.\n")
+
+
+@direct.command()
+def remove(context: typer.Context, certificate: Certificate) -> None:
+    """Want a certificate no more. What is installed stays, and its server goes on serving it."""
+    settings = load_settings(context.obj)
+    known = require_direct(settings.direct_file)
+    gone = known.find(certificate)
+    files = DirectFiles(settings.state_directory)
+    files.create()
+    with installation_lock(files.lock_path, wait=LOCK_WAIT):
+        remove_certificate(settings.direct_file, gone.certificate)
+        files.of(gone.certificate).remove()
+    _report_removed(settings, gone)
+    sys.stdout.write(f"{gone.certificate}: no more orders. Installed files stay.\n")
+    for target in load_targets(settings.targets_file):
+        if target.certificate == gone.certificate:
+            sys.stdout.write(
+                f"Next: internal-puller target remove {gone.certificate}, "
+                "or let an agent grant it.\n"
+            )
+            break
+
+
+@direct.command()
+def revoke(
+    context: typer.Context,
+    certificate: Certificate,
+    *,
+    reason: Annotated[str, typer.Option(help=f"One of {', '.join(REASONS)}.")] = "unspecified",
+) -> None:
+    """Tell the CA that the newest generation is not to be trusted any more, and order another."""
+    settings = load_settings(context.obj)
+    known = require_direct(settings.direct_file)
+    wanted = known.find(certificate)
+    if reason not in REASONS:
+        raise ConfigurationError(
+            f"{reason!r:.40} is no reason.", do=f"Use one of {', '.join(REASONS)}."
+        )
+    files = DirectFiles(settings.state_directory)
+    files.create()
+    own = files.of(wanted.certificate)
+    with installation_lock(files.lock_path, wait=LOCK_WAIT):
+        issued = own.issued()
+        if issued is None:
+            raise ConfigurationError(f"No certificate was issued for {wanted.certificate} yet.")
+        with closing(_client(known, settings)) as client:
+            client.revoke(issued.chain.encode("ascii"), REASONS[reason])
+        progress = own.progress() or DirectProgress()
+        progress.renew = "the one before was revoked"
+        progress.paused_at = progress.paused_until = 0
+        own.save_progress(progress)
+    sys.stdout.write(
+        f"{wanted.certificate}: generation {issued.generation} is revoked. It is still served: "
+        "let another be issued now: internal-puller pull\n"
+    )
+
+
+def _client(known: DirectSettings, settings: Settings) -> Any:
+    try:
+        from internal_puller.direct.connection import DirectConnection
+    except ModuleNotFoundError as error:
+        raise missing_extra(error) from error
+    return DirectConnection(known, settings, DirectFiles(settings.state_directory)).open()
+
+
+def _existing(path: Path) -> Path:
+    if not path.is_file():
+        raise ConfigurationError(f"There is no file {path}.")
+    return path.absolute()
+
+
+def _agree(directory: str, *, agreed: bool) -> None:
+    if agreed:
+        return
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise ConfigurationError(
+            f"The terms of service of the CA at {directory} were not agreed to.",
+            do="Read them (its directory names them) and give --agree-terms.",
+        )
+    if not typer.confirm(
+        f"Do you agree to the terms of service of the CA at {directory}?", err=True
+    ):
+        raise ConfigurationError("Without agreeing to its terms no CA issues certificates.")
+
+
+def _make_account_key(settings: Settings) -> None:
+    """A key that is there already is kept: records and CAA may name its account."""
+    try:
+        from shared.acme.keys import generate_account_key
+    except ModuleNotFoundError as error:
+        raise missing_extra(error) from error
+    StateDirectory.create(settings.state_directory)
+    files = DirectFiles(settings.state_directory)
+    files.create()
+    if not files.has_account_key():
+        files.save_account_key(generate_account_key())
+
+
+def _check_challenge(known: DirectSettings, challenge: str) -> None:
+    try:
+        from internal_puller.direct.solving import check_challenge
+    except ModuleNotFoundError as error:
+        raise missing_extra(error) from error
+    check_challenge(known, challenge)
+
+
+def _refuse_granted(settings: Settings, wanted: DirectCertificate) -> None:
+    """One certificate has one source, or two keys would change places for ever."""
+    enrolment = StateDirectory.open(settings.state_directory).enrolment()
+    granted = {grant.certificate for grant in enrolment.granted} if enrolment else set()
+    known = load_direct(settings.direct_file)
+    mine = {one.certificate for one in known.certificates} if known else set()
+    if wanted.certificate in granted - mine:
+        raise PolicyError(
+            f"{wanted.certificate} is granted to this machine by its agent already.",
+            do="Give it another id (--id), or remove it on the agent.",
+        )
+
+
+def _report_removed(settings: Settings, gone: DirectCertificate) -> None:
+    """Let the agent forget it, if there is one; the next pull delivers."""
+    from internal_puller.direct.reports import removed_report
+    from internal_puller.install.lock import default_lock_path
+
+    state = StateDirectory.open(settings.state_directory)
+    if state.enrolment() is None:
+        return
+    path = settings.lock_file or default_lock_path(settings.state_directory)
+    with installation_lock(path, wait=LOCK_WAIT):
+        progress = state.progress()
+        one = progress.of(gone.certificate)
+        one.receipt = removed_report(gone, now=int(time.time()))
+        one.direct, one.error, one.reported = True, None, 0
+        state.save_progress(progress, durable=True)
+
+
+def _day(moment: int) -> str:
+    return time.strftime("%Y-%m-%d", time.gmtime(moment)) if moment else "-"
+
+
+def _minute(moment: int) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.gmtime(moment))

@@ -1,0 +1,131 @@
+"""The file ``direct.toml`` as ``direct init`` writes it, and as ``direct add`` changes it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from internal_puller.direct.settings import DirectCertificate, DirectSettings
+from internal_puller.toml_file import read_toml, replace_toml
+from shared.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from tomlkit import TOMLDocument
+
+
+def render(direct: DirectSettings) -> str:
+    """Return the text of a new file, with everything that could stand there as comments."""
+    return f"""\
+# Direct mode of the internal puller: this machine asks the CA itself, outward only.
+# Certificates are added by: internal-puller direct add NAME --challenge dns-01
+
+# The CA's ACME directory.
+directory = {_value(direct.directory)}
+# You agreed to the CA's terms of service when this file was made.
+terms_agreed = {_value(direct.terms_agreed)}
+contact = {_value(list(direct.contact))}
+# PEM file with the root of the CA's own HTTPS certificate, for a private CA.
+{_optional("ca_root", direct.ca_root, "/etc/ssl/private-ca-root.pem")}
+# The way out to the CA, where it is not that of puller.toml; "none" connects directly.
+{_optional("proxy", direct.proxy, "http://proxy.example.com:3128")}
+# External account binding, when the CA asks for it (ZeroSSL, Google and most paid CAs).
+{_optional("eab_key_id", direct.eab_key_id, "kid")}
+{_optional("eab_hmac_key_file", direct.eab_hmac_key_file, "/etc/split-horizon-relay/eab.key")}
+
+# dns-01: how TXT records are written. Keep one of the sections below.
+# [dns01]
+# Public resolvers, which find the zone and its servers as the CA sees them; "system" asks those
+# of this machine.
+# resolvers = ["1.1.1.1", "8.8.8.8", "9.9.9.9"]
+#
+# [dns01.rfc2136]
+# server = "192.0.2.53"
+# key_file = "/etc/split-horizon-relay/tsig.key"
+#
+# [dns01.hook]
+# command = ["/usr/local/sbin/set-txt"]
+"""
+
+
+def add_certificate(path: Path, wanted: DirectCertificate) -> None:
+    """Write a certificate into the file; one with the same id is replaced, comments stay.
+
+    Raises:
+        ConfigurationError: the file is missing or cannot be written.
+    """
+    document = _parsed(path)
+    import tomlkit
+
+    tables = [one for one in _tables(document) if not _is(one, wanted.certificate)]
+    table = tomlkit.table()
+    for key, value in _members(wanted).items():
+        table[key] = value
+    _write(path, document, [*tables, table])
+
+
+def remove_certificate(path: Path, certificate: str) -> None:
+    """Take a certificate out of the file. Raises ``ConfigurationError``."""
+    document = _parsed(path)
+    _write(path, document, [one for one in _tables(document) if not _is(one, certificate)])
+
+
+def _parsed(path: Path) -> TOMLDocument:
+    import tomlkit
+    from tomlkit.exceptions import ParseError
+
+    text = read_toml(path)
+    try:
+        return tomlkit.parse(text or "")
+    except ParseError as error:
+        raise ConfigurationError(f"{path} is no TOML: {error}.") from error
+
+
+def _tables(document: TOMLDocument) -> list[Any]:
+    return list(document.get("certificate", []))
+
+
+def _is(table: Any, certificate: str) -> bool:
+    if "certificate" in table:
+        return str(table["certificate"]) == certificate
+    from internal_puller.direct.settings import certificate_from
+
+    found = certificate_from([str(one) for one in table["names"]], str(table["challenge"]))
+    return found.certificate == certificate
+
+
+def _members(wanted: DirectCertificate) -> dict[str, object]:
+    """Only what differs from the defaults, so that the file stays short."""
+    members: dict[str, object] = {
+        "certificate": wanted.certificate,
+        "names": list(wanted.names),
+        "challenge": wanted.challenge,
+    }
+    if wanted.key_algorithm != DirectCertificate.key_algorithm:
+        members["key_algorithm"] = wanted.key_algorithm
+    for key in ("profile", "preferred_chain"):
+        if getattr(wanted, key) is not None:
+            members[key] = getattr(wanted, key)
+    return members
+
+
+def _write(path: Path, document: TOMLDocument, tables: Sequence[Any]) -> None:
+    import tomlkit
+
+    array = tomlkit.aot()
+    for table in tables:
+        array.append(table)
+    if tables:
+        document["certificate"] = array
+    else:
+        document.pop("certificate", None)
+    replace_toml(path, tomlkit.dumps(document))
+
+
+def _value(value: object) -> str:
+    return json.dumps(str(value) if isinstance(value, Path) else value, ensure_ascii=False)
+
+
+def _optional(name: str, value: object, example: str) -> str:
+    return f"# {name} = {_value(example)}" if value is None else f"{name} = {_value(value)}"

@@ -1,0 +1,89 @@
+"""How direct mode stands with each certificate: for ``status`` and ``direct list``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from internal_puller.config import Settings
+from internal_puller.direct.record import DirectFiles, DirectProgress
+from internal_puller.direct.settings import DirectCertificate, DirectSettings
+from internal_puller.progress import LastError
+
+_REASONS = {
+    "": "there is none yet",
+    "lifetime": "so much of its lifetime is used up then",
+    "window": "the CA suggests it",
+    "window-past": "the CA suggests to renew at once",
+    "window-late": "the CA suggests a moment too close to the end, or beyond it",
+    "braked": "the CA suggests to renew at once, again right after a renewal",
+}
+
+
+@dataclass(frozen=True)
+class DirectStatus:
+    """
+    Attributes:
+        issued: the newest generation; 0 is none.
+        not_after: unix seconds of it.
+        next_renewal: unix seconds; 0 is as soon as possible.
+        why: why then, in words.
+        window: the CA's suggestion (RFC 9773), unix seconds.
+        explanation_url: where the CA says why.
+        failures: orders that failed in a row; no order is made before ``paused_until``.
+        unfinished: an order is under way.
+    """
+
+    directory: str
+    challenge: str
+    key_algorithm: str
+    profile: str | None
+    issued: int
+    not_after: int
+    next_renewal: int
+    why: str
+    window: tuple[int, int] | None
+    explanation_url: str | None
+    failures: int
+    paused_until: int
+    unfinished: bool
+    error: LastError | None
+
+
+def direct_status(direct: DirectSettings, settings: Settings) -> dict[str, DirectStatus]:
+    """Return how each certificate stands. Raises ``ConfigurationError``, ``LooseFileMode``."""
+    files = DirectFiles(settings.state_directory)
+    found = {}
+    for one in direct.certificates:
+        own = files.of(one.certificate)
+        known = own.progress() or DirectProgress()
+        found[one.certificate] = _status(direct, one, known, unfinished=own.has_attempt())
+    return found
+
+
+def _status(
+    direct: DirectSettings, one: DirectCertificate, known: DirectProgress, *, unfinished: bool
+) -> DirectStatus:
+    advice = known.advice or {}
+    start, end = advice.get("start"), advice.get("end")
+    next_renewal, why = known.due_at, _REASONS.get(known.reason, known.reason)
+    if known.renew:
+        next_renewal, why = 0, known.renew
+    if known.failures:
+        next_renewal = known.paused_until
+        why = f"after {known.failures} failed orders the next one waits"
+    return DirectStatus(
+        directory=direct.directory,
+        challenge=one.challenge,
+        key_algorithm=one.key_algorithm,
+        profile=one.profile,
+        issued=known.generation,
+        not_after=known.not_after,
+        next_renewal=next_renewal,
+        why=why,
+        window=None if start is None or end is None else (int(start), int(end)),
+        explanation_url=advice.get("explanation_url"),
+        failures=known.failures,
+        paused_until=known.paused_until,
+        unfinished=unfinished,
+        error=known.error,
+    )
