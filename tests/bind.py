@@ -87,7 +87,7 @@ class Bind:
     def __enter__(self) -> Self:
         # It listens only on addresses that an interface has.
         for address, _ in (self.outside, self.inside):
-            _interface("add", address)
+            _interface("replace", address)
         settings = self._program.directory / "named.conf"
         settings.write_text(self._settings())
         argv = [self._named, "-g", "-n", "1", "-c", str(settings)]

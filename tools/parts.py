@@ -115,6 +115,7 @@ PARTS = (
         "against Debian's Pebble",
         _program("pebble", blocks=True),
         _program("pebble-challtestsrv", "pebble", blocks=True),
+        _program("named", "bind9"),
     ),
     _marked(
         "cas",
@@ -130,6 +131,9 @@ PARTS = (
         _program("apache2"),
         _program("haproxy"),
         _program("caddy"),
+        _program("named", "bind9"),
+        _program("knotd", "knot"),
+        _program("nsupdate", "bind9-dnsutils"),
     ),
     _marked("faults", "kills and injected errors", _TRACING, _program("gdb"), seconds=900),
     _marked(
