@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -54,7 +55,8 @@ def value(one: PendingChallenge) -> str:
 
 
 def at(address: tuple[str, int]) -> str:
-    return f"{address[0]}:{address[1]}"
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 class Bench:
@@ -160,6 +162,28 @@ def test_a_zone_that_is_named_is_taken(bench: Bench) -> None:
     bench.solver(rfc2136={"zone": "example.com"}).present(challenge())
     assert bench.texts()
     assert "is not in the zone example.org" in bench.refusal(rfc2136={"zone": "example.org"})
+
+
+def test_over_ipv6(tmp_path: Path) -> None:
+    with SplitDns("example.com", host="::1") as dns:
+        bench = Bench(dns, tmp_path)
+        solver = bench.solver()
+        solver.present(challenge())
+        solver.wait_until_visible()
+        assert bench.texts() == {value(challenge())}
+
+
+def test_the_server_by_name(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    port = bench.dns.outside_address[1]
+    bench.solver(rfc2136={"server": f"localhost:{port}"}).present(challenge())
+    assert bench.texts() == {value(challenge())}
+
+    def unknown(*_: object, **__: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    with pytest.raises(DnsFailure, match=r"The DNS server's name ns\.invalid has no address"):
+        bench.solver(rfc2136={"server": "ns.invalid"})
 
 
 # --- waiting ---------------------------------------------------------------------------------
