@@ -180,9 +180,15 @@ def status(
     """Show for each certificate what is wanted, issued, pulled, installed and served."""
     own: Context = context.obj
     with own.store(own.settings()) as store:
-        only = None if certificate is None else find_certificate(store, certificate)
-        statuses = [one for one in store.status(own.now) if only in (None, one.certificate.id)]
-    view = status_view(statuses, own.now)
+        direct = [
+            one
+            for one in store.direct_certificates()
+            if certificate in (None, one.certificate, *one.names)
+        ]
+        only = None if certificate is None or direct else find_certificate(store, certificate)
+        wanted = certificate if direct else only
+        statuses = [one for one in store.status(own.now) if wanted in (None, one.certificate.id)]
+    view = status_view(statuses, own.now, direct)
     if as_json:
         emit_json(view)
     else:

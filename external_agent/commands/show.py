@@ -73,11 +73,13 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> 
 
 def show_status(view: dict[str, Any]) -> None:
     """Print what ``status`` knows; ``view`` is from ``status_view``."""
-    if not view["certificates"]:
+    if not view["certificates"] and not view["direct"]:
         emit("No certificate is wanted yet. Add one: external-agent add NAME")
         return
     for one in view["certificates"]:
         _show_certificate(one, view["now"])
+    for one in view["direct"]:
+        _show_direct(one, view["now"])
 
 
 def _show_certificate(one: dict[str, Any], now: int) -> None:
@@ -173,6 +175,21 @@ def _served(served: dict[str, Any], now: int) -> str:
         return f"yes: the issued certificate{when}"
     leaves = ", ".join(leaf["leaf_sha256"][:16] for leaf in served["leaves"])
     return f"NO: another certificate ({leaves}){when}"
+
+
+def _show_direct(one: dict[str, Any], now: int) -> None:
+    generation = f"generation {one['generation']}, expires {moment(one['not_after'])}"
+    rows = [
+        ("wanted", ", ".join(one["names"])),
+        ("", "direct: its puller asks the CA itself; this agent issues nothing"),
+        ("puller", f"{one['host']} ({one['puller'][:12]}), {one['puller_status']}"),
+        ("installed", generation if one["generation"] else "nothing yet"),
+        ("  served", _served({**one["served"], "at": one["received_at"]}, now)),
+        ("next renewal", moment(one["next_renewal"])),
+    ]
+    if one["outcome"] != "installed":
+        rows.append(("  trouble", f"{one['outcome']}: {one['error']}, {moment(one['at'])}"))
+    _print_block(one["certificate"], one["state"], rows)
 
 
 def _print_block(title: str, state: str, rows: Sequence[tuple[str, str]]) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
 from external_agent.domain.persist import Seen
+from external_agent.store.direct_rows import DirectRow
 from external_agent.store.rows import (
     AccountRow,
     AwaitedCsr,
@@ -31,7 +32,7 @@ from external_agent.store.rows import (
 )
 from shared.acme.dns_persist import Offer
 from shared.bundle import KeyOrigin
-from shared.wire import BundleAnswer, EnrolmentAnswer, Listing, Receipt
+from shared.wire import BundleAnswer, DirectReport, EnrolmentAnswer, Listing, Receipt
 from shared.x509 import KeyAlgorithm
 
 
@@ -332,6 +333,17 @@ class PersistStore(Protocol):
         """Keep it, with events for what is news; passed over for a name of no certificate."""
 
 
+class DirectStore(Protocol):
+    """Certificates that pullers get by themselves."""
+
+    def record_direct(
+        self, puller: str, report: DirectReport, *, nonce: str, nonce_expires: int, now: int
+    ) -> None:
+        """Raises: as ``record_receipt``, but for grants: what it reports is its own."""
+
+    def direct_certificates(self) -> list[DirectRow]: ...
+
+
 class Store(
     CertificateStore,
     EnrolmentStore,
@@ -339,6 +351,7 @@ class Store(
     EventStore,
     IssuingStore,
     PersistStore,
+    DirectStore,
     Protocol,
 ):
     """All of it, and its end."""

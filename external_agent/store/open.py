@@ -6,6 +6,7 @@ from external_agent.store.attempts import AttemptQueries
 from external_agent.store.certificates import CertificateQueries
 from external_agent.store.csrs import CsrQueries
 from external_agent.store.database import Database
+from external_agent.store.direct import DirectQueries
 from external_agent.store.enrolment import EnrolmentQueries
 from external_agent.store.leases import LeaseQueries
 from external_agent.store.persist import PersistQueries
@@ -26,6 +27,7 @@ class SqlStore(
     LeaseQueries,
     AttemptQueries,
     PersistQueries,
+    DirectQueries,
     StatusQueries,
 ):
     """``external_agent.store.interface.Store`` over SQLAlchemy Core."""

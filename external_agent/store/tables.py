@@ -237,6 +237,24 @@ persist_records = Table(
     PrimaryKeyConstraint("certificate", "name"),
 )
 
+direct_certificates = Table(
+    "direct_certificates",
+    metadata,
+    Column("puller", Text, ForeignKey("pullers.id"), nullable=False),
+    Column("certificate", Text, nullable=False),
+    Column("names", Text, nullable=False),
+    Column("generation", BigInteger, nullable=False),
+    Column("not_after", BigInteger, nullable=False),
+    Column("leaf_sha256", Text),
+    Column("next_renewal", BigInteger, nullable=False),
+    Column("outcome", Text, nullable=False),
+    Column("error", Text, nullable=False),
+    Column("served", Text, nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("received_at", BigInteger, nullable=False),
+    PrimaryKeyConstraint("puller", "certificate"),
+)
+
 facts = Table(
     "facts",
     metadata,

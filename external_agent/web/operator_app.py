@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 
-from external_agent.store.interface import CertificateStore
+from external_agent.store.interface import Store
 from external_agent.web.metrics import CONTENT_TYPE, Metrics
 from external_agent.web.status_view import status_view
 from shared.errors import StoreError
@@ -17,7 +17,7 @@ Run = Callable[..., Awaitable[Any]]
 
 
 def operator_app(
-    store: CertificateStore,
+    store: Store,
     metrics: Metrics,
     clock: Callable[[], float],
     run: Run,
@@ -56,7 +56,8 @@ def operator_app(
     async def status() -> JSONResponse:
         """For each certificate: issued, pulled, installed and served, as separate facts."""
         now = int(clock())
-        return JSONResponse(status_view(await run(store.status, now), now))
+        direct = await run(store.direct_certificates)
+        return JSONResponse(status_view(await run(store.status, now), now, direct))
 
     @app.get("/metrics", response_class=PlainTextResponse)
     async def numbers() -> Response:

@@ -24,10 +24,12 @@ from shared.identifiers import check_certificate_id
 from shared.strict_json import MAX_INTEGER
 from shared.wire import (
     CERTIFICATES_PATH,
+    DIRECT_PATH,
     ENROLMENTS_PATH,
     JSON_TYPE,
     MAX_WAIT,
     RECEIPTS_PATH,
+    DirectReport,
     Listing,
     Receipt,
 )
@@ -72,6 +74,7 @@ class RelayApp:
             Route(f"{one}/bundle", self.bundle, methods=["GET"]),
             Route(f"{one}/csr", self.leave_csr, methods=["PUT"]),
             Route(RECEIPTS_PATH, self.receive_receipt, methods=["POST"]),
+            Route(DIRECT_PATH, self.receive_direct, methods=["POST"]),
         ]
         app = Starlette(
             routes=routes,
@@ -168,6 +171,20 @@ class RelayApp:
             self._store.record_receipt,
             caller.puller,
             receipt,
+            nonce=caller.nonce,
+            nonce_expires=caller.nonce_expires,
+            now=self._now(),
+        )
+        return _ok(_ACCEPTED)
+
+    async def receive_direct(self, request: Request) -> Response:
+        """How a certificate stands that the puller gets by itself."""
+        _query(request)
+        caller = caller_of(request.scope)
+        await self._run(
+            self._store.record_direct,
+            caller.puller,
+            DirectReport.decode(await request.body()),
             nonce=caller.nonce,
             nonce_expires=caller.nonce_expires,
             now=self._now(),

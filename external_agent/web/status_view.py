@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from external_agent.domain.model import PullerStatus
+from external_agent.store.direct_rows import DirectRow
 from external_agent.store.rows import (
     CertificateStatus,
     DeliveryStatus,
@@ -12,6 +13,7 @@ from external_agent.store.rows import (
     PersistRow,
     ReceiptRow,
 )
+from external_agent.web.direct_view import direct_view
 
 Json = dict[str, object]
 
@@ -56,9 +58,15 @@ def certificate_view(status: CertificateStatus, now: int) -> Json:
     }
 
 
-def status_view(statuses: Sequence[CertificateStatus], now: int) -> Json:
-    """Return everything ``status`` shows."""
-    return {"now": now, "certificates": [certificate_view(one, now) for one in statuses]}
+def status_view(
+    statuses: Sequence[CertificateStatus], now: int, direct: Sequence[DirectRow] = ()
+) -> Json:
+    """Return everything ``status`` shows; ``direct`` is what pullers get by themselves."""
+    return {
+        "now": now,
+        "certificates": [certificate_view(one, now) for one in statuses],
+        "direct": [direct_view(one, now) for one in direct],
+    }
 
 
 def _issued(row: GenerationRow) -> Json:

@@ -26,3 +26,20 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["certificate"], ["certificates.id"]),
         sa.PrimaryKeyConstraint("certificate", "name"),
     )
+    op.create_table(
+        "direct_certificates",
+        sa.Column("puller", sa.Text(), nullable=False),
+        sa.Column("certificate", sa.Text(), nullable=False),
+        sa.Column("names", sa.Text(), nullable=False),
+        sa.Column("generation", sa.BigInteger(), nullable=False),
+        sa.Column("not_after", sa.BigInteger(), nullable=False),
+        sa.Column("leaf_sha256", sa.Text(), nullable=True),
+        sa.Column("next_renewal", sa.BigInteger(), nullable=False),
+        sa.Column("outcome", sa.Text(), nullable=False),
+        sa.Column("error", sa.Text(), nullable=False),
+        sa.Column("served", sa.Text(), nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.Column("received_at", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(["puller"], ["pullers.id"]),
+        sa.PrimaryKeyConstraint("puller", "certificate"),
+    )

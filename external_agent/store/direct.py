@@ -1,0 +1,141 @@
+"""Queries over certificates that pullers get by themselves: told by them, shown to operators."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from sqlalchemy import Connection, Row, delete, func, insert, select, update
+
+from external_agent.domain.audit import canonical
+from external_agent.domain.model import PullerStatus
+from external_agent.store.direct_rows import DirectRow
+from external_agent.store.queries import Queries, append_event, use_nonce
+from external_agent.store.relay import admit
+from external_agent.store.rows import ServedRow
+from external_agent.store.tables import direct_certificates, nonces, pullers
+from shared.errors import RequestRefused
+from shared.wire import DirectReport
+
+MOST_FOR_A_PULLER = 100
+MESSAGES_AT_ONCE = 60
+"""Messages of one puller whose nonces are still kept, that is of the last ten minutes at most."""
+
+
+class DirectQueries(Queries):
+    """``DirectStore``."""
+
+    def record_direct(
+        self, puller: str, report: DirectReport, *, nonce: str, nonce_expires: int, now: int
+    ) -> None:
+        with self._database.write() as connection:
+            use_nonce(connection, puller, nonce, expires_at=nonce_expires, now=now)
+            admit(connection, puller)
+            _keep_quota(connection, puller, report.certificate)
+            _record(connection, puller, report, now)
+
+    def direct_certificates(self) -> list[DirectRow]:
+        query = (
+            select(direct_certificates, pullers.c.host, pullers.c.status)
+            .join(pullers, pullers.c.id == direct_certificates.c.puller)
+            .order_by(direct_certificates.c.certificate, direct_certificates.c.puller)
+        )
+        with self._database.read() as connection:
+            return [_row(row) for row in connection.execute(query)]
+
+
+def _keep_quota(connection: Connection, puller: str, certificate: str) -> None:
+    live = select(func.count()).select_from(nonces).where(nonces.c.puller == puller)
+    if connection.execute(live).scalar_one() > MESSAGES_AT_ONCE:
+        raise RequestRefused(
+            f"More than {MESSAGES_AT_ONCE} messages at once.",
+            retry_after=600.0,
+            problem_type="too-many-receipts",
+        )
+    others = (direct_certificates.c.puller == puller) & (
+        direct_certificates.c.certificate != certificate
+    )
+    held = select(func.count()).select_from(direct_certificates).where(others)
+    if connection.execute(held).scalar_one() >= MOST_FOR_A_PULLER:
+        raise RequestRefused(
+            f"A puller may report {MOST_FOR_A_PULLER} certificates of its own.",
+            problem_type="too-many-receipts",
+        )
+
+
+def _record(connection: Connection, puller: str, report: DirectReport, now: int) -> None:
+    here = (direct_certificates.c.puller == puller) & (
+        direct_certificates.c.certificate == report.certificate
+    )
+    found = connection.execute(select(direct_certificates).where(here)).one_or_none()
+    if report.outcome == "removed":
+        connection.execute(delete(direct_certificates).where(here))
+    else:
+        values = _values(report, found) | {"at": report.at, "received_at": now}
+        if found is None:
+            connection.execute(
+                insert(direct_certificates).values(
+                    puller=puller, certificate=report.certificate, **values
+                )
+            )
+        else:
+            connection.execute(update(direct_certificates).where(here).values(**values))
+    if _is_news(report, found):
+        append_event(
+            connection,
+            "direct-report",
+            now=now,
+            actor="relay",
+            certificate=report.certificate,
+            puller=puller,
+            details={
+                "names": list(report.names),
+                "generation": report.generation,
+                "outcome": report.outcome,
+                "error": report.error,
+                "served": [one.leaf_sha256 for one in report.served],
+            },
+        )
+
+
+def _values(report: DirectReport, found: Row[Any] | None) -> dict[str, object]:
+    served = canonical([one.members() for one in report.served])
+    if report.outcome == "failed" and found is not None:
+        served = found.served
+    return {
+        "names": canonical(list(report.names)),
+        "generation": report.generation,
+        "not_after": report.not_after,
+        "leaf_sha256": report.leaf_sha256,
+        "next_renewal": report.next_renewal,
+        "outcome": report.outcome,
+        "error": report.error,
+        "served": served,
+    }
+
+
+def _is_news(report: DirectReport, found: Row[Any] | None) -> bool:
+    """The trail tells what changed, not how often it was said."""
+    if found is None or report.outcome == "removed":
+        return found is not None or report.outcome != "removed"
+    after = _values(report, found)
+    return any(getattr(found, name) != after[name] for name in after if name != "next_renewal")
+
+
+def _row(row: Row[Any]) -> DirectRow:
+    return DirectRow(
+        puller=row.puller,
+        host=row.host,
+        puller_status=PullerStatus(row.status),
+        certificate=row.certificate,
+        names=tuple(json.loads(row.names)),
+        generation=row.generation,
+        not_after=row.not_after,
+        leaf_sha256=row.leaf_sha256,
+        next_renewal=row.next_renewal,
+        outcome=row.outcome,
+        error=row.error,
+        served=tuple(ServedRow(**one) for one in json.loads(row.served)),
+        at=row.at,
+        received_at=row.received_at,
+    )
