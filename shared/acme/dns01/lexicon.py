@@ -62,7 +62,8 @@ class LexiconPublisher:
             "domain": record.zone,
             # Otherwise the zone is guessed from a list of public suffixes.
             "delegated": record.zone,
-            self._settings.provider: self._options,
+            # Some providers (ddns) look for the zone among their own options.
+            self._settings.provider: {"domain": record.zone, **self._options},
         } | ({} if self._settings.ttl is None else {"ttl": self._settings.ttl})
         try:
             config = ConfigResolver().with_dict(settings)  # type: ignore[no-untyped-call]
