@@ -18,7 +18,7 @@ from shared.errors import ConfigurationError
 DNS_PORT = 53
 TSIG_ALGORITHMS = ("hmac-sha256", "hmac-sha384", "hmac-sha512")
 PUBLIC_RESOLVERS = ("1.1.1.1", "8.8.8.8", "9.9.9.9")
-MOST_WAIT_SECONDS = 600.0
+MOST_WAIT_SECONDS = 500.0
 
 Address = tuple[str, int]
 """A numeric address, or a host name, and a port."""
@@ -120,6 +120,11 @@ class Dns01Settings:
     def configured(self) -> bool:
         """Tell whether there is a way to write records."""
         return any((self.rfc2136, self.hook, self.acme_dns, self.lexicon))
+
+    @property
+    def longest_wait(self) -> float:
+        """Seconds that an order may need beside what the CA needs."""
+        return self.wait_seconds if self.wait else 0.0
 
     @property
     def resolver_addresses(self) -> tuple[Address, ...]:

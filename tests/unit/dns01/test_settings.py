@@ -74,7 +74,7 @@ def test_text_from_the_environment_is_taken_for_what_it_stands_for() -> None:
         ({"hook": {"command": []}}, "command is empty"),
         ({"resolvers": ["dns.example.com"]}, "resolvers: .* is not the address"),
         ({"wait": "maybe"}, "wait is not true or false"),
-        ({"wait_seconds": 6000}, "wait_seconds is not between 1 and 600"),
+        ({"wait_seconds": 6000}, "wait_seconds is not between 1 and 500"),
         ({"acme_dns": {"accounts_file": "/x", "url": "http://a.example.com"}}, "not the https"),
         (
             {"rfc2136": KEY, "hook": {"command": ["/bin/true"]}},
