@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from internal_puller.targets import KEY_ALGORITHMS
 from shared.errors import ConfigurationError
 
 ENVIRONMENT_PREFIX = "RELAY_PULLER_"
@@ -32,6 +33,7 @@ class Settings:
             proxy, such as that of a TLS-opening proxy. It never makes a bundle acceptable.
         timeout: seconds for a whole exchange with the agent, body included.
         report_addresses: tell the agent the addresses where a certificate was seen served.
+        key_algorithm: of keys made on this machine, where a target says nothing else.
         warn_below: share of a certificate's life; with less left, ``pull`` warns and exits 13.
     """
 
@@ -44,6 +46,7 @@ class Settings:
     timeout: float = 30.0
     report_addresses: bool = False
     warn_below: float = 0.2
+    key_algorithm: str = "ec-p256"
 
 
 def load_settings(
@@ -148,6 +151,12 @@ def _truth(where: str, value: object) -> bool:
     return value
 
 
+def _algorithm(where: str, value: object) -> str:
+    if value not in KEY_ALGORITHMS:
+        raise ConfigurationError(f"{where} is none of {', '.join(KEY_ALGORITHMS)}.")
+    return str(value)
+
+
 def _proxy(where: str, value: object) -> str:
     if value in ("", "none"):
         return str(value)
@@ -166,6 +175,7 @@ _READERS: dict[str, Callable[[str, object], Any]] = {
     "timeout": _seconds,
     "report_addresses": _truth,
     "warn_below": _share,
+    "key_algorithm": _algorithm,
 }
 assert set(_READERS) == {one.name for one in fields(Settings)}
 

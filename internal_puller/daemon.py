@@ -184,6 +184,8 @@ class Daemon:
                 log.info("%s", describe(outcome))
             else:
                 current.add(f"{outcome.error.what} {outcome.error.do}")
+        for certificate in report.csrs_left:
+            log.info("%s: a CSR for the next generation was left with the agent", certificate)
         if report.contact is not None:
             current.add(f"{report.contact.what} {report.contact.do}")
         elif self._failures:

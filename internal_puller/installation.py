@@ -7,7 +7,7 @@ The caller holds the installation lock. This module may import what it likes; th
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from cryptography.hazmat.primitives.serialization import (
@@ -22,6 +22,7 @@ from internal_puller.client import RelayClient
 from internal_puller.install.installer import InstallReport, install, resume, roll_back
 from internal_puller.install.material import Material
 from internal_puller.install.probe import Served, probe_target
+from internal_puller.pending import PendingKeys
 from internal_puller.plan import Work
 from internal_puller.progress import CertificateProgress, LastError
 from internal_puller.receipts import make_receipt, seen
@@ -29,6 +30,7 @@ from internal_puller.report import CertificateOutcome
 from internal_puller.roots import anchors_of
 from internal_puller.state import Enrolment, StateDirectory
 from internal_puller.targets import Target, load_targets, save_targets
+from shared.bundle import Manifest
 from shared.errors import BundleError, ConfigurationError, RelayError, ServedMismatch
 from shared.x509 import load_key
 
@@ -53,7 +55,6 @@ class Installation:
         report_addresses: bool,
         clock: Callable[[], float],
         say: Callable[[str], None] = lambda text: None,
-        pending_keys: Mapping[str, bytes] | None = None,
     ) -> None:
         self._state = state
         self._enrolment = enrolment
@@ -63,7 +64,6 @@ class Installation:
         self._report_addresses = report_addresses
         self._clock = clock
         self._say = say
-        self._pending_keys = pending_keys or {}
 
     def carry_out(self, work: Work, progress: CertificateProgress) -> CertificateOutcome | None:
         """Do the work, and keep its receipt in ``progress`` until it is delivered.
@@ -113,9 +113,12 @@ class Installation:
             identity=self._state.identity(),
             wanted=self._wanted(work.certificate),
             floor=self._state.floors().get(work.certificate),
-            pending_keys=self._pending_keys,
+            pending_keys=self._pending(work.certificate).by_spki(),
             now=self._clock(),
         )
+
+    def _pending(self, certificate: str) -> PendingKeys:
+        return PendingKeys(self._state.path, certificate)
 
     def _refused(
         self, envelope: bytes, work: Work, error: BundleError, progress: CertificateProgress
@@ -137,6 +140,7 @@ class Installation:
         manifest = accepted.manifest
         if manifest.key_origin == "puller":
             self._only_own_keys_from_now_on(work.certificate)
+            self._pending(work.certificate).came(manifest.spki_sha256, manifest.generation)
         material = Material(
             manifest.certificate,
             manifest.generation,
@@ -150,7 +154,17 @@ class Installation:
         outcome = _sum_up(manifest.certificate, manifest.generation, manifest.not_after, reports)
         served = tuple(one for report in reports for one in report.served)
         self._keep(progress, outcome, accepted.digest, served)
+        if outcome.error is None:
+            self._forget_outlived(manifest, progress)
         return outcome
+
+    def _forget_outlived(self, manifest: Manifest, progress: CertificateProgress) -> None:
+        """Once a generation is in place, the keys that were pending before it are of no use."""
+        pending = self._pending(manifest.certificate)
+        if manifest.key_origin == progress.key_origin == "agent":
+            pending.clear()
+        else:
+            pending.in_place(manifest.spki_sha256, manifest.generation)
 
     def _install_at(self, target: Target, material: Material, *, again: bool) -> _TargetReport:
         self._say(f"{target.certificate}: installing in {target.directory}")

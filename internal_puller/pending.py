@@ -105,7 +105,7 @@ class PendingKeys:
         except ConfigurationError:
             return None
 
-    def keys(self) -> dict[str, bytes]:
+    def by_spki(self) -> dict[str, bytes]:
         """Return every key (PKCS#8 DER) by the hex SHA-256 of its SPKI. Raises as :meth:`read`."""
         found = ((entry.spki, self.read(entry)) for entry in self.entries())
         return {spki: pending.key for spki, pending in found if pending is not None}

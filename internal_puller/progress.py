@@ -26,6 +26,9 @@ class CertificateProgress:
     """
     Attributes:
         offered: the newest generation that the agent has for us; 0 is none.
+        key_origin: ``agent`` or ``puller``: who makes the key of the next generation.
+        csr_wanted: the agent waits for a CSR of ours.
+        csr_error: why the last CSR was not taken, in words; empty when it was.
         lifetime: seconds that the newest accepted certificate lives from end to end; 0: unknown.
         served: leaf digests seen at the last look, by ``address port sni``.
         reported: the newest installed generation of which a receipt was written.
@@ -35,6 +38,9 @@ class CertificateProgress:
     """
 
     offered: int = 0
+    key_origin: str = "agent"
+    csr_wanted: bool = False
+    csr_error: str = ""
     lifetime: int = 0
     served: dict[str, str] = field(default_factory=dict)
     reported: int = 0

@@ -15,6 +15,7 @@ from internal_puller.expiry import warn_of_expiry
 from internal_puller.files import sweep
 from internal_puller.install.layout import TRIED_AGAIN, active_generation, set_aside, unfinished
 from internal_puller.install.lock import default_lock_path, installation_lock
+from internal_puller.pending import PendingKeys
 from internal_puller.plan import InPlace, Plan, Work, make_plan
 from internal_puller.progress import LastError, Progress
 from internal_puller.report import CertificateOutcome, PullReport
@@ -47,6 +48,8 @@ _PASSING_REFUSALS = (
     "replayed-nonce",
     "store-unavailable",
 )
+_NEXT_CSR = 0
+"""In place of a generation: what is put off is leaving a CSR."""
 _FIRST_PAUSE = 10.0
 _LONGEST_PAUSE = 3600.0
 
@@ -188,12 +191,14 @@ class Puller:
         self._forget_pauses(plan)
         progress = self.state.progress()
         self._note_contact(client, progress, listing)
-        if plan.asks_for_something or _receipts(progress):
+        csrs = self._csrs_due(listing, targets)
+        if plan.asks_for_something or csrs or _receipts(progress):
             with self._lock():
                 progress = self.state.progress()  # another run may have changed it meanwhile
                 self._note_contact(client, progress, listing)
                 plan = self._plan(listing.offers, targets, retry=retry)
                 self._carry_out(plan, self._installation(targets), progress, report)
+                self._leave_csrs(client, listing, targets, progress, report)
         else:
             self.state.save_progress(progress, durable=False)
         _note_obstacles(plan, report)
@@ -224,6 +229,63 @@ class Puller:
                 self._note_error(progress, error, report)
         self.state.save_progress(progress, durable=True)
 
+    # --- keys made here -----------------------------------------------------------------------
+
+    def _csrs_due(self, listing: Listing, targets: Sequence[Target]) -> list[Offer]:
+        """Return the certificates for whose next generation a CSR is to be left now.
+
+        One is also left unasked when the key of what the agent has is here no more.
+        """
+        here = {target.certificate for target in targets}
+        return [
+            offer
+            for offer in listing.offers
+            if offer.key_origin == "puller"
+            and offer.certificate in here
+            and not self._is_deferred(offer.certificate, _NEXT_CSR)
+            and (offer.csr_wanted or self._pending(offer.certificate).unused is None)
+        ]
+
+    def _pending(self, certificate: str) -> PendingKeys:
+        return PendingKeys(self.state.path, certificate)
+
+    def _leave_csrs(
+        self,
+        client: RelayClient,
+        listing: Listing,
+        targets: Sequence[Target],
+        progress: Progress,
+        report: PullReport,
+    ) -> None:
+        """What was installed a moment ago has used its key: the next one's is left at once."""
+        for offer in self._csrs_due(listing, targets) if report.contact is None else ():
+            mine = progress.of(offer.certificate)
+            try:
+                self._leave_csr(client, offer, targets)
+            except RelayError as error:
+                if _lost_contact(error):
+                    self._note_error(progress, error, report)
+                    break
+                mine.csr_error = error.what
+                self._defer((offer.certificate, _NEXT_CSR))
+                report.outcomes.append(
+                    CertificateOutcome(offer.certificate, 0, "failed", False, error)
+                )
+            else:
+                mine.csr_error, mine.csr_wanted = "", False
+                self._pauses.pop((offer.certificate, _NEXT_CSR), None)
+                report.csrs_left.append(offer.certificate)
+        self.state.save_progress(progress, durable=True)
+
+    def _leave_csr(self, client: RelayClient, offer: Offer, targets: Sequence[Target]) -> None:
+        from internal_puller.next_csr import algorithm_for, leave_next_csr
+
+        algorithm = algorithm_for(offer.certificate, targets, self.settings.key_algorithm)
+        pending = self._pending(offer.certificate)
+        leave_next_csr(client, pending, offer, algorithm, say=self._say)
+
+    # --- one certificate ----------------------------------------------------------------------
+
     def _attempt(
         self, installation: Installation, work: Work, progress: Progress
     ) -> CertificateOutcome | None:
@@ -238,10 +300,13 @@ class Puller:
         if outcome is None or outcome.error is None or _lost_contact(outcome.error):
             self._pauses.pop(key, None)  # a lost connection is the caller's to wait for
         else:
-            earlier = self._pauses.get(key, (_FIRST_PAUSE / 2, 0.0))[0]
-            pause = min(_LONGEST_PAUSE, 2 * earlier)
-            self._pauses[key] = (pause, self._monotonic() + pause)
+            self._defer(key)
         return outcome
+
+    def _defer(self, key: tuple[str, int]) -> None:
+        earlier = self._pauses.get(key, (_FIRST_PAUSE / 2, 0.0))[0]
+        pause = min(_LONGEST_PAUSE, 2 * earlier)
+        self._pauses[key] = (pause, self._monotonic() + pause)
 
     def _is_deferred(self, certificate: str, generation: int) -> bool:
         return self._pauses.get((certificate, generation), (0.0, 0.0))[1] > self._monotonic()
@@ -256,7 +321,9 @@ class Puller:
         """Drop what is over and led to no attempt: nobody wants that generation any more."""
         now, wanted = self._monotonic(), {(one.certificate, one.generation) for one in plan.work}
         self._pauses = {
-            key: pause for key, pause in self._pauses.items() if key in wanted or pause[1] > now
+            key: pause
+            for key, pause in self._pauses.items()
+            if key in wanted or key[1] == _NEXT_CSR or pause[1] > now
         }
 
     def _resume(self, targets: Sequence[Target], report: PullReport) -> None:
@@ -422,7 +489,9 @@ class Puller:
         progress.tls_check = client.tls_check
         progress.error = None
         for offer in listing.offers:
-            progress.of(offer.certificate).offered = offer.generation
+            mine = progress.of(offer.certificate)
+            mine.offered = offer.generation
+            mine.key_origin, mine.csr_wanted = offer.key_origin, offer.csr_wanted
 
     def _note_failure(self, error: RelayError, report: PullReport) -> None:
         progress = self.state.progress()

@@ -92,6 +92,8 @@ def print_report(report: PullReport, *, as_json: bool) -> None:
             sys.stdout.write(describe(outcome) + "\n")
         else:
             sys.stderr.write(outcome.error.explain() + "\n")
+    for certificate in report.csrs_left:
+        sys.stdout.write(f"{certificate}: a CSR for the next generation was left with the agent\n")
     if report.contact is not None:
         sys.stderr.write(report.contact.explain() + "\n")
     for warning in report.warnings:

@@ -40,6 +40,7 @@ class PullReport:
         outcomes: one for each certificate that was worked on; empty means nothing was new.
         warnings: certificates with little life left, and what else an operator should know.
         expiring: certificates with little life left.
+        csrs_left: certificates for whose next generation a CSR was left with the agent.
         come_back: seconds until the agent expects something new.
     """
 
@@ -47,6 +48,7 @@ class PullReport:
     outcomes: list[CertificateOutcome] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     expiring: list[str] = field(default_factory=list)
+    csrs_left: list[str] = field(default_factory=list)
     come_back: int = 0
 
     @property
@@ -80,6 +82,7 @@ class PullReport:
                 }
                 for one in self.outcomes
             ],
+            "csrs_left": self.csrs_left,
             "expiring": self.expiring,
             "warnings": self.warnings,
         }

@@ -10,9 +10,11 @@ from internal_puller.direct.settings import load_direct
 from internal_puller.direct.status import DirectStatus, direct_status
 from internal_puller.install.layout import list_generations, set_aside, unfinished
 from internal_puller.install.probe import probe_target
+from internal_puller.pending import PendingKeys
 from internal_puller.progress import LastError, Progress
 from internal_puller.state import Enrolment, StateDirectory
 from internal_puller.targets import Target, load_targets
+from internal_puller.waiting import waits_for
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,9 @@ class CertificateStatus:
         names: wanted here, or granted where there is no target.
         offered: the newest generation that the agent had for us, or that the CA issued to us; 0 is
             none.
+        key_origin: ``agent`` or ``puller``: who makes the key of the next generation.
+        pending_keys: keys made here whose certificates are still to come.
+        waits_for: in words, what the next generation waits for here; empty if nothing.
         pulled: the highest generation that passed every check (the floor); 0 is none.
         direct: how direct mode stands with it.
     """
@@ -59,6 +64,9 @@ class CertificateStatus:
     targets: tuple[TargetStatus, ...]
     origin: str = "agent"
     direct: DirectStatus | None = None
+    key_origin: str = "agent"
+    pending_keys: int = 0
+    waits_for: str = ""
 
 
 @dataclass(frozen=True)
@@ -134,6 +142,9 @@ def _certificate(
 ) -> CertificateStatus:
     floor = state.floors().get(certificate)
     known = progress.of(certificate)
+    here = tuple(_target(one) for one in targets if one.certificate == certificate)
+    pending = PendingKeys(state.path, certificate)
+    installed = max((one.installed or 0 for one in here), default=0)
     return CertificateStatus(
         certificate=certificate,
         names=names,
@@ -141,9 +152,16 @@ def _certificate(
         pulled=floor.generation if floor else 0,
         receipt_waiting=known.receipt is not None,
         error=known.error,
-        targets=tuple(_target(one) for one in targets if one.certificate == certificate),
+        targets=here,
         origin="direct" if direct else "agent",
         direct=direct,
+        key_origin="puller" if direct else known.key_origin,
+        pending_keys=len(pending.entries()),
+        waits_for=(
+            waits_for(certificate, known, pending, installed=installed)
+            if here and direct is None
+            else ""
+        ),
     )
 
 

@@ -225,7 +225,9 @@ def _check_certificate(manifest: Manifest, wanted: Wanted) -> None:
     if wanted.own_key_only and manifest.key_origin != "puller":
         raise KeyOriginRefused(
             f"The key of {manifest.certificate} was made by the agent, but a target here takes "
-            "only keys made on this machine."
+            "only keys made on this machine.",
+            do=f"To take the agent's keys again: internal-puller target change "
+            f"{manifest.certificate} --key-origin any.",
         )
 
 

@@ -15,9 +15,12 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import parse_qs
 
-from shared.bundle import Manifest, sign_bundle
+from cryptography.x509 import load_der_x509_csr
+
+from shared.bundle import KeyOrigin, Manifest, sign_bundle
+from shared.csr import check_csr
 from shared.enrolment_token import EnrolmentToken, authority
-from shared.errors import RelayError
+from shared.errors import CsrRefused, RelayError
 from shared.http_signatures import (
     CLOCK_TOLERANCE,
     PresentedSignature,
@@ -81,6 +84,7 @@ class Issued:
     leaf_sha256: str
     key_der: bytes
     bundles: dict[str, bytes]
+    spki_sha256: str = ""
 
 
 class FakeAgent:
@@ -106,6 +110,10 @@ class FakeAgent:
         self.tokens: dict[str, tuple[VerifyKey, tuple[str, ...], list[str]]] = {}
         self.certificates: dict[str, tuple[str, ...]] = {}
         self.issued: dict[str, list[Issued]] = {}
+        self.own_keys: set[str] = set()  # certificates whose keys the pullers make
+        self.csrs: dict[str, bytes] = {}  # waiting, by certificate
+        self.left: list[bytes] = []
+        self.used_keys: set[str] = set()
         self.receipts: list[Receipt] = []
         self.requests: list[str] = []
         self.headers: list[dict[str, str]] = []
@@ -178,18 +186,24 @@ class FakeAgent:
         edit: Edit = lambda manifest: manifest,
         signing_key: SigningKey | None = None,
     ) -> Issued:
-        """Issue a generation and publish a bundle for every puller that may have it."""
+        """Issue a generation and publish a bundle for every puller that may have it.
+
+        A certificate in ``own_keys`` is issued from the CSR that waits.
+        """
         names = names or self.certificates[certificate]
         self.certificates.setdefault(certificate, names)
         now = int(self.clock())
         earlier = self.issued.setdefault(certificate, [])
         newest = earlier[-1].generation if earlier else 0
         number = generation if generation is not None else max(now, newest + 1)
-        key = new_key()
-        leaf = self.ca.leaf(names, key, not_before=now - 60, lifetime=lifetime)
+        origin: KeyOrigin = "puller" if certificate in self.own_keys else "agent"
+        key: Any = new_key()
         der = key_to_der(key)
+        if origin == "puller":
+            key, der = load_der_x509_csr(self.csrs[certificate]), b""
+        leaf = self.ca.leaf(names, key, not_before=now - 60, lifetime=lifetime)
         not_after = int(leaf.not_valid_after_utc.timestamp())
-        issued = Issued(number, names, not_after, leaf_sha256(leaf), der, {})
+        issued = Issued(number, names, not_after, leaf_sha256(leaf), der, {}, spki_sha256(leaf))
         for puller in self.pullers.values():
             if certificate not in puller.granted:
                 continue
@@ -204,10 +218,10 @@ class FakeAgent:
                 generation=number,
                 issued_at=now,
                 not_after=not_after,
-                key_origin="agent",
+                key_origin=origin,
                 spki_sha256=spki_sha256(leaf),
                 chain=chain_to_pem(self.ca.chain(leaf)),
-                sealed_key=puller.recipient.seal(der, context),
+                sealed_key=puller.recipient.seal(der, context) if der else None,
             )
             envelope, _ = sign_bundle(edit(manifest), signing_key or self.key)
             issued.bundles[puller.key.id] = envelope
@@ -233,8 +247,8 @@ class FakeAgent:
                     names=self.certificates[certificate],
                     generation=newest.generation if newest else 0,
                     not_after=newest.not_after if newest else 0,
-                    key_origin="agent",
-                    csr_wanted=False,
+                    key_origin="puller" if certificate in self.own_keys else "agent",
+                    csr_wanted=certificate in self.own_keys and certificate not in self.csrs,
                 )
             )
         return Listing(tuple(offers), self.come_back)
@@ -335,13 +349,42 @@ class FakeAgent:
                 number = newest.generation if newest else 0
                 found = newest is not None and number > int(query.get("after", "0"))
                 envelope = newest.bundles[puller.key.id] if newest and found else None
+                if envelope is not None:
+                    self._use_key(certificate)
                 return BundleAnswer(number, envelope).encode()
+            case ["certificates", certificate, "csr"] if certificate in puller.granted:
+                return self._take_csr(certificate, body)
             case ["receipts"]:
                 with self._changed:
                     self.receipts.append(Receipt.decode(body))
                     self._changed.notify_all()
                 return b'{"accepted":true}'
         raise _Refusal.make("certificate-unknown", 404, "There is no such certificate for you.")
+
+    def _take_csr(self, certificate: str, der: bytes) -> bytes:
+        with self._changed:
+            self.left.append(der)
+            self._changed.notify_all()
+            try:
+                if certificate not in self.own_keys:
+                    raise CsrRefused("The agent makes the key.")
+                csr = check_csr(der, self.certificates[certificate])
+                if spki_sha256(csr) in self.used_keys:
+                    raise CsrRefused("The key was used before.")
+            except CsrRefused as error:
+                raise _Refusal.make("csr-refused", 422, error.what) from error
+            self.csrs[certificate] = der
+            return b'{"accepted":true}'
+
+    def _use_key(self, certificate: str) -> None:
+        """What was fetched cannot be issued for again."""
+        csr = self.csrs.get(certificate)
+        newest = self.issued[certificate][-1]
+        if csr is not None and newest.spki_sha256 == spki_sha256(load_der_x509_csr(csr)):
+            with self._changed:
+                self.used_keys.add(newest.spki_sha256)
+                del self.csrs[certificate]
+                self._changed.notify_all()
 
     def _check_not_revoked(self, puller: _Puller) -> None:
         if puller.revoked:

@@ -120,6 +120,8 @@ def _print_troubles(facts: Status) -> None:
             _print_direct(one.certificate, one.direct)
         if one.error is not None:
             sys.stdout.write(f"\n{one.certificate}: {one.error.what}\n")
+        if one.waits_for:
+            sys.stdout.write(f"\n{one.certificate}: waits for {one.waits_for}\n")
         if one.receipt_waiting:
             sys.stdout.write(f"\n{one.certificate}: a receipt waits to be delivered\n")
         for target in one.targets:

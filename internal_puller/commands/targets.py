@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -16,8 +18,17 @@ from internal_puller.config import Settings, load_settings
 from internal_puller.direct.settings import load_direct
 from internal_puller.install.layout import active_generation
 from internal_puller.install.presets import check_target
+from internal_puller.pending import PendingKeys
 from internal_puller.state import StateDirectory
-from internal_puller.targets import FORMATS, PRESETS, ProbePoint, Target, load_targets, save_targets
+from internal_puller.targets import (
+    FORMATS,
+    KEY_ALGORITHMS,
+    PRESETS,
+    ProbePoint,
+    Target,
+    load_targets,
+    save_targets,
+)
 from shared.errors import ConfigurationError, NameRefused, PolicyError
 from shared.identifiers import DnsName
 from shared.wire import Grant
@@ -75,6 +86,9 @@ def add(
     key_origin: Annotated[
         str, typer.Option(help="any, or puller: only keys made on this machine.")
     ] = "any",
+    key_algorithm: Annotated[
+        str | None, typer.Option(help=f"Of keys made here: {', '.join(KEY_ALGORITHMS)}.")
+    ] = None,
 ) -> None:
     """Say where and how a certificate is installed. The same directory again replaces it."""
     settings = load_settings(context.obj)
@@ -97,6 +111,7 @@ def add(
         roots=root and root.absolute(),
         keep=keep,
         key_origin=key_origin,
+        key_algorithm=key_algorithm,
         pkcs12_password_file=pkcs12_password_file and pkcs12_password_file.absolute(),
     )
     _check_root(new)
@@ -108,6 +123,40 @@ def add(
         f"{new.certificate} will be installed in {new.directory}.\n"
         f"Let the server use: {_HINTS[preset].format(current)}\nNext: internal-puller pull\n"
     )
+
+
+@target.command("change")
+def change(
+    context: typer.Context,
+    certificate: Annotated[str, typer.Argument(help="Certificate, or the target's directory.")],
+    *,
+    key_origin: Annotated[
+        str | None, typer.Option(help="any, or puller: only keys made on this machine.")
+    ] = None,
+    key_algorithm: Annotated[
+        str | None, typer.Option(help=f"Of keys made here: {', '.join(KEY_ALGORITHMS)}.")
+    ] = None,
+) -> None:
+    """Change which keys a target takes; for everything else, add it again.
+
+    A target that has had a key made on this machine takes no other, so that nobody outside can
+    bring one in: --key-origin any is the word that it may, once, go back to the agent's.
+    """
+    settings = load_settings(context.obj)
+    targets = load_targets(settings.targets_file)
+    mine = _matching(targets, certificate)
+    given = {"key_origin": key_origin, "key_algorithm": key_algorithm}
+    changes = {name: value for name, value in given.items() if value is not None}
+    if not changes:
+        raise ConfigurationError(
+            "There is nothing to change.", do="Give --key-origin or --key-algorithm."
+        )
+    changed = [dataclasses.replace(one, **changes) if one in mine else one for one in targets]  # type: ignore[arg-type]
+    save_targets(settings.targets_file, changed)
+    for one in mine:
+        what = ", ".join(f"{name} {value}" for name, value in changes.items())
+        sys.stdout.write(f"{one.certificate} in {one.directory}: {what}\n")
+    sys.stdout.write("Next: internal-puller pull\n")
 
 
 @target.command("list")
@@ -137,12 +186,20 @@ def remove(
     """Forget a target. Its files stay, and its server goes on serving them."""
     settings = load_settings(context.obj)
     targets = load_targets(settings.targets_file)
-    gone = [one for one in targets if certificate in (one.certificate, str(one.directory))]
-    if not gone:
-        raise ConfigurationError(f"There is no target {certificate!r:.200}.")
-    save_targets(settings.targets_file, [one for one in targets if one not in gone])
+    gone = _matching(targets, certificate)
+    left = [one for one in targets if one not in gone]
+    save_targets(settings.targets_file, left)
+    for name in {one.certificate for one in gone} - {one.certificate for one in left}:
+        PendingKeys(settings.state_directory, name).clear()
     for one in gone:
         sys.stdout.write(f"Removed. The files stay in {one.directory}.\n")
+
+
+def _matching(targets: Sequence[Target], text: str) -> list[Target]:
+    found = [one for one in targets if text in (one.certificate, str(one.directory))]
+    if not found:
+        raise ConfigurationError(f"There is no target {text!r:.200}.")
+    return found
 
 
 def _find(settings: Settings, asked: str, needed: tuple[str, ...]) -> tuple[Grant, tuple[str, ...]]:

@@ -517,3 +517,25 @@ def test_serve_takes_its_socket_from_systemd(local: Callable[[int], Terminal]) -
             finally:
                 process.terminate()
                 process.wait(30)
+
+
+def test_who_makes_the_key_is_changed(agent: Terminal) -> None:
+    agent("add", NAME)
+    said = agent("change", NAME, "--key-origin", "puller")
+    assert said.code == 0
+    assert "leaves a CSR" in said.err
+    status = agent("status").out
+    assert "key made by the puller, http-01" in status
+    assert "next CSR      not here yet" in status
+    said = agent("change", NAME, "--key-origin", "agent")
+    assert f"internal-puller target change {NAME} --key-origin any" in said.err
+    for arguments, says in (
+        (("change", NAME), "nothing to change"),
+        (("change", NAME, "--key-origin", "me"), "me"),
+        (("change", "app.example.org", "--key-origin", "puller"), "There is no certificate"),
+    ):
+        said = agent(*arguments)
+        assert said.code in (2, 3, 4)
+        assert says in said.err
+    kinds = [event["kind"] for event in json.loads(agent("events", "--json").out)]
+    assert kinds.count("certificate-changed") == 2

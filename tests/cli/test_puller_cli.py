@@ -354,3 +354,72 @@ def test_usage(machine: Machine, run: Run) -> None:
     code, out, _ = run("--help")
     assert code == 0
     assert "Exit codes" in out
+
+
+def test_a_key_of_ones_own_and_the_way_back(agent: FakeAgent, machine: Machine, run: Run) -> None:
+    agent.own_keys.add(NAME)
+    root = machine.base / "root.pem"
+    root.write_bytes(agent.ca.root_pem)
+    run("enroll", stdin=agent.token(NAME) + "\n")
+    run("target", "add", NAME, "--root", str(root), "--key-algorithm", "ec-p384")
+    left = f"{NAME}: a CSR for the next generation was left with the agent\n"
+    assert run("pull") == (0, left, "")
+    assert run("pull") == (0, "", "")
+    assert "waits for the agent to get a certificate for the CSR" in run("status")[1]
+    agent.issue(NAME)
+    code, out, _ = run("pull")
+    assert code == 0
+    assert out.endswith(left)
+    assert machine.targets()[0].key_origin == "puller"
+    facts = json.loads(run("status", "--json")[1])["certificates"][0]
+    assert (facts["key_origin"], facts["pending_keys"], facts["waits_for"]) == ("puller", 2, "")
+
+    agent.own_keys.clear()
+    issued = agent.issue(NAME)
+    command = f"internal-puller target change {NAME} --key-origin any"
+    code, _, error = run("pull")
+    assert code == 8
+    assert command in error
+    assert f"waits for a command here: {command}" in run("status")[1]
+    code, out, _ = run("target", "change", NAME, "--key-origin", "any")
+    assert code == 0
+    assert "key_origin any" in out
+    assert run("pull")[0] == 0
+    assert machine.active() == issued.generation
+    assert "waits for" not in run("status")[1]
+    facts = json.loads(run("status", "--json")[1])["certificates"][0]
+    assert (facts["key_origin"], facts["pending_keys"]) == ("agent", 0)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ((), "nothing to change"),
+        (("--key-origin", "agent"), "none of any, puller"),
+        (("--key-algorithm", "ed25519"), "none of ec-p256"),
+    ],
+)
+def test_a_change_that_is_none(
+    agent: FakeAgent, machine: Machine, run: Run, options: tuple[str, ...], says: str
+) -> None:
+    machine.enrol(agent)
+    machine.target(agent)
+    code, _, error = run("target", "change", NAME, *options)
+    assert code == 3
+    assert says in error
+    code, _, error = run("target", "change", "app.example.org", "--key-origin", "any")
+    assert code == 3
+    assert "There is no target" in error
+
+
+def test_a_target_that_is_removed_takes_its_pending_keys_along(
+    agent: FakeAgent, machine: Machine, run: Run
+) -> None:
+    agent.own_keys.add(NAME)
+    machine.enrol(agent)
+    machine.target(agent)
+    machine.pull()
+    directory = machine.settings.state_directory / "pending" / NAME
+    assert len(list(directory.iterdir())) == 1
+    assert run("target", "remove", NAME)[0] == 0
+    assert list(directory.iterdir()) == []

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.fake_agent import FakeAgent
 from tests.machine import NAME, Machine
 
@@ -43,6 +45,7 @@ OF_OURS = frozenset(
         "status",
         "commands",
         "targets_file.save",
+        "next_csr",
     )
 )
 
@@ -77,8 +80,12 @@ def quiet_pull(machine: Machine) -> tuple[int, int, set[str]]:
     return int(code), int(memory), set(modules.split())
 
 
-def test_modules_and_memory(agent: FakeAgent, machine: Machine) -> None:
+@pytest.mark.parametrize("key_origin", ["agent", "puller"])
+def test_modules_and_memory(agent: FakeAgent, machine: Machine, key_origin: str) -> None:
+    if key_origin == "puller":
+        agent.own_keys.add(NAME)
     machine.target(agent)
+    machine.pull()
     agent.issue(NAME)
     machine.pull()
     code, memory, modules = quiet_pull(machine)

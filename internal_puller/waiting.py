@@ -1,0 +1,32 @@
+"""What the next generation of a certificate waits for on this machine, in words."""
+
+from __future__ import annotations
+
+from internal_puller.pending import PendingKeys
+from internal_puller.progress import CertificateProgress
+from shared.errors import KeyOriginRefused
+
+
+def waits_for(
+    certificate: str, known: CertificateProgress, pending: PendingKeys, *, installed: int
+) -> str:
+    """Return it, or an empty text.
+
+    Args:
+        installed: generation in place; 0 is none.
+    """
+    if known.error is not None and known.error.type == KeyOriginRefused.type:
+        return (
+            f"a command here: internal-puller target change {certificate} --key-origin any; until "
+            "then only keys made on this machine are installed, and the certificate in place "
+            "goes on serving"
+        )
+    if known.key_origin != "puller":
+        return ""
+    if known.csr_error:
+        return f"the agent to take a CSR: {known.csr_error}"
+    if known.csr_wanted or pending.unused is None:
+        return "the next pull, which makes a key and leaves a CSR with the agent"
+    if not installed or known.offered < installed:
+        return "the agent to get a certificate for the CSR that was left with it"
+    return ""
