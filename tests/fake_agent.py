@@ -34,6 +34,7 @@ from shared.signing import SigningKey, VerifyKey
 from shared.wire import (
     PROBLEM_TYPE,
     BundleAnswer,
+    DirectReport,
     EnrolmentAnswer,
     EnrolmentRequest,
     Grant,
@@ -115,6 +116,7 @@ class FakeAgent:
         self.left: list[bytes] = []
         self.used_keys: set[str] = set()
         self.receipts: list[Receipt] = []
+        self.direct_reports: list[DirectReport] = []
         self.requests: list[str] = []
         self.headers: list[dict[str, str]] = []
         self.fault: str | None = None
@@ -354,6 +356,11 @@ class FakeAgent:
                 return BundleAnswer(number, envelope).encode()
             case ["certificates", certificate, "csr"] if certificate in puller.granted:
                 return self._take_csr(certificate, body)
+            case ["direct"]:
+                with self._changed:
+                    self.direct_reports.append(DirectReport.decode(body))
+                    self._changed.notify_all()
+                return b'{"accepted":true}'
             case ["receipts"]:
                 with self._changed:
                     self.receipts.append(Receipt.decode(body))

@@ -51,6 +51,7 @@ class Machine:
         return {
             "RELAY_PULLER_STATE_DIRECTORY": str(self.settings.state_directory),
             "RELAY_PULLER_TARGETS_FILE": str(self.settings.targets_file),
+            "RELAY_PULLER_DIRECT_FILE": str(self.settings.direct_file),
             "RELAY_PULLER_LOCK_FILE": str(self.settings.lock_file),
             "RELAY_PULLER_PROXY": self.settings.proxy,
             "RELAY_PULLER_TIMEOUT": str(self.settings.timeout),
