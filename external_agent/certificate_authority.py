@@ -39,6 +39,9 @@ class Connector(Protocol):
 
     def connect(self, directory_url: str, sleep: Sleep) -> AcmeClient: ...
 
+    def visit(self, directory_url: str, sleep: Sleep) -> AcmeClient:
+        """Give a client that may only ask; no account is registered."""
+
     def forget_account(self, directory_url: str) -> None:
         """The CA does not know it any more: register again at the next connection."""
 
@@ -73,17 +76,7 @@ class CertificateAuthorities:
             IssuanceError, ConfigurationError, StoreUnavailable: no account.
         """
         settings = self._settings()
-        client = AcmeClient(
-            directory_url,
-            settings.account_key,
-            trusted_roots=settings.trusted_roots,
-            proxy=settings.proxy,
-            account_url=self._known_account(directory_url),
-            clock=self._clock,
-            sleep=sleep,
-            allowed_http_hosts=settings.allowed_http_hosts,
-            failpoint=self._failpoint,
-        )
+        client = self._client(settings, directory_url, self._known_account(directory_url), sleep)
         try:
             client.check_clock()
             if client.account_url is None:
@@ -92,6 +85,25 @@ class CertificateAuthorities:
             client.close()
             raise
         return client
+
+    def visit(self, directory_url: str, sleep: Sleep = time.sleep) -> AcmeClient:
+        """Return a new client for what needs no account: the directory, renewal information."""
+        return self._client(self._settings(), directory_url, None, sleep)
+
+    def _client(
+        self, settings: CaSettings, directory_url: str, account_url: str | None, sleep: Sleep
+    ) -> AcmeClient:
+        return AcmeClient(
+            directory_url,
+            settings.account_key,
+            trusted_roots=settings.trusted_roots,
+            proxy=settings.proxy,
+            account_url=account_url,
+            clock=self._clock,
+            sleep=sleep,
+            allowed_http_hosts=settings.allowed_http_hosts,
+            failpoint=self._failpoint,
+        )
 
     def forget_account(self, directory_url: str) -> None:
         with self._lock:

@@ -7,6 +7,8 @@ published in one transaction.
 
 from __future__ import annotations
 
+import contextlib
+import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,10 +19,10 @@ import structlog
 from external_agent.certificate_authority import Connector
 from external_agent.clock import Clock
 from external_agent.domain.model import AttemptState, PullerStatus
-from external_agent.domain.renewal import due_at
 from external_agent.keymaker import KeyMaker
 from external_agent.keymaker_messages import KeyRequest
-from external_agent.solvers.http01 import Board, Http01Solver
+from external_agent.solvers import SolverTools, solvers_for
+from external_agent.solvers.http01 import Board
 from external_agent.store.interface import Store
 from external_agent.store.rows import (
     CertificateRow,
@@ -31,7 +33,11 @@ from external_agent.store.rows import (
     PreparedBundle,
     PreparedKey,
 )
+from shared.acme.ari import Issued, ari_certificate_id, replaces_for
+from shared.acme.authoritative import AuthoritativeDns
+from shared.acme.caa import explain_caa_refusal
 from shared.acme.client import AcmeClient
+from shared.acme.dns01 import Dns01Settings
 from shared.acme.order import drive_order
 from shared.acme.ports import ChallengeSolver, Sleep
 from shared.acme.problems import problem_code
@@ -43,11 +49,10 @@ from shared.errors import (
     IssuanceError,
     IssuanceRejected,
     OutsideValidity,
-    PolicyError,
     RelayError,
     StoreError,
 )
-from shared.renewal import pause_after
+from shared.renewal import Life, asked_pause, first_look, pause_after, renewal_due
 from shared.signing import SigningKey
 from shared.x509 import chain_to_pem, check_validity, leaf_sha256, load_chain
 
@@ -72,7 +77,9 @@ class Tools:
     Attributes:
         sleep: for the pauses that the CA asks for; raises a RelayError to end an attempt early.
         is_stopping: tells whether the agent is stopping, so that an ended attempt is no failure.
+        dns01: the settings of DNS challenges as they are now.
         order_seconds: deadline for one run over one order.
+        draw: a random number in [0, 1).
     """
 
     store: Store
@@ -83,7 +90,9 @@ class Tools:
     clock: Clock
     sleep: Sleep = time.sleep
     is_stopping: Callable[[], bool] = lambda: False
+    dns01: Callable[[], Dns01Settings] = Dns01Settings
     order_seconds: float = 300.0
+    draw: Callable[[], float] = random.random
 
 
 class Issuance:
@@ -204,7 +213,15 @@ class Issuance:
                 store.end_attempt(claim, attempt.generation, note, now=now)
                 if problem_code(error.problem) in _FAULTS_OF_A_CSR:
                     store.refuse_csr(attempt.certificate, attempt.spki_sha256, error.what, now=now)
-            store.record_failure(claim, note, failures=failures, paused_until=now + pause, now=now)
+            asked = asked_pause(error)
+            store.record_failure(
+                claim,
+                note,
+                failures=failures,
+                paused_until=now + pause,
+                now=now,
+                asked_until=None if asked is None else now + int(asked),
+            )
         except FenceLost:
             return Outcome.LEFT
         return Outcome.CLOCK_WRONG if isinstance(error, ClockWrong) else Outcome.FAILED
@@ -230,17 +247,40 @@ def _is_outdated(attempt: GenerationRow, row: CertificateRow) -> bool:
     return unordered and (attempt.wanted != row.wanted or attempt.generation <= row.highest_seen)
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Journal:
     """``shared.acme.ports.OrderJournal`` over the store."""
 
     store: Store
     claim: Claim
     generation: int
+    account_url: str | None
+    replaces: str | None
+
+    def replaces_refused(self, error: IssuanceRejected, now: int) -> None:
+        """The order is made without: the refusal is the operator's to know, no more."""
+        self.store.append_event(
+            "replaces-refused",
+            now=now,
+            actor="agent",
+            certificate=self.claim.certificate,
+            details={
+                "generation": self.generation,
+                "replaces": self.replaces,
+                "what": error.what,
+            },
+        )
+        self.replaces = None
 
     def order_created(self, order_url: str, expires: float | None) -> None:
-        moment = None if expires is None else int(expires)
-        self.store.commit_order(self.claim, self.generation, order_url, moment)
+        self.store.commit_order(
+            self.claim,
+            self.generation,
+            order_url,
+            None if expires is None else int(expires),
+            account_url=self.account_url,
+            replaces=self.replaces,
+        )
 
     def finalizing(self) -> None:
         self.store.commit_state(self.claim, self.generation, None)
@@ -262,41 +302,78 @@ class _Run:
 
     def to_the_end(self) -> None:
         attempt, tools = self.attempt, self.tools
-        issued = drive_order(
-            self.client,
-            names=attempt.names,
-            csr_pem=attempt.csr,
-            order_url=attempt.order_url,
-            solvers=self._solvers(),
-            journal=_Journal(tools.store, self.claim, attempt.generation),
-            sleep=tools.sleep,
-            deadline_seconds=tools.order_seconds,
-            profile=attempt.profile,
-            adopt_unfinished=self.adopt,
-        )
+        replaces = self._replaces()
+        account = self.client.account_url
+        journal = _Journal(tools.store, self.claim, attempt.generation, account, replaces)
+        try:
+            issued = drive_order(
+                self.client,
+                names=attempt.names,
+                csr_pem=attempt.csr,
+                order_url=attempt.order_url,
+                solvers=self._solvers(),
+                journal=journal,
+                sleep=tools.sleep,
+                deadline_seconds=self._patience(),
+                profile=attempt.profile,
+                adopt_unfinished=self.adopt,
+                replaces=replaces,
+                on_replaces_refused=lambda error: journal.replaces_refused(error, tools.clock()),
+            )
+        except IssuanceRejected as error:
+            raise self._explained(error) from error
         self._publish(issued.chain_pem.decode("ascii"))
 
+    def _patience(self) -> float:
+        """Return the seconds for this run; what is waited for in the DNS is not the CA's."""
+        wait = self.tools.dns01().longest_wait if self.row.challenge == "dns-01" else 0.0
+        return self.tools.order_seconds + wait
+
     def _solvers(self) -> dict[str, ChallengeSolver]:
-        if self.row.challenge != "http-01":
-            raise PolicyError(
-                f"Certificate {self.row.id} wants {self.row.challenge}, "
-                "which this agent has no solver for.",
-                do="Use http-01.",
-            )
-        solver = Http01Solver(self.tools.store, self.tools.board, self.claim, self.tools.clock)
-        return {solver.challenge_type: solver}
+        own = self.tools
+        tools = SolverTools(
+            own.store, own.board, own.clock, dns01=own.dns01, sleep=own.sleep, client=self.client
+        )
+        return solvers_for(self.row.challenge, tools, self.claim)
+
+    def _explained(self, error: IssuanceRejected) -> IssuanceRejected:
+        """Return a refusal with the CAA record that it rests on, if it does."""
+        return explain_caa_refusal(
+            error,
+            self.attempt.names,
+            lambda: self.client.directory().caa_identities,
+            AuthoritativeDns(self.tools.dns01().resolver_addresses),
+        )
+
+    def _replaces(self) -> str | None:
+        """Return what the order names as its predecessor (RFC 9773 section 5).
+
+        Every second attempt after failures goes without: a CA that stumbles over it, rather than
+        refusing it, must not block the renewal.
+        """
+        old = self.tools.store.newest_issued(self.row.id)
+        if old is None or old.chain is None or self.row.failures % 2:
+            return None
+        return replaces_for(
+            Issued(old.chain.encode("ascii"), old.directory_url, old.account_url, old.names),
+            directory_url=self.attempt.directory_url,
+            account_url=self.client.account_url,
+            names=self.attempt.names,
+        )
 
     def _publish(self, chain_pem: str) -> None:
-        now = self.tools.clock()
+        now, generation = self.tools.clock(), self.attempt.generation
         leaf = _read_leaf(chain_pem, now)
-        moment = due_at(leaf.not_before, leaf.not_after, self.row.id, self.attempt.generation, now)
+        life = Life(leaf.not_before, leaf.not_after, now)
+        due = renewal_due(life, None, certificate=self.row.id, generation=generation)
         self.tools.store.publish(
             self.claim,
-            self.attempt.generation,
+            generation,
             leaf,
             self._bundles(leaf),
-            due_at=moment,
+            due_at=due.at,
             now=now,
+            next_look=first_look(now, self.tools.draw()).next_look,
         )
 
     def _bundles(self, leaf: IssuedLeaf) -> list[PreparedBundle]:
@@ -350,4 +427,11 @@ def _read_leaf(chain_pem: str, now: int) -> IssuedLeaf:
         not_before=int(leaf.not_valid_before_utc.timestamp()),
         not_after=int(leaf.not_valid_after_utc.timestamp()),
         issued_at=now,
+        ari_id=_ari_id(chain_pem),
     )
+
+
+def _ari_id(chain_pem: str) -> str | None:
+    with contextlib.suppress(IssuanceRejected):
+        return ari_certificate_id(chain_pem.encode("ascii"))
+    return None

@@ -58,4 +58,5 @@ def make_worker(
         board=changes.answers,
         workers=settings().issuing.workers,
         on_published=changes.published,
+        dns01=lambda: settings().dns01,
     )

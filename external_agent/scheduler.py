@@ -16,9 +16,13 @@ from external_agent.certificate_authority import Connector
 from external_agent.clock import Clock, system_clock
 from external_agent.issuance import Issuance, Outcome, Tools
 from external_agent.keymaker import KeyMaker
+from external_agent.persist_watch import PersistWatch, Watches
 from external_agent.solvers.http01 import Board
 from external_agent.store.interface import Store
 from external_agent.store.rows import Claim
+from external_agent.windows import WindowWatch
+from shared.acme.dns01 import Dns01Settings
+from shared.acme.dns_persist_use import persist_lookup
 from shared.errors import IssuanceUnfinished, RelayError, StoreError
 from shared.signing import SigningKey
 
@@ -36,6 +40,12 @@ class Work(Protocol):
     """What is done with a claim."""
 
     def run(self, claim: Claim) -> Outcome: ...
+
+
+class Watch(Protocol):
+    """Finds out when CAs suggest to renew."""
+
+    def look(self) -> int: ...
 
 
 def _ignore(_certificate: str) -> None:
@@ -58,6 +68,7 @@ class Scheduler:
 
     Args:
         work: called from the worker threads.
+        watch: called from a thread of its own.
         owner: name of this agent, the same at every start: leases of a run that was killed are
             taken back at once.
         on_published: called from a worker thread with the certificate's id.
@@ -72,13 +83,14 @@ class Scheduler:
         workers: int = 4,
         owner: str = "",
         on_published: Callable[[str], None] = _ignore,
+        watch: Watch | None = None,
         stopping: threading.Event | None = None,
         lease_seconds: int = LEASE_SECONDS,
         poll_seconds: float = POLL_SECONDS,
     ) -> None:
         self._store, self._work, self._clock = store, work, clock
         self._workers, self._owner = workers, owner or socket.gethostname()
-        self._on_published = on_published
+        self._on_published, self._watch = on_published, watch
         self._lease_seconds, self._poll_seconds = lease_seconds, poll_seconds
         self._stopping = stopping or threading.Event()
         self._changed = threading.Condition()
@@ -98,6 +110,10 @@ class Scheduler:
             threading.Thread(target=self._serve, name=f"issuing-{number}", daemon=True)
             for number in range(self._workers)
         ]
+        if self._watch is not None:
+            self._threads.append(
+                threading.Thread(target=self._keep_looking, name="renewal-windows", daemon=True)
+            )
         for thread in self._threads:
             thread.start()
 
@@ -128,6 +144,14 @@ class Scheduler:
             with self._changed:
                 if not self._stopping.is_set():
                     self._changed.wait(self._poll_seconds)
+
+    def _keep_looking(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                self.look()
+            except RelayError as error:
+                _log.error("no look at renewal windows", error=error.what)
+            self._stopping.wait(self._poll_seconds)
 
     # --- one pass ----------------------------------------------------------------------------
 
@@ -161,6 +185,19 @@ class Scheduler:
         if errors:
             raise errors[0]
         return sum(counts)
+
+    def look(self) -> int:
+        """Ask CAs when to renew, as far as they permit it now; return how many looks were made.
+
+        Raises:
+            StoreUnavailable: see :meth:`run_until_idle`.
+        """
+        if self._watch is None:
+            return 0
+        looks = self._watch.look()
+        if looks:
+            self.wake()
+        return looks
 
     def _next_claim(self) -> Claim | None:
         with self._claiming:
@@ -257,6 +294,7 @@ def make_scheduler(
     on_published: Callable[[str], None] = _ignore,
     poll_seconds: float = POLL_SECONDS,
     order_seconds: float = ORDER_SECONDS,
+    dns01: Callable[[], Dns01Settings] = Dns01Settings,
 ) -> Scheduler:
     """Put the issuing side of the agent together; the caller closes ``key_maker`` and store."""
     stopping = threading.Event()
@@ -273,8 +311,13 @@ def make_scheduler(
         signing_key=signing_key,
         clock=clock,
         order_seconds=order_seconds,
+        dns01=dns01,
     )
     issuance = Issuance(replace(tools, sleep=sleep, is_stopping=stopping.is_set))
+    watch = Watches(
+        WindowWatch(store, authorities, clock=clock, sleep=sleep, is_stopping=stopping.is_set),
+        PersistWatch(store, lambda: persist_lookup(dns01()), clock=clock),
+    )
     return Scheduler(
         store,
         issuance,
@@ -282,6 +325,7 @@ def make_scheduler(
         workers=workers,
         owner=owner,
         on_published=on_published,
+        watch=watch,
         stopping=stopping,
         poll_seconds=poll_seconds,
     )

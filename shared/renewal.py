@@ -33,7 +33,7 @@ SHORTEST_LOOK, LONGEST_LOOK = MINUTE, DAY
 LONG_PAUSE = 6 * HOUR
 """After an answer that asking again soon will not change (RFC 9773 section 4.3.3)."""
 HURRY_PERIOD = 7 * DAY
-_LONGEST_BRAKE = 2 * DAY
+_LONGEST_BRAKE = 3 * DAY
 _MOST_DOUBLINGS = 12
 LONGEST_PAUSE = DAY
 LONGEST_RETRY_AFTER = 7 * DAY
@@ -233,8 +233,8 @@ def _brake(life: Life, hurried: int) -> int:
     """A CA whose windows are always past must not make us spend its limits (5 in 7 days)."""
     if hurried <= 0:
         return 0
-    doubled: int = LONG_PAUSE << min(hurried - 1, _MOST_DOUBLINGS)
-    return min(doubled, _LONGEST_BRAKE, max(0, life.not_after - life.issued_at) // 4)
+    grown: int = LONG_PAUSE * 3 ** min(hurried - 1, _MOST_DOUBLINGS)
+    return min(grown, _LONGEST_BRAKE, max(0, life.not_after - life.issued_at) // 4)
 
 
 # --- after a failure -------------------------------------------------------------------------

@@ -9,13 +9,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from external_agent.certificate_authority import CaSettings, CertificateAuthorities
 from external_agent.keymaker import KeyMaker, ProcessKeyMaker
 from external_agent.scheduler import Scheduler, make_scheduler
 from external_agent.store.interface import Store
 from external_agent.store.open import open_store
+from shared.acme.dns01 import Dns01Settings
 from shared.acme.keys import AccountKey, generate_account_key, load_account_key
 from shared.acme.ports import Failpoint, no_failpoint
 from shared.bundle import Manifest, parse_envelope
@@ -148,6 +149,7 @@ class AgentWorld:
         directory: state; ``relay.db`` in it.
         roots: PEM file for the CA's HTTPS server.
         clock: unix seconds.
+        dns01: how DNS records are written; may be changed between attempts.
         wrap: puts something around the store that the issuance sees, such as failure points.
     """
 
@@ -169,10 +171,12 @@ class AgentWorld:
         owner: str = "agent",
         poll_seconds: float = 0.05,
         order_seconds: float = 60.0,
+        dns01: Dns01Settings | None = None,
     ) -> None:
         self.directory_url = directory_url
         self.store: Store = open_store(f"sqlite:///{directory / 'relay.db'}")
         self.signing_key = signing_key or SigningKey.generate()
+        self.dns01 = dns01 or Dns01Settings()
         self.board = ChallengeBoard() if board is None else board
         self._own_key_maker = None if key_maker else ProcessKeyMaker()
         self.published: list[str] = []
@@ -200,6 +204,7 @@ class AgentWorld:
             on_published=self.published.append,
             poll_seconds=poll_seconds,
             order_seconds=order_seconds,
+            dns01=lambda: self.dns01,
         )
 
     def now(self) -> int:
@@ -222,8 +227,9 @@ class AgentWorld:
         certificate: str | None = None,
         key_algorithm: KeyAlgorithm = KeyAlgorithm.EC_P256,
         puller: Puller | None = None,
+        **wanted: Any,
     ) -> tuple[str, Puller]:
-        """Want a certificate, with a puller enrolled for it."""
+        """Want a certificate, with a puller enrolled for it; `wanted` as the store takes it."""
         identifier = certificate or names[0]
         self.store.add_certificate(
             identifier,
@@ -231,6 +237,7 @@ class AgentWorld:
             directory_url=self.directory_url,
             now=self.now(),
             key_algorithm=key_algorithm,
+            **wanted,
         )
         return identifier, enrol(self.store, [identifier], now=self.now(), puller=puller)
 

@@ -21,10 +21,11 @@ from external_agent.commands.context import (
 from external_agent.commands.show import show_status
 from external_agent.config import Settings
 from external_agent.domain.policy import CHALLENGES, certificate_id, wanted_names
+from external_agent.solvers import check_solver
 from external_agent.store.interface import Store
 from external_agent.web.status_view import status_view
 from shared.bundle import KeyOrigin
-from shared.errors import ConfigurationError
+from shared.errors import ConfigurationError, PolicyError
 from shared.x509 import KeyAlgorithm
 
 CT_NOTE = (
@@ -62,6 +63,7 @@ def add(
         one_of(key_algorithm, [str(one) for one in KeyAlgorithm], "key algorithm")
     )
     settings = own.settings()
+    check_solver(challenge, settings.dns01)
     maker = token_maker(settings)
     maker.check_lifetime(seconds)
     with own.store(settings) as store:
@@ -110,15 +112,48 @@ def _print_token(
 
 def renew(
     context: typer.Context,
-    certificates: Annotated[list[str], typer.Argument(help="Certificates to renew now.")],
+    certificates: Annotated[
+        list[str] | None, typer.Argument(help="Certificates to renew now.", show_default=False)
+    ] = None,
+    *,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Every certificate; needs --now, too.")
+    ] = False,
+    at_once: Annotated[
+        bool, typer.Option("--now", help="Yes, all of them at once: for a wave of revocations.")
+    ] = False,
 ) -> None:
-    """Want a new generation at once; the running agent orders it."""
+    """Want new generations at once; the running agent orders them.
+
+    Pauses after errors end, but for those that the CA asked for.
+    """
     own: Context = context.obj
+    names = certificates or []
+    if everything == bool(names):
+        raise ConfigurationError(
+            "Name the certificates to renew, or say --all.",
+            do="external-agent renew NAME, or external-agent renew --all --now.",
+        )
     with own.store(own.settings()) as store:
-        wanted = [find_certificate(store, text) for text in certificates]
+        if everything:
+            _renew_all(own, store, at_once)
+            return
+        wanted = [find_certificate(store, text) for text in names]
         for one in wanted:
             store.request_renewal(one, "an operator asked for it", now=own.now)
             say(f"{one}: a new generation is wanted.")
+
+
+def _renew_all(own: Context, store: Store, at_once: bool) -> None:
+    count = len(store.certificates())
+    if not at_once:
+        raise PolicyError(
+            f"This would order {count} certificates at once, and CAs limit orders.",
+            do="If that is meant: external-agent renew --all --now.",
+        )
+    for one in store.request_renewal_of_all("an operator asked for all at once", now=own.now):
+        say(f"{one}: a new generation is wanted.")
+    say(f"{count} certificates; external-agent status shows how far they are.")
 
 
 def change(

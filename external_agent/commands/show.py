@@ -100,6 +100,7 @@ def _show_certificate(one: dict[str, Any], now: int) -> None:
     soon = "then" if one["waits_for"] else "now"
     when = f"{moment(renewal['at'])} ({distance(renewal['at'], now)})" if renewal["at"] else soon
     rows.append(("next renewal", f"{when}: {renewal['why']}"))
+    rows += _window(renewal["window"], now)
     rows.append(("last error", _last_error(one, now)))
     rows += [_persist_record(record, now) for record in one["persist_records"]]
     for delivery in one["pullers"]:
@@ -107,13 +108,6 @@ def _show_certificate(one: dict[str, Any], now: int) -> None:
     if not one["pullers"]:
         rows.append(("pullers", "none is enrolled"))
     _print_block(f"{one['certificate']}", one["state"], rows)
-
-
-def _persist_record(record: dict[str, Any], now: int) -> tuple[str, str]:
-    """Say whether a dns-persist-01 record stood at the last look, and count its end down."""
-    found = record["verdict"] if record["verdict"] == "good" else f"NO: {record['what']}"
-    looked = f"looked at {distance(record['looked_at'], now)}"
-    return ("TXT record", f"{record['name']}: {found}{ending(record['until'], now)}; {looked}")
 
 
 def _key(one: dict[str, Any]) -> str:
@@ -129,6 +123,13 @@ def _csr(csr: dict[str, Any], now: int) -> str:
     return f"not here yet{since}"
 
 
+def _persist_record(record: dict[str, Any], now: int) -> tuple[str, str]:
+    """Say whether a dns-persist-01 record stood at the last look, and count its end down."""
+    found = record["verdict"] if record["verdict"] == "good" else f"NO: {record['what']}"
+    looked = f"looked at {distance(record['looked_at'], now)}"
+    return ("TXT record", f"{record['name']}: {found}{ending(record['until'], now)}; {looked}")
+
+
 def _issued(issued: dict[str, Any] | None, now: int) -> str:
     if issued is None:
         return "nothing yet"
@@ -136,6 +137,25 @@ def _issued(issued: dict[str, Any] | None, now: int) -> str:
         f"generation {issued['generation']}, expires {moment(issued['not_after'])} "
         f"({distance(issued['not_after'], now)})"
     )
+
+
+def _window(window: dict[str, Any] | None, now: int) -> list[tuple[str, str]]:
+    """Say what the CA suggests (RFC 9773), why, and when it is asked again."""
+    if window is None:
+        return []
+    rows = []
+    if window["start"] is not None:
+        begin, end = moment(window["start"]), moment(window["end"])
+        rows.append(("CA suggests", f"{begin} to {end}; chosen: {moment(window['chosen'])}"))
+    if window["explanation_url"]:
+        rows.append(("", f"explained at {window['explanation_url']}"))
+    if window["problem"]:
+        rows.append(("", window["problem"]))
+    if window["looked_at"] is not None:
+        again = distance(window["next_look"], now)
+        asked = f"asked {distance(window['looked_at'], now)}, asked again {again}"
+        rows.append(("" if rows else "CA suggests", asked))
+    return rows
 
 
 def _last_error(one: dict[str, Any], now: int) -> str:

@@ -38,7 +38,9 @@ from external_agent.store.tables import (
     pullers,
     sealed_keys,
 )
+from external_agent.store.windows import begin_window, mark_replaced
 from shared.errors import FenceLost, IssuanceUnavailable
+from shared.renewal import Reason
 
 GENERATIONS_WITH_BUNDLES = 3
 _UNFINISHED = sorted(str(state) for state in UNFINISHED)
@@ -115,6 +117,7 @@ class AttemptQueries(Queries):
                     recipients=canonical(prepared.recipients),
                     prepared_at=now,
                     fence=claim.fence,
+                    why=_why(row),
                 )
             )
             for puller, sealed in prepared.sealed.items():
@@ -122,7 +125,14 @@ class AttemptQueries(Queries):
             return generation_row(connection.execute(_this(claim.certificate, generation)).one())
 
     def commit_order(
-        self, claim: Claim, generation: int, order_url: str, expires: int | None
+        self,
+        claim: Claim,
+        generation: int,
+        order_url: str,
+        expires: int | None,
+        *,
+        account_url: str | None = None,
+        replaces: str | None = None,
     ) -> None:
         with self._database.write() as connection:
             _refuse_shared_order(connection, claim.certificate, order_url)
@@ -133,6 +143,8 @@ class AttemptQueries(Queries):
                 AttemptState.ORDERED,
                 order_url=order_url,
                 order_expires=expires,
+                account_url=account_url,
+                replaces=replaces,
             )
 
     def commit_state(self, claim: Claim, generation: int, certificate_url: str | None) -> None:
@@ -185,6 +197,7 @@ class AttemptQueries(Queries):
         *,
         due_at: int,
         now: int,
+        next_look: int = 0,
     ) -> None:
         with self._database.write() as connection:
             attempt = _move(
@@ -198,7 +211,10 @@ class AttemptQueries(Queries):
                 not_before=leaf.not_before,
                 not_after=leaf.not_after,
                 issued_at=leaf.issued_at,
+                ari_id=leaf.ari_id,
             )
+            mark_replaced(connection, claim.certificate, generation)
+            begin_window(connection, claim.certificate, generation, next_look)
             _store_bundles(connection, claim.certificate, generation, bundles)
             _drop_sealed_keys(connection, claim.certificate, generation)
             drop_challenges(connection, claim.certificate)
@@ -208,9 +224,11 @@ class AttemptQueries(Queries):
                 .values(
                     satisfied=attempt.wanted,
                     due_at=due_at,
+                    due_reason=str(Reason.LIFETIME),
                     failures=0,
                     paused_at=0,
                     paused_until=0,
+                    asked_until=None,
                     last_error=None,
                     lease_owner=None,
                     lease_until=0,
@@ -228,6 +246,8 @@ class AttemptQueries(Queries):
                     "serial": leaf.serial,
                     "not_after": leaf.not_after,
                     "order": attempt.order_url,
+                    "why": attempt.why,
+                    "replaces": attempt.replaces,
                     "bundles": {one.puller: one.manifest_digest for one in bundles},
                 },
             )
@@ -251,6 +271,12 @@ class AttemptQueries(Queries):
                     "error": "" if error is None else error.what,
                 },
             )
+
+
+def _why(row: Row[Any]) -> str:
+    if row.wanted > row.satisfied:
+        return str(row.wanted_reason)
+    return row.due_reason or str(Reason.LIFETIME)
 
 
 def _require_origin(connection: Connection, row: Row[Any], prepared: PreparedKey) -> None:

@@ -100,7 +100,7 @@ class CertificateQueries(Queries):
                     update(certificates).where(certificates.c.id == certificate).values(changes)
                 )
                 want_generation(connection, certificate, "changed: " + ", ".join(sorted(changes)))
-                _end_pause(connection, certificate)
+                end_pause(connection, certificate, now)
                 append_event(
                     connection,
                     "certificate-changed",
@@ -130,16 +130,21 @@ class CertificateQueries(Queries):
     ) -> None:
         with self._database.write() as connection:
             require_certificate(connection, certificate)
-            want_generation(connection, certificate, reason)
-            _end_pause(connection, certificate)
-            append_event(
-                connection,
-                "renewal-requested",
-                now=now,
-                actor=actor,
-                certificate=certificate,
-                details={"reason": reason},
-            )
+            _request_renewal(connection, certificate, reason, now, actor)
+
+    def request_renewal_of_all(
+        self, reason: str, *, now: int, actor: str = "operator"
+    ) -> tuple[str, ...]:
+        query = (
+            select(certificates.c.id)
+            .where(certificates.c.removed_at.is_(None))
+            .order_by(certificates.c.id)
+        )
+        with self._database.write() as connection:
+            found = tuple(connection.execute(query).scalars())
+            for certificate in found:
+                _request_renewal(connection, certificate, reason, now, actor)
+        return found
 
     def certificate(self, certificate: str) -> CertificateRow | None:
         with self._database.read() as connection:
@@ -228,15 +233,31 @@ def _bring_back(connection: Connection, certificate: str, wishes: dict[str, obje
     )
 
 
-def _end_pause(connection: Connection, certificate: str) -> None:
+def _request_renewal(
+    connection: Connection, certificate: str, reason: str, now: int, actor: str
+) -> None:
+    want_generation(connection, certificate, reason)
+    end_pause(connection, certificate, now)
+    append_event(
+        connection,
+        "renewal-requested",
+        now=now,
+        actor=actor,
+        certificate=certificate,
+        details={"reason": reason},
+    )
+
+
+def end_pause(connection: Connection, certificate: str, now: int) -> None:
     """An operator who mended something need not wait, unless it is the CA that asked to."""
     row = require_certificate(connection, certificate)
     if row.last_error and json.loads(row.last_error)["type"] == "issuance/rate-limited":
         return
+    asked = row.asked_until if row.asked_until is not None and row.asked_until > now else 0
     connection.execute(
         update(certificates)
         .where(certificates.c.id == certificate)
-        .values(paused_until=0, paused_at=0)
+        .values(paused_until=asked, paused_at=row.paused_at if asked else 0)
     )
 
 

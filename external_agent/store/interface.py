@@ -22,6 +22,7 @@ from external_agent.store.rows import (
     EventRow,
     GenerationRow,
     IssuedLeaf,
+    Look,
     PersistRow,
     PreparedBundle,
     PreparedKey,
@@ -32,6 +33,7 @@ from external_agent.store.rows import (
 )
 from shared.acme.dns_persist import Offer
 from shared.bundle import KeyOrigin
+from shared.renewal import Advice, Due
 from shared.wire import BundleAnswer, DirectReport, EnrolmentAnswer, Listing, Receipt
 from shared.x509 import KeyAlgorithm
 
@@ -80,6 +82,11 @@ class CertificateStore(Protocol):
         self, certificate: str, reason: str, *, now: int, actor: str = "operator"
     ) -> None:
         """Want a new generation as soon as the CA permits. Raises PolicyError: unknown."""
+
+    def request_renewal_of_all(
+        self, reason: str, *, now: int, actor: str = "operator"
+    ) -> tuple[str, ...]:
+        """:meth:`request_renewal` for every certificate; return their ids."""
 
     def certificate(self, certificate: str) -> CertificateRow | None: ...
 
@@ -283,7 +290,14 @@ class IssuingStore(Protocol):
         """Raises FenceLost, also when the generation is taken or the certificate was removed."""
 
     def commit_order(
-        self, claim: Claim, generation: int, order_url: str, expires: int | None
+        self,
+        claim: Claim,
+        generation: int,
+        order_url: str,
+        expires: int | None,
+        *,
+        account_url: str | None = None,
+        replaces: str | None = None,
     ) -> None:
         """Raises FenceLost; IssuanceUnavailable: another attempt is using that order."""
 
@@ -307,8 +321,13 @@ class IssuingStore(Protocol):
         *,
         due_at: int,
         now: int,
+        next_look: int = 0,
     ) -> None:
-        """Chain, bundles, state, next renewal and event in one. Raises FenceLost."""
+        """Chain, bundles, state, next renewal and event in one. Raises FenceLost.
+
+        Args:
+            next_look: when the CA may be asked first when to renew.
+        """
 
     def end_attempt(
         self, claim: Claim, generation: int, error: ErrorNote | None, *, now: int
@@ -316,11 +335,28 @@ class IssuingStore(Protocol):
         """To ``failed``, or to ``abandoned`` without an error; its sealed keys are deleted."""
 
     def record_failure(
-        self, claim: Claim, error: ErrorNote, *, failures: int, paused_until: int, now: int
+        self,
+        claim: Claim,
+        error: ErrorNote,
+        *,
+        failures: int,
+        paused_until: int,
+        now: int,
+        asked_until: int | None = None,
     ) -> None:
-        """Persist the pause. Raises FenceLost."""
+        """Persist the pause. Raises FenceLost.
+
+        Args:
+            asked_until: the part of the pause that the CA asked for; operators cannot end it.
+        """
 
     def newest_issued(self, certificate: str) -> GenerationRow | None: ...
+
+    def claim_looks(self, *, now: int, limit: int = 100) -> list[Look]:
+        """Certificates whose CA may be asked when to renew them; nobody else gets them soon."""
+
+    def record_look(self, look: Look, advice: Advice, due: Due, *, now: int) -> None:
+        """Keep what the CA suggests and when to renew; nothing if a newer generation is there."""
 
 
 class PersistStore(Protocol):

@@ -58,7 +58,14 @@ class LeaseQueries(Queries):
             )
 
     def record_failure(
-        self, claim: Claim, error: ErrorNote, *, failures: int, paused_until: int, now: int
+        self,
+        claim: Claim,
+        error: ErrorNote,
+        *,
+        failures: int,
+        paused_until: int,
+        now: int,
+        asked_until: int | None = None,
     ) -> None:
         with self._database.write() as connection:
             hold(connection, claim)
@@ -70,6 +77,7 @@ class LeaseQueries(Queries):
                     failures=failures,
                     paused_at=now,
                     paused_until=paused_until,
+                    asked_until=asked_until,
                     last_error=dump_error(error),
                     lease_owner=None,
                     lease_until=0,

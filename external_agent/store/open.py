@@ -15,6 +15,7 @@ from external_agent.store.relay import RelayQueries
 from external_agent.store.schema import migrate
 from external_agent.store.status import StatusQueries
 from external_agent.store.trail import TrailQueries
+from external_agent.store.windows import WindowQueries
 
 
 class SqlStore(
@@ -29,6 +30,7 @@ class SqlStore(
     PersistQueries,
     DirectQueries,
     StatusQueries,
+    WindowQueries,
 ):
     """``external_agent.store.interface.Store`` over SQLAlchemy Core."""
 

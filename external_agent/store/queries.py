@@ -64,6 +64,7 @@ def certificate_row(row: Row[Any]) -> CertificateRow:
         failures=row.failures,
         last_error=read_error(row.last_error),
         highest_seen=row.highest_seen,
+        due_reason=row.due_reason,
     )
 
 
@@ -118,6 +119,11 @@ def generation_row(row: Row[Any]) -> GenerationRow:
         not_after=row.not_after,
         issued_at=row.issued_at,
         error=read_error(row.error),
+        ari_id=row.ari_id,
+        account_url=row.account_url,
+        replaces=row.replaces,
+        replaced_by=row.replaced_by,
+        why=row.why,
     )
 
 

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Row, delete, func, insert, select, update
 from external_agent.domain.audit import canonical
 from external_agent.domain.generation import is_believable
 from external_agent.domain.model import AttemptState, PullerStatus
-from external_agent.domain.renewal import DAY, HOUR, come_back
+from external_agent.domain.renewal import come_back
 from external_agent.store.csr_rows import forget_csr, waiting_csrs
 from external_agent.store.database import CHANGES
 from external_agent.store.queries import (
@@ -34,6 +34,7 @@ from external_agent.store.tables import (
     receipts,
 )
 from shared.errors import KeyMismatch, PullerRevoked, RequestRefused
+from shared.renewal import DAY, HOUR
 from shared.wire import BundleAnswer, Listing, Offer, Receipt
 
 RECEIPTS_WINDOW = 600

@@ -11,6 +11,7 @@ from external_agent.domain.model import AttemptState, PullerStatus
 from external_agent.domain.persist import Seen
 from shared.acme.dns_persist import Offer
 from shared.bundle import KeyOrigin
+from shared.renewal import Advice, Life
 from shared.x509 import KeyAlgorithm
 
 
@@ -40,6 +41,7 @@ class CertificateRow:
             issued generation was prepared for. A renewal is wanted while ``wanted > satisfied``.
         wanted_reason: the last such reason, in words.
         due_at: when the newest generation is to be renewed; ``None`` before the first.
+        due_reason: why then, a ``shared.renewal.Reason``; ``None`` where it was not recorded.
         paused_until: no attempt before this moment; 0 for none.
         failures: attempts that failed since the last success.
     """
@@ -61,6 +63,7 @@ class CertificateRow:
     failures: int
     last_error: ErrorNote | None
     highest_seen: int
+    due_reason: str | None = None
 
     @property
     def renewal_wanted(self) -> bool:
@@ -98,7 +101,15 @@ class TokenRow:
 
 @dataclass(frozen=True, slots=True)
 class GenerationRow:
-    """One attempt and, once issued, one generation of a certificate."""
+    """One attempt and, once issued, one generation of a certificate.
+
+    Attributes:
+        ari_id: how the CA's renewal information calls it (RFC 9773 section 4.1).
+        account_url: the account that it was ordered by.
+        replaces: the ``ari_id`` that its order named.
+        replaced_by: the generation that took its place.
+        why: a ``shared.renewal.Reason``, or in words what it was wanted for.
+    """
 
     certificate: str
     generation: int
@@ -122,6 +133,28 @@ class GenerationRow:
     not_after: int | None
     issued_at: int | None
     error: ErrorNote | None
+    ari_id: str | None = None
+    account_url: str | None = None
+    replaces: str | None = None
+    replaced_by: int | None = None
+    why: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """A newest generation whose CA may be asked when to renew it.
+
+    Attributes:
+        hurried: as ``shared.renewal.renewal_due`` takes it.
+    """
+
+    certificate: str
+    generation: int
+    directory_url: str
+    chain: str
+    life: Life
+    advice: Advice
+    hurried: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +229,10 @@ class PreparedBundle:
 
 @dataclass(frozen=True, slots=True)
 class IssuedLeaf:
-    """What publishing stores of the chain that the CA handed out (PEM, leaf first)."""
+    """What publishing stores of the chain that the CA handed out (PEM, leaf first).
+
+    ``ari_id`` is ``None`` for a leaf without an authority key identifier.
+    """
 
     chain: str
     leaf_sha256: str
@@ -204,6 +240,7 @@ class IssuedLeaf:
     not_before: int
     not_after: int
     issued_at: int
+    ari_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,6 +337,7 @@ class CertificateStatus:
     Attributes:
         issued: the newest issued generation, or ``None``.
         attempt: an unfinished attempt, or ``None``.
+        advice: what the CA suggests about ``issued``, or ``None``.
         persist: dns-persist-01 records that were looked at.
         waits_for: in words, what keeps the next order from being made; empty if nothing does.
         csr: what its puller left last; ``None`` when the agent makes the keys.
@@ -314,3 +352,4 @@ class CertificateStatus:
     csr: CsrRow | None = None
     csr_waits: bool = False
     persist: tuple[PersistRow, ...] = ()
+    advice: Advice | None = None

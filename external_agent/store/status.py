@@ -36,6 +36,7 @@ from external_agent.store.tables import (
     pullers,
     receipts,
 )
+from external_agent.store.windows import all_advice
 from shared.errors import KeyOriginRefused
 
 Pair = tuple[str, str]
@@ -71,6 +72,7 @@ class _Facts:
         self._last_receipt = _last_receipts(connection, None)
         self._last_installed = _last_receipts(connection, "installed")
         self._persist = wanted_records(connection)
+        self._advice = all_advice(connection)
 
     def of(self, row: CertificateRow, now: int) -> CertificateStatus:
         issued = self._issued.get(row.id)
@@ -83,6 +85,7 @@ class _Facts:
             waits_for=self._waits_for(row, issued, now),
             csr=self._csrs.get(row.id),
             csr_waits=row.id in self._csrs_waiting,
+            advice=self._advice.get(row.id),
         )
 
     def _delivery(

@@ -55,7 +55,26 @@ certificates = Table(
     Column("leased_at", BigInteger, nullable=False),
     Column("lease_until", BigInteger, nullable=False),
     Column("fence", BigInteger, nullable=False),
+    Column("due_reason", Text),
+    Column("asked_until", BigInteger),
     Index("certificates_due", "due_at"),
+)
+
+windows = Table(
+    "windows",
+    metadata,
+    Column("certificate", Text, ForeignKey("certificates.id"), primary_key=True),
+    Column("generation", BigInteger, nullable=False),
+    Column("next_look", BigInteger, nullable=False),
+    Column("looked_at", BigInteger, nullable=False),
+    Column("window_start", BigInteger),
+    Column("window_end", BigInteger),
+    Column("chosen", BigInteger),
+    Column("seen_at", BigInteger, nullable=False),
+    Column("explanation_url", Text),
+    Column("failures", Integer, nullable=False),
+    Column("problem", Text, nullable=False),
+    Index("windows_next_look", "next_look"),
 )
 
 pullers = Table(
@@ -122,6 +141,11 @@ generations = Table(
     Column("issued_at", BigInteger),
     Column("error", Text),
     Column("fence", BigInteger, nullable=False),
+    Column("ari_id", Text),
+    Column("account_url", Text),
+    Column("replaces", Text),
+    Column("replaced_by", BigInteger),
+    Column("why", Text),
     PrimaryKeyConstraint("certificate", "generation"),
     Index("generations_state", "certificate", "state"),
     Index("generations_order", "order_url"),

@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry, Counter, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 
 from external_agent.store.rows import CertificateStatus
+from shared.renewal import Reason
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -64,7 +65,7 @@ class Metrics:
         )
         for status in self._statuses:
             self._add(status, expiry, generation, failures)
-        yield from (expiry, generation, failures)
+        yield from (expiry, generation, failures, *_renewals(self._statuses))
 
     @staticmethod
     def _add(
@@ -81,3 +82,40 @@ class Metrics:
         for one in status.deliveries:
             for stage in ("offered", "pulled", "installed"):
                 generation.add_metric([name, one.puller, stage], getattr(one, stage))
+
+
+def _renewals(statuses: Iterable[CertificateStatus]) -> Iterable[Metric]:
+    """When each certificate is renewed, why then, and what its CA suggests (RFC 9773)."""
+    due = GaugeMetricFamily(
+        "relay_certificate_renewal_due_seconds",
+        "When the newest generation is renewed, unix seconds.",
+        labels=("certificate", "reason"),
+    )
+    window = GaugeMetricFamily(
+        "relay_renewal_window_seconds",
+        "The window that the CA suggests, unix seconds.",
+        labels=("certificate", "edge"),
+    )
+    next_look = GaugeMetricFamily(
+        "relay_renewal_next_look_seconds",
+        "When the CA is asked next, unix seconds.",
+        labels=("certificate",),
+    )
+    failures = GaugeMetricFamily(
+        "relay_renewal_look_failures",
+        "Times in a row that the CA was asked in vain.",
+        labels=("certificate",),
+    )
+    for status in statuses:
+        name, advice = status.certificate.id, status.advice
+        if status.certificate.due_at is not None:
+            reason = status.certificate.due_reason or Reason.LIFETIME
+            due.add_metric([name, str(reason)], status.certificate.due_at)
+        if advice is None:
+            continue
+        next_look.add_metric([name], advice.next_look)
+        failures.add_metric([name], advice.failures)
+        for edge, at in (("start", advice.start), ("end", advice.end)):
+            if at is not None:
+                window.add_metric([name, edge], at)
+    return (due, window, next_look, failures)

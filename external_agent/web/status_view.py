@@ -14,8 +14,16 @@ from external_agent.store.rows import (
     ReceiptRow,
 )
 from external_agent.web.direct_view import direct_view
+from shared.renewal import Advice, Reason
 
 Json = dict[str, object]
+_WHY = {
+    Reason.LIFETIME: "its share of the lifetime will be used up",
+    Reason.WINDOW: "a moment chosen inside the window that the CA suggests",
+    Reason.WINDOW_PAST: "the window that the CA suggests is past: renew now",
+    Reason.WINDOW_LATE: "the window that the CA suggests is too close to the end to wait for it",
+    Reason.BRAKED: "the CA's window was past again right after a renewal, so it waits a while",
+}
 
 
 def certificate_view(status: CertificateStatus, now: int) -> Json:
@@ -126,10 +134,26 @@ def _next_renewal(status: CertificateStatus) -> Json:
     elif row.renewal_wanted:
         at, why = row.paused_until or 0, row.wanted_reason or "it is wanted"
     elif row.due_at is not None:
-        at, why = row.due_at, "its share of the lifetime will be used up"
+        at, why = row.due_at, _WHY[Reason(row.due_reason or Reason.LIFETIME)]
     else:
         at, why = 0, "there is none yet"
-    return {"at": at, "why": why}
+    return {"at": at, "why": why, "window": _window(status.advice)}
+
+
+def _window(advice: Advice | None) -> Json | None:
+    """Show the CA's suggestion (RFC 9773) and the moment chosen in it."""
+    if advice is None:
+        return None
+    return {
+        "start": advice.start,
+        "end": advice.end,
+        "chosen": advice.chosen,
+        "explanation_url": advice.explanation_url,
+        "looked_at": advice.looked_at or None,
+        "next_look": advice.next_look,
+        "failures": advice.failures,
+        "problem": advice.problem,
+    }
 
 
 def _persist(row: PersistRow) -> Json:

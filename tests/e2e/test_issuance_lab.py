@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 
 from external_agent.domain.model import AttemptState
-from external_agent.domain.renewal import DAY
 from external_agent.keymaker import KeyMaker
 from external_agent.keymaker_messages import KeyRequest
 from external_agent.store.rows import PreparedKey
 from shared.acme.keys import generate_account_key, load_account_key
 from shared.bundle import Manifest, parse_envelope
+from shared.renewal import DAY
 from shared.signing import SigningKey
 from shared.x509 import KeyAlgorithm, check_chain, load_chain, load_roots, spki_sha256
 from tests.agent_world import AgentWorld, ChallengeBoard, Port80, Puller, enrol

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from external_agent.domain.renewal import DAY
 from external_agent.store.interface import Store
 from external_agent.store.rows import Claim, IssuedLeaf, PreparedBundle, PreparedKey
+from shared.renewal import DAY
 
 
 def claim(store: Store, certificate: str, *, now: int, owner: str = "worker") -> Claim:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from external_agent.domain.renewal import DAY, HOUR
 from external_agent.store.csrs import LEFT_IN_WINDOW
 from external_agent.store.interface import Store
 from external_agent.store.rows import Claim, PreparedKey
 from shared.csr import csr_to_pem
 from shared.errors import CsrRefused, FenceLost, KeysRefused, PolicyError, RequestRefused
 from shared.identifiers import parse_names
+from shared.renewal import DAY, HOUR
 from shared.wire import Offer, Receipt
 from shared.x509 import KeyAlgorithm, generate_key, make_csr, spki_sha256
 from tests.agent_world import Puller, enrol, nonce

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from external_agent.domain.model import AttemptState
-from external_agent.domain.renewal import DAY
 from external_agent.store.interface import Store
 from external_agent.store.open import open_store
 from external_agent.store.rows import Claim, ErrorNote, PreparedKey
 from shared.errors import FenceLost, IssuanceUnavailable
+from shared.renewal import DAY
 from tests.agent_world import Puller, enrol
 from tests.unit.agent_core.conftest import NOW
 from tests.unit.agent_core.issued import claim, finish, issue, leaf, prepare

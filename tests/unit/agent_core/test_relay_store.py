@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import pytest
 
-from external_agent.domain.renewal import DAY
 from external_agent.store.interface import Store
 from external_agent.store.relay import RECEIPTS_IN_WINDOW, RECEIPTS_KEPT, RECEIPTS_WINDOW
 from external_agent.store.rows import ErrorNote
 from shared.errors import PullerRevoked, RequestRefused
+from shared.renewal import DAY
 from shared.wire import Receipt, Served
 from tests.agent_world import Puller, enrol, nonce
 from tests.unit.agent_core.conftest import NOW

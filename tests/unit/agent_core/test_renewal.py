@@ -1,4 +1,4 @@
-"""When renewals are due, and how pauses grow."""
+"""How pauses grow, and when pullers come back."""
 
 from __future__ import annotations
 
@@ -7,13 +7,7 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from external_agent.domain.renewal import (
-    DAY,
-    HOUR,
-    come_back,
-    due_at,
-    renewal_moment,
-)
+from external_agent.domain.renewal import come_back
 from shared.errors import (
     ClockWrong,
     IssuanceRateLimited,
@@ -21,45 +15,9 @@ from shared.errors import (
     IssuanceUnavailable,
     OrderGone,
 )
-from shared.renewal import LONGEST_PAUSE, LONGEST_RETRY_AFTER, pause_after
+from shared.renewal import DAY, HOUR, LONGEST_PAUSE, LONGEST_RETRY_AFTER, pause_after
 
-LIFETIMES = st.integers(160 * HOUR, 398 * DAY)
-BEGINNINGS = st.integers(1_600_000_000, 4_000_000_000)
 NAMES = st.text("abcdefghijklmnopqrstuvwxyz.-", min_size=1, max_size=40)
-GENERATIONS = st.integers(1, 2**53 - 1)
-
-
-@given(BEGINNINGS, LIFETIMES)
-def test_a_third_is_left_or_half_of_a_short_one(begin: int, lifetime: int) -> None:
-    left = (begin + lifetime - renewal_moment(begin, begin + lifetime)) / lifetime
-    assert abs(left - (1 / 2 if lifetime < 10 * DAY else 1 / 3)) < 1e-6
-
-
-@given(BEGINNINGS, LIFETIMES, NAMES, GENERATIONS)
-def test_due_lies_just_before_its_share(
-    begin: int, lifetime: int, name: str, generation: int
-) -> None:
-    end = begin + lifetime
-    due = due_at(begin, end, name, generation, begin)
-    moment = renewal_moment(begin, end)
-    assert moment - 0.02 * lifetime - 1 <= due <= moment
-    assert due == due_at(begin, end, name, generation, begin)
-
-
-@given(BEGINNINGS, LIFETIMES, NAMES, GENERATIONS, st.floats(0, 1))
-def test_what_was_just_issued_is_never_due_at_once(
-    begin: int, lifetime: int, name: str, generation: int, passed: float
-) -> None:
-    now = begin + int(lifetime * passed)
-    due = due_at(begin, begin + lifetime, name, generation, now)
-    assert due >= now + 60
-    assert due >= now + (begin + lifetime - now) // 4
-
-
-def test_spread_over_certificates_and_generations() -> None:
-    moments = {due_at(0, 90 * DAY, f"host{n}.example.com", 7, 0) for n in range(200)}
-    assert len(moments) > 190
-    assert max(moments) - min(moments) > 0.015 * 90 * DAY
 
 
 @given(NAMES)
