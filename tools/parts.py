@@ -123,6 +123,7 @@ PARTS = (
         _program("apache2"),
         _program("haproxy"),
         _program("caddy"),
+        _program("squid", "squid-openssl"),
     ),
     _marked("faults", "kills and injected errors", _TRACING, _program("gdb"), seconds=900),
     _marked(
@@ -132,6 +133,9 @@ PARTS = (
         _program("ip", "iproute2", blocks=True),
         _NAMESPACES,
         _program("nft", "nftables", blocks=True),
+        _program("ss", "iproute2"),
+        _program("nginx", "nginx-light"),
+        _program("pebble"),
     ),
     Part(
         "demo",
