@@ -14,6 +14,7 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 _HEAD_SECONDS = 15.0
+_MAX_HEAD = 64 * 1024
 _MAX_CONNECTIONS = 2000
 _LINGER_SECONDS = 1.0
 _LINGER_TIMES = 20
@@ -47,7 +48,26 @@ class _Transport:
 
 
 class _Protocol(HttpToolsProtocol):
-    """Ends a connection that does not send its first request in time."""
+    """Ends a connection that does not send its first request in time, or a head without end.
+
+    uvicorn keeps every octet of request lines, fields and trailers, however many there are.
+    """
+
+    _beside_bodies = 0
+
+    def data_received(self, data: bytes) -> None:
+        self._beside_bodies += len(data)
+        super().data_received(data)
+        if self._beside_bodies > _MAX_HEAD:
+            self.transport.abort()
+
+    def on_body(self, body: bytes) -> None:
+        self._beside_bodies -= len(body)
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._beside_bodies = 0
+        super().on_message_complete()
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(cast(asyncio.Transport, _Transport(transport, self.loop)))

@@ -237,6 +237,34 @@ def test_an_endless_chunked_body_is_cut_off(client: Client) -> None:
             connection.send(b"1000\r\n" + b"x" * 4096 + b"\r\n")
 
 
+_REQUEST = b"POST /v1/receipts HTTP/1.1\r\nHost: x\r\n"
+ENDLESS = {
+    "path": b"GET /",
+    "field": b"GET / HTTP/1.1\r\nHost: ",
+    "trailer": _REQUEST + b"Transfer-Encoding: chunked\r\n\r\n0\r\nX: ",
+    "chunk extension": _REQUEST + b"Transfer-Encoding: chunked\r\n\r\n1;x=",
+}
+
+
+@pytest.mark.parametrize("beginning", ENDLESS.values(), ids=ENDLESS.keys())
+@pytest.mark.parametrize("listener", ["relay", "operator"])
+def test_what_stands_beside_bodies_is_not_kept_without_end(
+    running: RunningAgent, listener: str, beginning: bytes
+) -> None:
+    plain = socket.create_connection(("127.0.0.1", running.port(listener)), 10)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    connection = context.wrap_socket(plain) if listener == "relay" else plain
+    sent = 0
+    with connection, contextlib.suppress(OSError):
+        connection.sendall(beginning)
+        while sent < 64 * 1024 * 1024:
+            connection.sendall(b"a" * 65536)
+            sent += 65536
+    assert sent < 16 * 1024 * 1024  # what the sockets hold, and not more
+
+
 @pytest.mark.parametrize("skew", [-300, 300])
 def test_a_clock_within_300_s_is_accepted(client: Client, skew: int) -> None:
     assert client.get(CERTIFICATES_PATH, created=START + skew).status == 200
