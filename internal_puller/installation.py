@@ -29,7 +29,13 @@ from internal_puller.report import CertificateOutcome
 from internal_puller.roots import anchors_of
 from internal_puller.state import Enrolment, StateDirectory
 from internal_puller.targets import Target, load_targets, save_targets
-from shared.errors import BundleError, ConfigurationError, RelayError, ServedMismatch
+from shared.errors import (
+    BundleError,
+    ConfigurationError,
+    InstallError,
+    RelayError,
+    ServedMismatch,
+)
 from shared.x509 import load_key
 
 
@@ -223,7 +229,7 @@ class Installation:
         """Bring an installation to its verdict that an earlier run did not finish."""
         try:
             report = resume(target, now=int(self._clock()))
-        except ConfigurationError as error:
+        except (ConfigurationError, InstallError) as error:  # others must not wait for this one
             return CertificateOutcome(target.certificate, 0, "failed", False, error)
         if report is None:
             return None

@@ -15,7 +15,7 @@ from internal_puller.files import sweep
 from internal_puller.install.layout import TRIED_AGAIN, active_generation, set_aside, unfinished
 from internal_puller.install.lock import default_lock_path, installation_lock
 from internal_puller.plan import InPlace, Plan, Work, make_plan
-from internal_puller.progress import LastError, Progress
+from internal_puller.progress import CertificateProgress, LastError, Progress
 from internal_puller.report import CertificateOutcome, PullReport
 from internal_puller.state import StateDirectory
 from internal_puller.targets import Target, load_targets
@@ -306,8 +306,14 @@ class Puller:
         progress.clock_difference = self._client.clock_difference or 0
         progress.tls_check = self._client.tls_check
         progress.error = None
-        for offer in listing.offers:
-            progress.of(offer.certificate).offered = offer.generation
+        offered = {offer.certificate: offer.generation for offer in listing.offers}
+        # What was offered once and never installed is forgotten: an agent can think of names
+        # without end.
+        for certificate, one in list(progress.certificates.items()):
+            if certificate not in offered and one == CertificateProgress(offered=one.offered):
+                del progress.certificates[certificate]
+        for certificate, generation in offered.items():
+            progress.of(certificate).offered = generation
 
     def _note_failure(self, error: RelayError, report: PullReport) -> None:
         progress = self.state.progress()
