@@ -23,7 +23,8 @@ from shared.acme.answers import (
 )
 from shared.acme.ari import ari_certificate_id, read_renewal_window
 from shared.acme.chain import has_issuer
-from shared.acme.keys import AccountKey, key_authorization, to_jwk
+from shared.acme.jwk import key_authorization, to_jwk
+from shared.acme.keys import AccountKey
 from shared.acme.network import Answer, BoundedNetwork, Payload
 from shared.acme.origin import Origin
 from shared.acme.ports import (

@@ -15,7 +15,8 @@ from acme.client import ClientNetwork
 from acme.messages import RegistrationResource
 from josepy.interfaces import JSONDeSerializable
 
-from shared.acme.keys import AccountKey, signature_algorithm, to_jwk
+from shared.acme.jwk import signature_algorithm, to_jwk
+from shared.acme.keys import AccountKey
 from shared.acme.origin import Origin
 from shared.acme.ports import Clock, Sleep
 from shared.acme.problems import plain_text, problem_code, read_problem, refusal
