@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, cast
+from typing import Annotated
 
 import typer
 
@@ -19,12 +19,12 @@ from external_agent.commands.context import (
 )
 from external_agent.commands.show import show_status
 from external_agent.config import Settings
-from external_agent.domain.policy import CHALLENGES, certificate_id, wanted_names
+from external_agent.domain.policy import certificate_id, wanted_names
 from external_agent.store.interface import Store
 from external_agent.web.status_view import status_view
-from shared.bundle import KeyOrigin
 from shared.x509 import KeyAlgorithm
 
+_CHALLENGE = "http-01"  # the one that this release answers
 CT_NOTE = (
     "Note: the name will show in public CT logs; a wildcard by a DNS challenge hides the host "
     "label."
@@ -40,22 +40,17 @@ def add(
     certificate: Annotated[
         str | None, typer.Option("--id", help="Its id; by default the first name.")
     ] = None,
-    key_origin: Annotated[
-        str, typer.Option(help="Where the private key is made: agent (sealed) or puller.")
-    ] = "agent",
     key_algorithm: Annotated[
         str, typer.Option(help=", ".join(str(one) for one in KeyAlgorithm))
     ] = str(KeyAlgorithm.EC_P256),
-    challenge: Annotated[str, typer.Option(help=", ".join(CHALLENGES))] = "http-01",
     profile: Annotated[str | None, typer.Option(help="A profile that the CA advertises.")] = None,
     lifetime: Lifetime = "1h",
 ) -> None:
     """Want a certificate, and print a one-time enrolment token for its puller."""
     own: Context = context.obj
     seconds = parse_duration(lifetime)
-    wanted = wanted_names(names, challenge)
+    wanted = wanted_names(names, _CHALLENGE)
     identifier = certificate_id(wanted, names, certificate)
-    origin = cast(KeyOrigin, one_of(key_origin, ("agent", "puller"), "key origin"))
     algorithm = KeyAlgorithm(
         one_of(key_algorithm, [str(one) for one in KeyAlgorithm], "key algorithm")
     )
@@ -69,9 +64,8 @@ def add(
             wanted,
             directory_url=settings.acme.directory,
             now=own.now,
-            key_origin=origin,
             key_algorithm=algorithm,
-            challenge=challenge,
+            challenge=_CHALLENGE,
             profile=profile or settings.acme.profile,
         )
         if first:

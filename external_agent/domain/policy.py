@@ -26,7 +26,7 @@ def wanted_names(texts: Sequence[str], challenge: str) -> tuple[DnsName, ...]:
     if wildcards and challenge == "http-01":
         raise PolicyError(
             f"{wildcards[0]} cannot be validated by http-01.",
-            do="Use a DNS challenge for a wildcard, or list the names one by one.",
+            do="List the names one by one: a wildcard needs a DNS challenge.",
         )
     return names
 
