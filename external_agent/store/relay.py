@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
 from external_agent.domain.audit import canonical
-from external_agent.domain.generation import is_believable
+from external_agent.domain.generation import believed, is_believable
 from external_agent.domain.model import PullerStatus
 from external_agent.domain.renewal import DAY, HOUR, come_back
 from external_agent.store.database import CHANGES
@@ -64,9 +64,12 @@ class RelayQueries(Queries):
     def bundle_for(self, puller: str, certificate: str, after: int, *, now: int) -> BundleAnswer:
         with self._database.read() as connection:
             _admit(connection, puller, certificate)
-            known = _highest_known(connection, certificate)
+            known = _highest_known(connection, certificate, now)
             newest = _newest_bundle(connection, puller, certificate)
-        if after > known:
+            told = not is_believable(after, now) and _told_ahead(
+                connection, puller, certificate, now
+            )
+        if after > known and not told:
             with self._database.write() as connection:
                 _admit(connection, puller, certificate)
                 _note_held(connection, puller, certificate, after, now)
@@ -228,14 +231,14 @@ def _note_fetched(connection: Connection, bundle: Row[Any], now: int) -> None:
     )
 
 
-def _highest_known(connection: Connection, certificate: str) -> int:
+def _highest_known(connection: Connection, certificate: str, now: int) -> int:
     own = connection.execute(
         select(func.max(generations.c.generation)).where(generations.c.certificate == certificate)
     ).scalar()
     seen = connection.execute(
         select(certificates.c.highest_seen).where(certificates.c.id == certificate)
     ).scalar()
-    return max(own or 0, seen or 0)
+    return max(own or 0, believed(seen or 0, now))
 
 
 def _note_held(
@@ -245,7 +248,7 @@ def _note_held(
 
     A lie is bounded twice: at most an hour ahead, and one new generation a day.
     """
-    if generation <= _highest_known(connection, certificate):
+    if generation <= _highest_known(connection, certificate, now):
         return
     if not is_believable(generation, now):
         _note_unbelievable(connection, puller, certificate, generation, now)
@@ -273,10 +276,9 @@ def _note_unbelievable(
     connection: Connection, puller: str, certificate: str, generation: int, now: int
 ) -> None:
     """One event a day for each puller and certificate, however often it is said."""
-    mine = (grants.c.puller == puller) & (grants.c.certificate == certificate)
-    noted = connection.execute(select(grants.c.ahead_noted_at).where(mine)).scalar()
-    if noted is not None and 0 <= now - noted < DAY:
+    if _told_ahead(connection, puller, certificate, now):
         return
+    mine = (grants.c.puller == puller) & (grants.c.certificate == certificate)
     connection.execute(update(grants).where(mine).values(ahead_noted_at=now))
     append_event(
         connection,
@@ -287,6 +289,12 @@ def _note_unbelievable(
         puller=puller,
         details={"generation": generation},
     )
+
+
+def _told_ahead(connection: Connection, puller: str, certificate: str, now: int) -> bool:
+    mine = (grants.c.puller == puller) & (grants.c.certificate == certificate)
+    noted = connection.execute(select(grants.c.ahead_noted_at).where(mine)).scalar()
+    return noted is not None and 0 <= now - noted < DAY
 
 
 def _keep_quota(connection: Connection, puller: str, now: int) -> None:

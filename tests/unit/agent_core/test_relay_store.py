@@ -128,6 +128,26 @@ def test_more_than_an_hour_ahead_is_ignored_and_told_once(
     assert [event.kind for event in store.events()].count("generation-ahead") == 1
 
 
+def test_a_lie_that_was_told_already_writes_nothing(store: Store, puller: Puller) -> None:
+    issue(store, NAME, now=NOW)
+    store.bundle_for(puller.id, NAME, 2**53 - 1, now=NOW)
+    counter = store.change_counter()
+    for _ in range(5):
+        store.bundle_for(puller.id, NAME, 2**53 - 1, now=NOW + 1)
+    assert store.change_counter() == counter
+
+
+def test_what_was_believed_while_our_clock_was_ahead_locks_nobody_out(
+    store: Store, puller: Puller
+) -> None:
+    issue(store, NAME, now=NOW)
+    ahead = NOW + 365 * DAY
+    store.bundle_for(puller.id, NAME, ahead, now=ahead)
+    assert issue(store, NAME, now=NOW + 10) == NOW + 10
+    store.bundle_for(puller.id, NAME, NOW + 1000, now=NOW + 20)  # a restore is noticed again
+    assert issue(store, NAME, now=NOW + 30) == NOW + 1001
+
+
 def test_a_liar_costs_one_generation_a_day(store: Store, puller: Puller) -> None:
     issue(store, NAME, now=NOW)
     before = _wanted(store)
