@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -72,10 +73,24 @@ def fresh(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Terminal:
     return Terminal(tmp_path, capsys)
 
 
+@pytest.fixture(scope="session")
+def initialised(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An agent that ``init`` has just made, for tests of the other commands."""
+    directory = tmp_path_factory.mktemp("initialised")
+    options = ("--contact", "mailto:ops@example.com", "--agree-terms")
+    places = ("--state-directory", str(directory / "state"))
+    url = ("--relay-url", "https://relay.example.com:8443")
+    with pytest.raises(SystemExit) as ended:
+        main(["--config", str(directory / "agent.toml"), "init", *options, *places, *url])
+    assert ended.value.code == 0
+    return directory
+
+
 @pytest.fixture
-def agent(fresh: Terminal) -> Terminal:
-    said = fresh.init()
-    assert said.code == 0, said.err
+def agent(fresh: Terminal, initialised: Path) -> Terminal:
+    shutil.copytree(initialised, fresh.directory, dirs_exist_ok=True)
+    text = fresh.config.read_text()
+    fresh.config.write_text(text.replace(str(initialised), str(fresh.directory)))
     return fresh
 
 
