@@ -17,7 +17,7 @@ import structlog
 from external_agent.certificate_authority import Connector
 from external_agent.clock import Clock
 from external_agent.domain.model import AttemptState, PullerStatus
-from external_agent.domain.renewal import due_at, pause_after
+from external_agent.domain.renewal import DAY, due_at, pause_after
 from external_agent.keymaker import KeyMaker
 from external_agent.keymaker_messages import KeyRequest
 from external_agent.solvers.http01 import Board, Http01Solver
@@ -47,6 +47,9 @@ from shared.errors import (
 )
 from shared.signing import SigningKey
 from shared.x509 import chain_to_pem, check_validity, leaf_sha256, load_chain
+
+LONGEST_ORDER = 7 * DAY
+"""How long one order is resumed, if the CA does not end it before."""
 
 _log = structlog.get_logger(__name__)
 
@@ -169,7 +172,7 @@ class Issuance:
             attempt = store.unfinished_attempt(claim.certificate)
             if row is not None and isinstance(error, IssuanceError):
                 self._see_to_account(row, error)
-            if attempt is not None and isinstance(error, IssuanceRejected):
+            if attempt is not None and _is_over(attempt, error, now):
                 store.end_attempt(claim, attempt.generation, note, now=now)
             store.record_failure(claim, note, failures=failures, paused_until=now + pause, now=now)
         except FenceLost:
@@ -179,6 +182,15 @@ class Issuance:
     def _see_to_account(self, row: CertificateRow, error: IssuanceError) -> None:
         if problem_code(error.problem) == "accountDoesNotExist":
             self._tools.authorities.forget_account(row.directory_url)
+
+
+def _is_over(attempt: GenerationRow, error: RelayError, now: int) -> bool:
+    """Tell whether only another order can help: a CA may never say that one has come to nothing."""
+    if isinstance(error, IssuanceRejected):
+        return True
+    longest = attempt.prepared_at + LONGEST_ORDER
+    end = longest if attempt.order_expires is None else min(longest, attempt.order_expires)
+    return isinstance(error, IssuanceError) and attempt.order_url is not None and now > end
 
 
 def _is_outdated(attempt: GenerationRow, row: CertificateRow) -> bool:

@@ -265,6 +265,10 @@ class Agent:
                 _log.warning("the store is not available", error=error.what)
             self._trouble = error.what
             return
+        except Exception as error:  # one bad turn must not be the last
+            _log.exception("unexpected error while looking for changes")
+            self._trouble = f"unexpected {type(error).__name__}"
+            return
         self._trouble = ""
         if changed and self._worker is not None:
             self._worker.wake()

@@ -315,6 +315,21 @@ def test_an_order_that_stays_in_processing_is_resumed(lab: Lab) -> None:
     assert len(lab.ca.orders) == 1
 
 
+def test_an_order_that_never_ends_is_given_up_at_its_own_end(lab: Lab) -> None:
+    world = lab.agent(order_seconds=0.5)
+    _, puller = world.add(NAME)
+    lab.ca.faults.stay_processing()
+    world.scheduler.run_until_idle()
+    (first,) = lab.ca.orders
+    while lab.clock.now < first.expires + 4 * DAY:
+        if lab.clock.now <= first.expires:
+            assert (len(lab.ca.orders), _generation(world, puller)) == (1, 0)
+        lab.clock.now += DAY
+        world.scheduler.run_until_idle()
+    assert _generation(world, puller)
+    assert len(lab.ca.orders) == 2
+
+
 def _hostile(name: str, *args: Any, **named: Any) -> Callable[[LabCa], Any]:
     return lambda ca: getattr(ca.faults, name)(*args, **named)
 
