@@ -22,6 +22,7 @@ from external_agent.config import Settings
 from external_agent.domain.policy import certificate_id, wanted_names
 from external_agent.store.interface import Store
 from external_agent.web.status_view import status_view
+from shared.errors import ConfigurationError
 from shared.x509 import KeyAlgorithm
 
 _CHALLENGE = "http-01"  # the one that this release answers
@@ -54,6 +55,8 @@ def add(
     algorithm = KeyAlgorithm(
         one_of(key_algorithm, [str(one) for one in KeyAlgorithm], "key algorithm")
     )
+    if profile is not None and not (profile.isascii() and profile.isprintable()):
+        raise ConfigurationError(f"{profile!r:.80} is no name of a profile.")
     settings = own.settings()
     maker = token_maker(settings)
     maker.check_lifetime(seconds)

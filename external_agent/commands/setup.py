@@ -104,8 +104,12 @@ def _origin(url: str) -> str:
 
 def _directory(ca: str) -> str:
     url = CERTIFICATE_AUTHORITIES.get(ca, ca)
-    parts = urlsplit(url)
-    if parts.scheme != "https" or not parts.hostname:
+    try:
+        parts = urlsplit(url)
+        good = parts.scheme == "https" and bool(parts.hostname)
+    except ValueError:
+        good = False
+    if not good:
         raise ConfigurationError(
             f"--ca {ca!r:.80} is neither a known CA nor an https URL.",
             do=f"Known ones: {', '.join(CERTIFICATE_AUTHORITIES)}.",
@@ -114,17 +118,17 @@ def _directory(ca: str) -> str:
 
 
 def _existing(path: Path) -> Path:
-    if not path.is_file():
+    if not os.path.isfile(path):  # noqa: PTH113 - False too for what can be no path
         raise ConfigurationError(f"There is no file {path}.")
     return path.absolute()
 
 
 def _refuse_existing(config: Path, settings: Settings) -> None:
-    if config.exists():
+    if os.path.lexists(config):
         raise ConfigurationError(
             f"{config} exists already.", do="Edit it, or name another file with --config."
         )
-    if (settings.state_directory / keys.SIGNING_KEY_FILE).exists():
+    if os.path.lexists(settings.state_directory / keys.SIGNING_KEY_FILE):
         raise ConfigurationError(
             f"{settings.state_directory} holds the keys of an agent already.",
             do="Restore its settings file, or name another --state-directory.",

@@ -541,3 +541,50 @@ def test_serve_takes_its_socket_from_systemd(local: Callable[[int], Terminal]) -
             finally:
                 process.terminate()
                 process.wait(30)
+
+
+TOO_LONG = "/" + "a" * 300
+NO_TEXT = "\udcff"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [("--ca", "https://[bad"), ("--ca-root", TOO_LONG), ("--state-directory", TOO_LONG)],
+    ids=lambda options: options[0],
+)
+def test_what_can_be_no_path_or_address_is_said_without_a_traceback(
+    fresh: Terminal, options: tuple[str, ...]
+) -> None:
+    said = fresh.init(*options)
+    assert said.code == 3
+    assert fresh.files() == []
+
+
+def test_a_settings_file_whose_name_is_too_long(fresh: Terminal) -> None:
+    fresh.config = fresh.directory / TOO_LONG[1:]
+    assert fresh.init().code == 3
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"RELAY_AGENT_ACME__CONTACT": "mailto:ops@example.com"},
+        {"RELAY_AGENT_RELAY": "x"},
+        {"RELAY_AGENT_RELAY": "x", "RELAY_AGENT_RELAY__URL": "https://relay.example.com"},
+    ],
+    ids="+".join,
+)
+def test_what_is_wrong_in_the_environment_is_said_without_a_traceback(
+    fresh: Terminal, variables: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert fresh.init().code == 0
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    said = fresh("status")
+    assert said.code == 3
+    assert "environment" in said.err or "relay" in said.err
+
+
+def test_a_profile_that_is_no_text(fresh: Terminal) -> None:
+    assert fresh.init().code == 0
+    assert fresh("add", "www.intra.example.com", "--profile", NO_TEXT).code == 3

@@ -354,3 +354,14 @@ def test_usage(machine: Machine, run: Run) -> None:
     code, out, _ = run("--help")
     assert code == 0
     assert "Exit codes" in out
+
+
+def test_a_token_that_is_no_text(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["internal-puller", "enroll"])
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"shr1_\xff\n"), "utf-8"))
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 5
+    assert "no text" in capsys.readouterr().err
