@@ -227,6 +227,10 @@ class AcmeClient:
                 order = self.fetch_order(url)
             except IssuanceRejected:
                 continue
+            except IssuanceUnavailable as error:
+                if not _stumbled(error):
+                    raise
+                continue
             alive = order.expires is None or order.expires > self._clock()
             if order.names == wanted and order.status in ("pending", "ready") and alive:
                 return order
@@ -254,8 +258,7 @@ class AcmeClient:
         except IssuanceRejected:
             pass
         except IssuanceUnavailable as error:
-            # A CA that stumbles over its own list must not be asked for it for ever.
-            if (error.problem or {}).get("status") not in (500, 501):
+            if not _stumbled(error):
                 raise
         return listed[::-1]
 
@@ -345,6 +348,11 @@ class AcmeClient:
     def _post(self, url: str, payload: dict[str, object] | None) -> Answer:
         signed = None if payload is None else Payload(payload)
         return self._network.sign_and_post(url, self.directory().new_nonce, signed)
+
+
+def _stumbled(error: IssuanceUnavailable) -> bool:
+    """A CA that stumbles over its own list must not be asked for it for ever."""
+    return (error.problem or {}).get("status") in (500, 501)
 
 
 def _advertised(profile: str, directory: DirectoryInfo) -> str:

@@ -263,7 +263,7 @@ def _proxies(proxy: str | None) -> dict[str, str]:
         return {}
     if not proxy.startswith(_HTTP_PROXY_SCHEMES):
         raise ConfigurationError(
-            f"The proxy {plain_text(proxy)!r} is not an http or https URL.",
+            "The proxy for the CA is not an http or https URL.",  # it may hold a password
             do="Give it as http://HOST:PORT.",
         )
     return {"http": proxy, "https": proxy}
