@@ -27,6 +27,7 @@ from external_agent.store.tables import (
     tokens,
 )
 from shared.errors import PolicyError
+from shared.wire import MAX_CERTIFICATES
 
 
 class PullerQueries(Queries):
@@ -126,8 +127,17 @@ def granted(connection: Connection, puller: str) -> tuple[str, ...]:
 def add_grants(
     connection: Connection, puller: str, wanted: Sequence[str], *, now: int, actor: str
 ) -> None:
-    """Grant what is not granted yet; a recipient added later needs a generation with its key."""
+    """Grant what is not granted yet; a recipient added later needs a generation with its key.
+
+    Raises:
+        PolicyError: no such certificate, or more than one list can tell a puller of.
+    """
     held = set(granted(connection, puller))
+    if len(held.union(wanted)) > MAX_CERTIFICATES:
+        raise PolicyError(
+            f"One puller may have {MAX_CERTIFICATES} certificates; this would be more.",
+            do="Enrol a second puller, or put several names into one certificate.",
+        )
     for certificate in wanted:
         if certificate in held:
             continue

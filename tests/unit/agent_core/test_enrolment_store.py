@@ -210,6 +210,23 @@ def test_a_confirmed_puller_is_not_suspended_by_the_same_token_again(two: Store)
     redeem(two, token, first, now=NOW + 366 * 86400)  # the same keys, the same answer
 
 
+def test_a_puller_is_granted_no_more_than_it_can_be_told_of(
+    two: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    puller = enrol(two, [NAME], now=NOW)
+    monkeypatch.setattr("external_agent.store.pullers.MAX_CERTIFICATES", 1)
+    with pytest.raises(PolicyError, match="One puller may have 1"):
+        two.grant(puller.id, OTHER, now=NOW)
+    two.grant(puller.id, NAME, now=NOW)
+    assert two.grants(puller.id) == (NAME,)
+    token = _token(two, OTHER)
+    with pytest.raises(PolicyError):
+        redeem(two, token, puller, now=NOW)
+    row = two.token(token)
+    assert row is not None
+    assert row.redeemed_by is None
+
+
 def test_revoking_or_withdrawing_leads_to_a_new_key(two: Store) -> None:
     first, second = enrol(two, [NAME], now=NOW), enrol(two, [NAME], now=NOW)
     issue(two, NAME, now=NOW + 5)
