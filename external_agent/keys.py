@@ -80,6 +80,7 @@ def make_directory(path: Path) -> None:
         if not path.exists():
             path.mkdir(mode=0o700)
             path.chmod(0o700)
+            _sync_directory(path.parent)  # or a crash takes the keys with the directory
     except OSError as error:
         raise ConfigurationError(f"{path} cannot be made: {error.strerror}.") from error
     check_directory(path)
