@@ -166,7 +166,7 @@ def _earlier(generations: Generations, target: Target, active: str | None, to: i
         wanted = "older generation" if to is None else f"generation {to}"
         raise ConfigurationError(
             f"{target.certificate}: there is no {wanted} in {target.directory}.",
-            do="See internal-puller status for the generations on disk.",
+            do=f"On disk are: {', '.join(map(str, generations.names())) or 'none'}.",
         )
     return name
 
