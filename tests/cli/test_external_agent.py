@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import pty
 import shutil
 import signal
 import socket
@@ -155,6 +157,34 @@ def test_init_wants_the_terms_agreed_to(fresh: Terminal) -> None:
     assert "terms of service" in said.err
     assert "--agree-terms" in said.err
     assert fresh.files() == []
+
+
+@pytest.mark.parametrize(("typed", "code"), [("y", 0), ("n", 3), ("", 3)])
+def test_init_asks_a_person_for_the_terms(tmp_path: Path, typed: str, code: int) -> None:
+    config, state = tmp_path / "agent.toml", tmp_path / "state"
+    person, terminal = pty.openpty()
+    command = [sys.executable, "-m", "external_agent", "--config", str(config), "init"]
+    command += ["--relay-url", "https://relay.example.com:8443", "--state-directory", str(state)]
+    with subprocess.Popen(
+        command,
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+        cwd=Path(__file__).resolve().parents[2],
+    ) as process:
+        os.close(terminal)
+        said = b""
+        while b"[y/N]" not in said:
+            said += os.read(person, 1000)
+        os.write(person, typed.encode() + b"\n")
+        with contextlib.suppress(OSError):  # EIO: the other end is closed
+            while piece := os.read(person, 1000):
+                said += piece
+        assert process.wait(60) == code
+    os.close(person)
+    assert b"Do you agree to the terms of service of the CA at https://acme-v02." in said
+    assert b"Traceback" not in said
+    assert (config.exists(), state.exists()) == (code == 0, code == 0)
 
 
 @pytest.mark.parametrize(
