@@ -37,6 +37,8 @@ from shared.wire import BundleAnswer, Listing, Offer, Receipt
 RECEIPTS_WINDOW = 600
 RECEIPTS_IN_WINDOW = 60
 RECEIPTS_KEPT = 100
+RESTORE_EVERY = 3 * DAY
+"""A claim that we were restored costs a duplicate certificate: Let's Encrypt gives 5 in 7 days."""
 _SEEN_EVERY = 60
 _FETCH_NOTED_EVERY = HOUR
 
@@ -88,24 +90,26 @@ class RelayQueries(Queries):
             use_nonce(connection, puller, nonce, expires_at=nonce_expires, now=now)
             _admit(connection, puller, receipt.certificate)
             _keep_quota(connection, puller, now)
+            news = _differs_from_last(connection, puller, receipt)
             _insert_receipt(connection, puller, receipt, now)
             if receipt.outcome != "refused":
                 _note_held(connection, puller, receipt.certificate, receipt.generation, now)
-            append_event(
-                connection,
-                "receipt",
-                now=now,
-                actor="relay",
-                certificate=receipt.certificate,
-                puller=puller,
-                details={
-                    "generation": receipt.generation,
-                    "outcome": receipt.outcome,
-                    "error": receipt.error,
-                    "digest": receipt.digest,
-                    "served": [one.leaf_sha256 for one in receipt.served],
-                },
-            )
+            if news:
+                append_event(
+                    connection,
+                    "receipt",
+                    now=now,
+                    actor="relay",
+                    certificate=receipt.certificate,
+                    puller=puller,
+                    details={
+                        "generation": receipt.generation,
+                        "outcome": receipt.outcome,
+                        "error": receipt.error,
+                        "digest": receipt.digest,
+                        "served": [one.leaf_sha256 for one in receipt.served],
+                    },
+                )
 
     def receipts(self, certificate: str, *, limit: int = 50) -> list[ReceiptRow]:
         query = (
@@ -246,7 +250,8 @@ def _note_held(
 ) -> None:
     """Learn what a puller holds: above all we know, it proves that we were restored.
 
-    A lie is bounded twice: at most an hour ahead, and one new generation a day.
+    A lie is bounded twice: at most an hour ahead, and one new generation in RESTORE_EVERY, of
+    whichever pullers it comes.
     """
     if generation <= _highest_known(connection, certificate, now):
         return
@@ -255,7 +260,7 @@ def _note_held(
         return
     row = connection.execute(select(certificates).where(certificates.c.id == certificate)).one()
     changes: dict[str, object] = {"highest_seen": generation}
-    if row.restored_at is None or not 0 <= now - row.restored_at < DAY:
+    if row.restored_at is None or not 0 <= now - row.restored_at < RESTORE_EVERY:
         changes["restored_at"] = now
         want_generation(
             connection, certificate, "a puller holds a newer generation than this agent knows"
@@ -309,6 +314,20 @@ def _keep_quota(connection: Connection, puller: str, now: int) -> None:
             retry_after=float(RECEIPTS_WINDOW),
             problem_type="too-many-receipts",
         )
+
+
+def _differs_from_last(connection: Connection, puller: str, receipt: Receipt) -> bool:
+    """Tell whether a receipt says anything that the puller's last one did not."""
+    mine = (receipts.c.puller == puller) & (receipts.c.certificate == receipt.certificate)
+    last = connection.execute(
+        select(receipts).where(mine).order_by(receipts.c.id.desc()).limit(1)
+    ).first()
+    return last is None or (
+        (last.generation, last.digest, last.outcome, last.error)
+        != (receipt.generation, receipt.digest, receipt.outcome, receipt.error)
+        or {one["leaf_sha256"] for one in json.loads(last.served)}
+        != {one.leaf_sha256 for one in receipt.served}
+    )
 
 
 def _insert_receipt(connection: Connection, puller: str, receipt: Receipt, now: int) -> None:
