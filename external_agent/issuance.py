@@ -40,6 +40,7 @@ from shared.errors import (
     FenceLost,
     IssuanceError,
     IssuanceRejected,
+    IssuanceUnavailable,
     OutsideValidity,
     PolicyError,
     RelayError,
@@ -50,6 +51,8 @@ from shared.x509 import chain_to_pem, check_validity, leaf_sha256, load_chain
 
 LONGEST_ORDER = 7 * DAY
 """How long one order is resumed, if the CA does not end it before."""
+LONGEST_DOWNLOAD = DAY
+"""How long an issued certificate is asked for that the CA refuses to hand out."""
 
 _log = structlog.get_logger(__name__)
 
@@ -188,9 +191,17 @@ def _is_over(attempt: GenerationRow, error: RelayError, now: int) -> bool:
     """Tell whether only another order can help: a CA may never say that one has come to nothing."""
     if isinstance(error, IssuanceRejected):
         return True
+    if attempt.certificate_url is not None and _is_refusal(error):
+        return now > attempt.prepared_at + LONGEST_DOWNLOAD
     longest = attempt.prepared_at + LONGEST_ORDER
     end = longest if attempt.order_expires is None else min(longest, attempt.order_expires)
     return isinstance(error, IssuanceError) and attempt.order_url is not None and now > end
+
+
+def _is_refusal(error: RelayError) -> bool:
+    problem = error.problem if isinstance(error, IssuanceUnavailable) else None
+    status = (problem or {}).get("status")
+    return isinstance(status, int) and 400 <= status < 500
 
 
 def _is_outdated(attempt: GenerationRow, row: CertificateRow) -> bool:
