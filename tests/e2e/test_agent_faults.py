@@ -154,6 +154,16 @@ def test_locked_database(line: Line) -> None:
         assert "Traceback" not in serving.text()
 
 
+def test_a_clock_that_differs_from_the_cas_is_told_by_status(line: Line) -> None:
+    line.ca.faults.date_skew(-400)
+    with line.agent.serving():
+        line.puller.enroll(line.agent.add(WWW))
+        said = wait_until(lambda: line.agent.certificate(WWW)["last_error"], 30)
+        assert "400 s" in said["what"] or "401 s" in said["what"] or "399 s" in said["what"]
+        assert "clock" in line.agent.call("status").out
+        assert line.ca.orders == []
+
+
 def test_stopped_in_the_middle_of_an_order(line: Line) -> None:
     with line.agent.serving() as serving:
         line.first_certificate()

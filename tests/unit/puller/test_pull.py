@@ -341,6 +341,22 @@ def test_wrong_clock_is_named(agent: FakeAgent, machine: Machine) -> None:
     assert "-1000 s" in report.contact.what or "-999 s" in report.contact.what
 
 
+@pytest.mark.parametrize("off", [-31_536_000, 31_536_000])
+def test_own_clock_a_year_away(agent: FakeAgent, machine: Machine, off: int) -> None:
+    machine.target(agent)
+    first = agent.issue(NAME)
+    assert machine.pull().exit_code == 0
+    floors = machine.state.floors()
+    second = agent.issue(NAME)
+    wrong = Machine(machine.base, clock=lambda: time.time() + off)
+    report = wrong.pull()
+    assert isinstance(report.contact, ClockWrong)
+    assert (report.outcomes, machine.active()) == ([], first.generation)
+    assert machine.state.floors() == floors
+    assert machine.pull().exit_code == 0
+    assert machine.active() == second.generation
+
+
 @pytest.mark.parametrize("away", [True, False])
 def test_little_life_left_warns(agent: FakeAgent, machine: Machine, away: bool) -> None:
     machine.target(agent)
