@@ -21,6 +21,7 @@ import pytest
 from external_agent.cli import main
 from external_agent.store.open import open_store
 from shared.enrolment_token import EnrolmentToken
+from shared.errors import StoreUnavailable
 from shared.identifiers import DnsName
 from shared.sealing import Identity
 from shared.signing import SigningKey
@@ -222,6 +223,39 @@ def test_init_never_replaces_an_agent(agent: Terminal) -> None:
     assert (said.code, "holds the keys of an agent already" in said.err) == (3, True)
     (agent.directory / "other.toml").rename(agent.config)
     assert {p: p.read_bytes() for p in agent.directory.rglob("*") if p.is_file()} == before
+
+
+@pytest.mark.parametrize("there", [True, False])
+@pytest.mark.parametrize("step", ["keys.generate_account_key", "store.open.open_store"])
+def test_an_init_that_fails_leaves_nothing_in_the_way(
+    fresh: Terminal, monkeypatch: pytest.MonkeyPatch, there: bool, step: str
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise StoreUnavailable("The disk is full.")
+
+    if there:
+        fresh.state.mkdir(mode=0o700)
+        (fresh.state / "notes").write_text("an operator's own")
+    before = fresh.files()
+    with monkeypatch.context() as patch:
+        patch.setattr(f"external_agent.{step}", fail)
+        assert fresh.init().code == 11
+    assert fresh.files() == before
+    assert fresh.init().code == 0
+
+
+def test_an_init_that_was_killed_says_what_to_remove(fresh: Terminal) -> None:
+    assert fresh.init().code == 0
+    fresh.config.unlink()
+    said = fresh.init()
+    assert said.code == 3
+    words = said.err.replace("\n", " ")
+    keys = [fresh.state / name for name in ("agent-signing.key", "relay-tls.pem")]
+    assert all(str(path) in words for path in keys), said.err
+    for path in fresh.state.glob("*.*"):
+        if path.suffix in (".key", ".pem"):
+            path.unlink()
+    assert fresh.init().code == 0
 
 
 def test_init_refuses_a_state_directory_that_others_can_enter(fresh: Terminal) -> None:
