@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import (
 from internal_puller import trust
 from internal_puller.active import Active, read_active
 from internal_puller.client import RelayClient
-from internal_puller.install.installer import InstallReport, install, resume, roll_back
+from internal_puller.install.installer import InstallReport, install, reshape, resume, roll_back
 from internal_puller.install.material import Material
 from internal_puller.install.probe import Served, probe_target
 from internal_puller.plan import Work
@@ -224,6 +224,19 @@ class Installation:
         one = _TargetReport(target, report.error, report.changed, report.served)
         not_after = active.not_after if active else 0
         return _sum_up(target.certificate, report.active or 0, not_after, [one])
+
+    def reshape(self, target: Target) -> CertificateOutcome | None:
+        """Write the files in place anew, as the target wants them now; None: nothing changed."""
+        try:
+            report = reshape(target, now=int(self._clock()))
+        except RelayError as error:
+            return CertificateOutcome(target.certificate, 0, "failed", False, error)
+        if report is None or not (report.changed or report.error):
+            return None
+        active = read_active(target)
+        one = _TargetReport(target, report.error, report.changed, report.served)
+        not_after = active.not_after if active else 0
+        return _sum_up(target.certificate, report.generation, not_after, [one])
 
     def resume(self, target: Target, progress: CertificateProgress) -> CertificateOutcome | None:
         """Bring an installation to its verdict that an earlier run did not finish."""

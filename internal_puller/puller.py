@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import TYPE_CHECKING
 
 from internal_puller.client import RelayClient
@@ -99,6 +99,9 @@ class Puller:
         if any(unfinished(target) for target in targets):
             with self._lock():
                 self._resume(targets, report)
+        if _reshaped(targets, self.state.progress()):
+            with self._lock():
+                self._reshape(targets, report)
         try:
             with while_waiting():
                 since = self.state.progress().version if wait else ""
@@ -168,6 +171,8 @@ class Puller:
                     report.outcomes.append(outcome)
                     if _lost_contact(outcome.error):
                         report.contact = outcome.error
+                    if outcome.error is None:
+                        _note_shapes(progress, work.targets, targets)
                 self.state.save_progress(progress, durable=True)
         try:
             self._deliver(progress, report)
@@ -219,6 +224,18 @@ class Puller:
             outcome = installation.resume(target, progress.of(target.certificate))
             if outcome is not None:
                 report.outcomes.append(outcome)
+        self.state.save_progress(progress, durable=True)
+
+    def _reshape(self, targets: Sequence[Target], report: PullReport) -> None:
+        """Once for each change: what fails now is in force with the next generation."""
+        progress = self.state.progress()
+        installation = self._installation(targets)
+        changed = _reshaped(targets, progress)
+        for target in changed:
+            outcome = installation.reshape(target)
+            if outcome is not None:
+                report.outcomes.append(outcome)
+        _note_shapes(progress, changed, targets)
         self.state.save_progress(progress, durable=True)
 
     def _installation(self, targets: Sequence[Target]) -> Installation:
@@ -359,6 +376,24 @@ def _places(
         except ConfigurationError as error:
             unusable.append((target, error))
     return places, unusable
+
+
+def _reshaped(targets: Sequence[Target], progress: Progress) -> list[Target]:
+    """Return the targets whose files in place were written for other formats, owners or modes."""
+    found = []
+    for target in targets:
+        if progress.shapes.get(str(target.directory)) == target.shape:
+            continue
+        with suppress(ConfigurationError):  # said elsewhere
+            if active_generation(target) is not None:
+                found.append(target)
+    return found
+
+
+def _note_shapes(progress: Progress, written: Sequence[Target], targets: Sequence[Target]) -> None:
+    progress.shapes |= {str(one.directory): one.shape for one in written}
+    here = {str(one.directory) for one in targets}
+    progress.shapes = {place: one for place, one in progress.shapes.items() if place in here}
 
 
 def _lost_contact(error: RelayError | None) -> bool:

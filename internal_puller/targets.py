@@ -101,6 +101,12 @@ class Target:
             return self.key_mode
         return 0o640 if self.group else 0o600
 
+    @property
+    def shape(self) -> str:
+        """What decides which files there are, and whose: a change of it needs new ones."""
+        parts = (self.preset, self.formats, self.owner, self.group, self.mode, self.private_mode)
+        return repr((*parts, str(self.pkcs12_password_file or "")))
+
     def _refuse(self, what: str) -> ConfigurationError:
         return ConfigurationError(f"Target {self.certificate}: {what}.")
 

@@ -372,6 +372,30 @@ def test_little_life_left_warns(agent: FakeAgent, machine: Machine, away: bool) 
     assert ("cannot be reached" in report.warnings[0]) is away
 
 
+def test_a_warning_knows_of_a_newer_generation_that_was_set_aside(
+    agent: FakeAgent, machine: Machine
+) -> None:
+    machine.target(agent)
+    agent.issue(NAME, lifetime=86400)
+    machine.pull()
+    newer = agent.issue(NAME)
+    machine.pull()
+    puller = machine.puller()
+    puller.roll_back(NAME, None)
+    puller.close()
+    later = Machine(machine.base, clock=lambda: time.time() + 80000)
+    agent.clock = later.clock
+    report = later.pull()
+    assert report.exit_code == EXIT_EXPIRING
+    (warning,) = report.warnings
+    assert f"generation {newer.generation} is here but set aside" in warning
+    assert "rolled back by an operator" in warning
+    assert "no newer one" not in warning
+    assert warning.endswith("internal-puller pull --retry")
+    assert later.pull(retry=True).warnings == []
+    assert machine.active() == newer.generation
+
+
 def test_second_pull_at_once_leaves_politely(
     agent: FakeAgent, machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
