@@ -16,11 +16,17 @@ from shared.acme.keys import AccountKey
 from shared.acme.ports import ExternalAccountBinding, Failpoint, Sleep, no_failpoint
 
 
+def no_binding() -> None:
+    """The CA wants no external account binding."""
+
+
 @dataclass(frozen=True)
 class CaSettings:
     """How CAs are reached, and as whom.
 
     Attributes:
+        eab: called when an account is registered, and only then; a :class:`RelayError` it raises
+            is that attempt's.
         trusted_roots: PEM file for the CA's HTTPS server; ``None`` for public roots.
         allowed_http_hosts: hosts that may be spoken to without TLS; for tests.
     """
@@ -28,7 +34,7 @@ class CaSettings:
     account_key: AccountKey = field(repr=False)
     contact: tuple[str, ...] = ()
     terms_agreed: bool = False
-    eab: ExternalAccountBinding | None = field(default=None, repr=False)
+    eab: Callable[[], ExternalAccountBinding | None] = no_binding
     trusted_roots: Path | None = None
     proxy: str | None = None
     allowed_http_hosts: frozenset[str] = frozenset()
@@ -122,7 +128,7 @@ class CertificateAuthorities:
         """Many workers may come at once; a CA limits accounts, though it knows the key again."""
         with self._lock:
             url = client.ensure_account(
-                settings.contact, terms_agreed=settings.terms_agreed, eab=settings.eab
+                settings.contact, terms_agreed=settings.terms_agreed, eab=settings.eab()
             )
             if self._accounts.get(directory_url) != url:
                 self._store.save_account(directory_url, url, settings.contact, now=self._now())

@@ -23,6 +23,7 @@ from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
+    SettingsError,
 )
 
 from external_agent.addresses import parse_address
@@ -229,6 +230,11 @@ def settings_from(data: Mapping[str, Any], *, source: str) -> Settings:
         return Settings(**data)
     except ValidationError as error:
         raise ConfigurationError(f"{_first_fault(error)} (in {source}).") from error
+    except SettingsError as error:
+        raise ConfigurationError(
+            f"The environment ({ENVIRONMENT_PREFIX}…): {error}.",
+            do='Write lists as JSON, such as ["mailto:ops@example.com"].',
+        ) from error
     except RelayError as error:
         raise ConfigurationError(f"{error.what.rstrip('.')} (in {source}).") from error
 
@@ -240,8 +246,9 @@ def _environment() -> dict[str, Any]:
             *sections, last = name[len(ENVIRONMENT_PREFIX) :].lower().split("__")
             level = found
             for section in sections:
-                level = level.setdefault(section, {})
-            level[last] = None
+                level[section] = level.get(section) or {}  # the section itself may be set, too
+                level = level[section]
+            level.setdefault(last, None)
     return found
 
 

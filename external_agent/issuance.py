@@ -48,15 +48,21 @@ from shared.errors import (
     FenceLost,
     IssuanceError,
     IssuanceRejected,
+    IssuanceUnavailable,
     OutsideValidity,
     RelayError,
     StoreError,
 )
-from shared.renewal import Life, asked_pause, first_look, pause_after, renewal_due
+from shared.renewal import DAY, Life, asked_pause, first_look, pause_after, renewal_due
 from shared.signing import SigningKey
 from shared.x509 import chain_to_pem, check_validity, leaf_sha256, load_chain
 
 _FAULTS_OF_A_CSR = frozenset(("badCSR", "badPublicKey"))
+LONGEST_ORDER = 7 * DAY
+"""How long one order is resumed, if the CA does not end it before."""
+LONGEST_DOWNLOAD = DAY
+"""How long an issued certificate is asked for that the CA refuses to hand out."""
+
 _log = structlog.get_logger(__name__)
 
 
@@ -209,9 +215,10 @@ class Issuance:
             attempt = store.unfinished_attempt(claim.certificate)
             if row is not None and isinstance(error, IssuanceError):
                 self._see_to_account(row, error)
-            if attempt is not None and isinstance(error, IssuanceRejected):
+            if attempt is not None and _is_over(attempt, error, now):
                 store.end_attempt(claim, attempt.generation, note, now=now)
-                if problem_code(error.problem) in _FAULTS_OF_A_CSR:
+                code = problem_code(error.problem) if isinstance(error, IssuanceError) else None
+                if code in _FAULTS_OF_A_CSR:
                     store.refuse_csr(attempt.certificate, attempt.spki_sha256, error.what, now=now)
             asked = asked_pause(error)
             store.record_failure(
@@ -229,6 +236,23 @@ class Issuance:
     def _see_to_account(self, row: CertificateRow, error: IssuanceError) -> None:
         if problem_code(error.problem) == "accountDoesNotExist":
             self._tools.authorities.forget_account(row.directory_url)
+
+
+def _is_over(attempt: GenerationRow, error: RelayError, now: int) -> bool:
+    """Tell whether only another order can help: a CA may never say that one has come to nothing."""
+    if isinstance(error, IssuanceRejected):
+        return True
+    if attempt.certificate_url is not None and _is_refusal(error):
+        return now > attempt.prepared_at + LONGEST_DOWNLOAD
+    longest = attempt.prepared_at + LONGEST_ORDER
+    end = longest if attempt.order_expires is None else min(longest, attempt.order_expires)
+    return isinstance(error, IssuanceError) and attempt.order_url is not None and now > end
+
+
+def _is_refusal(error: RelayError) -> bool:
+    problem = error.problem if isinstance(error, IssuanceUnavailable) else None
+    status = (problem or {}).get("status")
+    return isinstance(status, int) and 400 <= status < 500
 
 
 def _is_outdated(attempt: GenerationRow, row: CertificateRow) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from external_agent import keys
 from external_agent.certificate_authority import CaSettings, CertificateAuthorities
@@ -15,15 +16,11 @@ from shared.acme.ports import ExternalAccountBinding
 
 
 def ca_settings(settings: AcmeSettings, agent_keys: keys.AgentKeys) -> CaSettings:
-    """
-    Raises:
-        ConfigurationError, LooseFileMode: the key of the external account binding is unusable.
-    """
     return CaSettings(
         account_key=agent_keys.account,
         contact=settings.contact,
         terms_agreed=settings.terms_agreed,
-        eab=_account_binding(settings),
+        eab=partial(_account_binding, settings),
         trusted_roots=settings.ca_root,
         proxy=settings.proxy,
         allowed_http_hosts=settings.allowed_http_hosts,
@@ -31,6 +28,10 @@ def ca_settings(settings: AcmeSettings, agent_keys: keys.AgentKeys) -> CaSetting
 
 
 def _account_binding(settings: AcmeSettings) -> ExternalAccountBinding | None:
+    """
+    Raises:
+        ConfigurationError, LooseFileMode: the key of the external account binding is unusable.
+    """
     if settings.eab_key_id is None or settings.eab_hmac_key_file is None:
         return None
     key = keys.read_secret(settings.eab_hmac_key_file).decode("ascii", errors="replace").strip()

@@ -18,7 +18,7 @@ from external_agent.store.rows import PreparedKey
 from shared.errors import ConfigurationError, KeysRefused
 
 _START_SECONDS = 60.0
-_KEY_SECONDS = 310.0
+_KEY_SECONDS = 130.0  # more than a child may take
 _MODULE = "external_agent.keymaker_process"
 
 
@@ -31,10 +31,14 @@ class KeyMaker(Protocol):
 class ProcessKeyMaker:
     """A :class:`KeyMaker` over one warm process, shared by all threads.
 
+    Args:
+        key_seconds: for one key; a process that takes longer is ended and replaced.
+
     Close it, or use it as a context manager: the process ends with it, or with ours.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, key_seconds: float = _KEY_SECONDS) -> None:
+        self._key_seconds = key_seconds
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
@@ -54,10 +58,18 @@ class ProcessKeyMaker:
         """
         ours, theirs = socket.socketpair()
         with ours:
-            ours.settimeout(_KEY_SECONDS)
+            ours.settimeout(self._key_seconds)
             with theirs:
-                self._hand_over(theirs)
-            answer = _exchange(ours, request)
+                process = self._hand_over(theirs)
+            try:
+                answer = _exchange(ours, request)
+            except TimeoutError as error:
+                self._replace(process)
+                raise ConfigurationError(
+                    f"The process that makes keys gave no answer within {self._key_seconds:g} s; "
+                    "it was ended, and the next attempt begins with a new one.",
+                    do="See whether this machine is overloaded or has too little memory.",
+                ) from error
         if answer.error:
             raise KeysRefused(answer.error)
         return PreparedKey(answer.csr, answer.spki_sha256, dict(answer.sealed or {}))
@@ -71,7 +83,7 @@ class ProcessKeyMaker:
         with self._lock:
             self._stop()
 
-    def _hand_over(self, theirs: socket.socket) -> None:
+    def _hand_over(self, theirs: socket.socket) -> subprocess.Popen[bytes] | None:
         """Give the other end to the process; once more if it has died since."""
         with self._lock:
             try:
@@ -79,6 +91,14 @@ class ProcessKeyMaker:
             except OSError:
                 self._stop()
                 socket.send_fds(self._ready(), [b"k"], [theirs.fileno()])
+            return self._process
+
+    def _replace(self, process: subprocess.Popen[bytes] | None) -> None:
+        """End a process that hangs; its children, which work for other threads, go on."""
+        with self._lock:
+            if process is not None and process is self._process:
+                process.kill()
+                self._stop()
 
     def _ready(self) -> socket.socket:
         if self._control is not None and self._process is not None and self._process.poll() is None:
@@ -127,6 +147,8 @@ def _exchange(connection: socket.socket, request: KeyRequest) -> KeyAnswer:
         while piece := connection.recv(65536):
             parts.append(piece)
         return KeyAnswer.decode(b"".join(parts))
+    except TimeoutError:
+        raise
     except (OSError, ValueError, KeyError) as error:
         raise ConfigurationError(
             "The process that makes keys gave no answer.",

@@ -25,6 +25,7 @@ SIGNING_KEY_FILE = "agent-signing.key"
 ACCOUNT_KEY_FILE = "account.key"
 TLS_KEY_FILE = "relay-tls.key"
 TLS_CERTIFICATE_FILE = "relay-tls.pem"
+FILES = (SIGNING_KEY_FILE, ACCOUNT_KEY_FILE, TLS_KEY_FILE, TLS_CERTIFICATE_FILE)
 _TLS_YEARS = 10
 _MAX_KEY_FILE = 64 * 1024
 
@@ -80,6 +81,7 @@ def make_directory(path: Path) -> None:
         if not path.exists():
             path.mkdir(mode=0o700)
             path.chmod(0o700)
+            _sync_directory(path.parent)  # or a crash takes the keys with the directory
     except OSError as error:
         raise ConfigurationError(f"{path} cannot be made: {error.strerror}.") from error
     check_directory(path)

@@ -138,6 +138,9 @@ class Scheduler:
             except StoreError as error:
                 _log.error("the store is not available", error=error.what)
                 claim = None
+            except Exception:  # a worker that ends would be missed by nobody
+                _log.exception("unexpected error in the scheduler")
+                claim = None
             if claim is not None:
                 self._run(claim)
                 continue
@@ -251,6 +254,9 @@ class Scheduler:
                 self._hold_directory(claim.certificate)
         except RelayError as error:
             _log.error("not recorded", certificate=claim.certificate, error=error.what)
+            self._hold(claim.certificate)
+        except Exception:
+            _log.exception("unexpected error, not recorded", certificate=claim.certificate)
             self._hold(claim.certificate)
         finally:
             with self._claiming:

@@ -26,7 +26,7 @@ from external_agent.web.challenge_http import ChallengeAnswers
 from external_agent.web.metrics import Metrics
 from external_agent.web.operator_app import operator_app
 from external_agent.web.relay_app import RelayApp
-from external_agent.web.servers import WebServer, tls_context
+from external_agent.web.servers import MOST_CONNECTIONS, WebServer, tls_context
 from external_agent.web.signed_messages import SignedMessages
 from external_agent.web.waiting import Bell
 from shared.enrolment_token import authority
@@ -171,7 +171,7 @@ class Agent:
         self._worker = make_worker(self.changes, lambda: self.settings) if make_worker else None
         self._challenge = ChallengeListener(
             answers,
-            max_connections=_permitted_connections(settings.challenge.max_connections),
+            max_connections=_permitted_connections(settings.challenge.max_connections, 2),
             timeout=settings.challenge.timeout,
         )
         metrics = Metrics(lambda: self._challenge.requests, lambda: self._bell.waiting)
@@ -184,10 +184,11 @@ class Agent:
             metrics.observe_relay,
         )
         self._tls = relay_tls(settings)
-        self._relay = WebServer(relay, self._tls)
+        self._relay = WebServer(relay, self._tls, most=_permitted_connections(MOST_CONNECTIONS, 4))
         self._trouble = "starting"
         self._operator = WebServer(
-            operator_app(store, metrics, clock, self._run, lambda: self._trouble)
+            operator_app(store, metrics, clock, self._run, lambda: self._trouble),
+            most=_permitted_connections(MOST_CONNECTIONS, 16),
         )
 
     async def _run(self, function: Callable[..., Any], *args: Any, **named: Any) -> Any:
@@ -267,19 +268,26 @@ class Agent:
                 _log.warning("the store is not available", error=error.what)
             self._trouble = error.what
             return
+        except Exception as error:  # one bad turn must not be the last
+            _log.exception("unexpected error while looking for changes")
+            self._trouble = f"unexpected {type(error).__name__}"
+            return
         self._trouble = ""
         if changed and self._worker is not None:
             self._worker.wake()
 
 
-def _permitted_connections(wanted: int) -> int:
-    """Raise the limit of open files as far as we may, and stay well below it."""
+def _permitted_connections(wanted: int, part: int) -> int:
+    """Raise the limit of open files as far as we may, and stay within one ``part`` of it.
+
+    No listener can take the descriptors that another one, or the store, needs.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     target = hard if hard != resource.RLIM_INFINITY else max(soft, 65536)
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(target, 65536)), hard))
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return max(16, min(wanted, soft // 2))
+    return max(16, min(wanted, soft // part))
 
 
 def run_until_signalled(agent: Agent, on_reload: Callable[[], None]) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from internal_puller.install import layout
 from internal_puller.targets import Target
+from shared.errors import ConfigurationError
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,13 +31,13 @@ def read_active(target: Target) -> Active | None:
     """
     if layout.active_name(target) is None:
         return None
-    record = layout.read_json(target.directory / layout.CURRENT / layout.RECORD) or {}
     try:
+        record = layout.read_json(target.directory / layout.CURRENT / layout.RECORD) or {}
         return Active(
             int(record["generation"]),
             str(record["manifest_digest"]),
             str(record["leaf_sha256"]),
             int(record["not_after"]),
         )
-    except (TypeError, KeyError, ValueError):
+    except (ConfigurationError, TypeError, KeyError, ValueError):
         return None

@@ -182,8 +182,16 @@ class RelayClient:
             )
         if problem.slug in _ENROLMENT_REFUSALS:
             return _ENROLMENT_REFUSALS[problem.slug](what)
+        if problem.slug == "puller-suspended":
+            return RequestRefused(what, do=_SUSPENDED, problem_type=problem.slug)
         refusal = PullerRevoked if problem.slug == "puller-revoked" else RequestRefused
         return refusal(what, problem_type=problem.slug, retry_after=_retry_after(answer))
+
+
+_SUSPENDED = (
+    "The token that enrolled this machine was offered a second time by another: "
+    "look at external-agent events, then external-agent puller confirm."
+)
 
 
 def printable(text: str) -> str:

@@ -150,7 +150,7 @@ class Daemon:
             return self._jitter(0.5)
         # An agent that does not hold the question must not be asked without end.
         self._quick_answers += 1
-        return self._jitter(min(float(report.come_back), 2.0**self._quick_answers))
+        return self._jitter(min(float(report.come_back), 2.0 ** min(self._quick_answers, 20)))
 
     def _back_off(self, error: RelayError | None) -> float:
         self._failures += 1

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from internal_puller.active import read_active
+from internal_puller.active import Active, read_active
+from internal_puller.install.layout import set_aside
 from internal_puller.progress import Progress
 from internal_puller.report import PullReport
 from internal_puller.targets import Target
@@ -39,7 +40,7 @@ def warn_of_expiry(
         left = active.not_after - now
         if left < share * lifetime:
             report.expiring.append(target.certificate)
-            reason = reasons.get(target.certificate) or _reason(progress)
+            reason = reasons.get(target.certificate) or _reason(target, active, progress)
             report.warnings.append(f"{target.certificate}: {_words(left)}; {reason}")
 
 
@@ -50,7 +51,17 @@ def _words(left: float) -> str:
     return f"the certificate in place expires in {days} d {hours} h"
 
 
-def _reason(progress: Progress) -> str:
+def _reason(target: Target, active: Active, progress: Progress) -> str:
+    known = progress.of(target.certificate)
+    mark = set_aside(target).get(known.offered)
+    if mark is not None and known.offered > active.generation:
+        return (
+            f"generation {known.offered} is here but set aside: {mark.what.rstrip('.')}; "
+            "to install it: internal-puller pull --retry"
+        )
     if progress.error is not None:
         return f"the agent cannot be reached: {progress.error.what}"
+    if known.offered > active.generation:
+        why = f": {known.error.what}" if known.error else ""
+        return f"the agent has generation {known.offered}, which is not installed{why}"
     return "the agent has no newer one: look at external-agent status there"

@@ -31,6 +31,7 @@ def private_directory(path: Path, *, create: bool) -> Path:
             path.parent.mkdir(parents=True, exist_ok=True)
             with contextlib.suppress(FileExistsError):
                 path.mkdir(mode=0o700)
+                _sync_directory(path.parent)  # or a crash takes the keys with the directory
         status = path.lstat()
     except FileNotFoundError as error:
         raise ConfigurationError(

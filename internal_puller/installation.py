@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import (
 from internal_puller import trust
 from internal_puller.active import Active, read_active
 from internal_puller.client import RelayClient
-from internal_puller.install.installer import InstallReport, install, resume, roll_back
+from internal_puller.install.installer import InstallReport, install, reshape, resume, roll_back
 from internal_puller.install.material import Material
 from internal_puller.install.probe import Served, probe_target
 from internal_puller.pending import PendingKeys
@@ -31,7 +31,13 @@ from internal_puller.roots import anchors_of
 from internal_puller.state import Enrolment, StateDirectory
 from internal_puller.targets import Target, load_targets, save_targets
 from shared.bundle import Manifest
-from shared.errors import BundleError, ConfigurationError, RelayError, ServedMismatch
+from shared.errors import (
+    BundleError,
+    ConfigurationError,
+    InstallError,
+    RelayError,
+    ServedMismatch,
+)
 from shared.x509 import load_key
 
 
@@ -250,11 +256,24 @@ class Installation:
         not_after = active.not_after if active else 0
         return _sum_up(target.certificate, report.active or 0, not_after, [one])
 
+    def reshape(self, target: Target) -> CertificateOutcome | None:
+        """Write the files in place anew, as the target wants them now; None: nothing changed."""
+        try:
+            report = reshape(target, now=int(self._clock()))
+        except RelayError as error:
+            return CertificateOutcome(target.certificate, 0, "failed", False, error)
+        if report is None or not (report.changed or report.error):
+            return None
+        active = read_active(target)
+        one = _TargetReport(target, report.error, report.changed, report.served)
+        not_after = active.not_after if active else 0
+        return _sum_up(target.certificate, report.generation, not_after, [one])
+
     def resume(self, target: Target, progress: CertificateProgress) -> CertificateOutcome | None:
         """Bring an installation to its verdict that an earlier run did not finish."""
         try:
             report = resume(target, now=int(self._clock()))
-        except ConfigurationError as error:
+        except (ConfigurationError, InstallError) as error:  # others must not wait for this one
             return CertificateOutcome(target.certificate, 0, "failed", False, error)
         if report is None:
             return None

@@ -59,6 +59,7 @@ class Progress:
         clock_difference: seconds by which the agent's clock is ahead of ours.
         tls_check: how the relay's TLS certificate was accepted last: ``pin``, ``roots``, ``none``.
         error: the last failure to reach the agent, until the next success.
+        shapes: ``Target.shape`` that the files in place were written for, by directory.
     """
 
     version: str = ""
@@ -68,6 +69,7 @@ class Progress:
     tls_check: str = ""
     error: LastError | None = None
     certificates: dict[str, CertificateProgress] = field(default_factory=dict)
+    shapes: dict[str, str] = field(default_factory=dict)
 
     def of(self, certificate: str) -> CertificateProgress:
         return self.certificates.setdefault(certificate, CertificateProgress())

@@ -6,7 +6,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import TYPE_CHECKING
 
 from internal_puller.client import RelayClient
@@ -17,7 +17,7 @@ from internal_puller.install.layout import TRIED_AGAIN, active_generation, set_a
 from internal_puller.install.lock import default_lock_path, installation_lock
 from internal_puller.pending import PendingKeys
 from internal_puller.plan import InPlace, Plan, Work, make_plan
-from internal_puller.progress import LastError, Progress
+from internal_puller.progress import CertificateProgress, LastError, Progress
 from internal_puller.report import CertificateOutcome, PullReport
 from internal_puller.state import StateDirectory
 from internal_puller.targets import Target, load_targets
@@ -116,6 +116,9 @@ class Puller:
         if any(unfinished(target) for target in targets):
             with self._lock():
                 self._resume(targets, report)
+        if _reshaped(targets, self.state.progress()):
+            with self._lock():
+                self._reshape(targets, report)
         if self._client is not None:
             self._pull_from(
                 self._client, targets, report, wait=wait, retry=retry, while_waiting=while_waiting
@@ -219,6 +222,8 @@ class Puller:
                 report.outcomes.append(outcome)
                 if _lost_contact(outcome.error):
                     report.contact = outcome.error
+                if outcome.error is None:
+                    _note_shapes(progress, work.targets)
             self.state.save_progress(progress, durable=True)
         if self._client is not None and report.contact is None:
             try:
@@ -333,6 +338,19 @@ class Puller:
             outcome = installation.resume(target, progress.of(target.certificate))
             if outcome is not None:
                 report.outcomes.append(outcome)
+        self.state.save_progress(progress, durable=True)
+
+    def _reshape(self, targets: Sequence[Target], report: PullReport) -> None:
+        """Once for each change: what fails now is in force with the next generation."""
+        progress = self.state.progress()
+        changed = _reshaped(targets, progress)
+        for target in changed:
+            outcome = self._installation(targets, target.certificate).reshape(target)
+            if outcome is not None:
+                report.outcomes.append(outcome)
+        _note_shapes(progress, changed)
+        here = {str(one.directory) for one in targets}
+        progress.shapes = {place: one for place, one in progress.shapes.items() if place in here}
         self.state.save_progress(progress, durable=True)
 
     def _installation(self, targets: Sequence[Target], certificate: str = "") -> Installation:
@@ -488,8 +506,19 @@ class Puller:
         progress.clock_difference = client.clock_difference or 0
         progress.tls_check = client.tls_check
         progress.error = None
-        for offer in listing.offers:
-            mine = progress.of(offer.certificate)
+        offered = {offer.certificate: offer for offer in listing.offers}
+        # What was offered once and never installed is forgotten: an agent can think of names
+        # without end.
+        for certificate, one in list(progress.certificates.items()):
+            if certificate not in offered and one == CertificateProgress(
+                offered=one.offered,
+                key_origin=one.key_origin,
+                csr_wanted=one.csr_wanted,
+                csr_error=one.csr_error,
+            ):
+                del progress.certificates[certificate]
+        for certificate, offer in offered.items():
+            mine = progress.of(certificate)
             mine.offered = offer.generation
             mine.key_origin, mine.csr_wanted = offer.key_origin, offer.csr_wanted
 
@@ -537,6 +566,22 @@ def _places(
         except ConfigurationError as error:
             unusable.append((target, error))
     return places, unusable
+
+
+def _reshaped(targets: Sequence[Target], progress: Progress) -> list[Target]:
+    """Return the targets whose files in place were written for other formats, owners or modes."""
+    found = []
+    for target in targets:
+        if progress.shapes.get(str(target.directory)) == target.shape:
+            continue
+        with suppress(ConfigurationError):  # said elsewhere
+            if active_generation(target) is not None:
+                found.append(target)
+    return found
+
+
+def _note_shapes(progress: Progress, written: Sequence[Target]) -> None:
+    progress.shapes |= {str(one.directory): one.shape for one in written}
 
 
 def _lost_contact(error: RelayError | None) -> bool:

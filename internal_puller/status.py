@@ -15,6 +15,7 @@ from internal_puller.progress import LastError, Progress
 from internal_puller.state import Enrolment, StateDirectory
 from internal_puller.targets import Target, load_targets
 from internal_puller.waiting import waits_for
+from shared.errors import ConfigurationError
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class TargetStatus:
         set_aside: generation to why it failed here.
         served: where, to the digest of the leaf that is served there, or why none was seen.
         served_matches: every probe point serves what is in place; ``None``: nothing is probed.
+        error: why this target cannot be used; the other members say nothing then.
     """
 
     directory: str
@@ -38,6 +40,7 @@ class TargetStatus:
     unfinished: bool
     served: dict[str, str]
     served_matches: bool | None
+    error: str | None = None
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,11 @@ class Status:
     clock_difference: int
     error: LastError | None
     certificates: tuple[CertificateStatus, ...] = field(default=())
+
+    @property
+    def unusable(self) -> list[TargetStatus]:
+        """The targets that cannot be used."""
+        return [one for each in self.certificates for one in each.targets if one.error]
 
 
 def read_status(settings: Settings) -> Status:
@@ -166,6 +174,15 @@ def _certificate(
 
 
 def _target(target: Target) -> TargetStatus:
+    """One target that cannot be used hides none of the others."""
+    try:
+        return _usable(target)
+    except ConfigurationError as error:
+        place = str(target.directory)
+        return TargetStatus(place, None, 0, "", (), {}, False, {}, None, error.what)
+
+
+def _usable(target: Target) -> TargetStatus:
     active = read_active(target)
     served = probe_target(target, active.leaf_sha256 if active else None)
     return TargetStatus(

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from shared.errors import ConfigurationError
+from shared.errors import ConfigurationError, PolicyError
+from shared.identifiers import check_certificate_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -17,7 +18,6 @@ FORMATS: Final = ("fullchain", "chain", "cert", "privkey", "combined", "pkcs12")
 KEY_ORIGINS: Final = ("any", "puller")
 KEY_ALGORITHMS: Final = ("ec-p256", "ec-p384", "rsa-2048", "rsa-3072", "rsa-4096")
 
-_CERTIFICATE_ID = re.compile(r"[a-z0-9_-][a-z0-9._-]{0,127}")
 _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9])?"
 _NAME = re.compile(rf"(?:\*\.)?(?:{_LABEL}\.)+{_LABEL}")
 _ACCOUNT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}\$?")
@@ -104,14 +104,20 @@ class Target:
             return self.key_mode
         return 0o640 if self.group else 0o600
 
+    @property
+    def shape(self) -> str:
+        """What decides which files there are, and whose: a change of it needs new ones."""
+        parts = (self.preset, self.formats, self.owner, self.group, self.mode, self.private_mode)
+        return repr((*parts, str(self.pkcs12_password_file or "")))
+
     def _refuse(self, what: str) -> ConfigurationError:
         return ConfigurationError(f"Target {self.certificate}: {what}.")
 
     def _check_names(self) -> None:
-        if not _CERTIFICATE_ID.fullmatch(self.certificate):
-            raise ConfigurationError(
-                f"{self.certificate!r} is no certificate id: a-z, 0-9, dot, underscore, hyphen."
-            )
+        try:
+            check_certificate_id(self.certificate)
+        except PolicyError as error:
+            raise ConfigurationError(error.what) from error
         if not self.names:
             raise self._refuse("names is empty")
         for name in self.names:

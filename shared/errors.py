@@ -76,12 +76,13 @@ class RelayError(Exception):
         type: stable name of the class, ``family/member``; used in receipts, events and metrics.
         exit_code: what a command ends with.
         retry: whether trying the same again later can help.
+        means: what it means for the operator; the class has a default.
     """
 
     type: ClassVar[str] = "error"
     exit_code: ClassVar[int] = EXIT_UNEXPECTED
     retry: ClassVar[bool] = False
-    means: ClassVar[str] = ""
+    means: str = ""
     do: str = ""
 
     def __init__(self, what: str, *, do: str | None = None) -> None:

@@ -17,7 +17,9 @@ from shared.errors import MalformedBundle, RelayError
 MAX_INTEGER = 2**53 - 1
 MAX_DEPTH = 16
 
-_STRING = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
+# A string that does not end is taken whole: looking for an end from each of its quotes anew would
+# take hostile bytes the square of their number.
+_STRING = re.compile(r'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)', re.DOTALL)
 _BRACKET = re.compile(r"[\[\]{}]")
 
 Json = None | bool | int | str | list["Json"] | dict[str, "Json"]

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import re
+import warnings
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import assert_never
@@ -16,6 +18,7 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509 import verification
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
@@ -262,10 +265,9 @@ def load_roots(pem: bytes) -> list[x509.Certificate]:
     """
     roots = []
     for block in _PEM_CERTIFICATE.findall(pem.decode("ascii", errors="replace")):
-        try:
+        with suppress(ValueError), warnings.catch_warnings():
+            warnings.simplefilter("ignore", CryptographyDeprecationWarning)
             roots.append(x509.load_pem_x509_certificate(block.encode("ascii")))
-        except ValueError:
-            continue
     return roots
 
 

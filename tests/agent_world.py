@@ -11,14 +11,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Self
 
-from external_agent.certificate_authority import CaSettings, CertificateAuthorities
+from external_agent.certificate_authority import CaSettings, CertificateAuthorities, no_binding
 from external_agent.keymaker import KeyMaker, ProcessKeyMaker
 from external_agent.scheduler import Scheduler, make_scheduler
 from external_agent.store.interface import Store
 from external_agent.store.open import open_store
 from shared.acme.dns01 import Dns01Settings
 from shared.acme.keys import AccountKey, generate_account_key, load_account_key
-from shared.acme.ports import Failpoint, no_failpoint
+from shared.acme.ports import ExternalAccountBinding, Failpoint, no_failpoint
 from shared.bundle import Manifest, parse_envelope
 from shared.sealing import Identity, SealContext
 from shared.signing import SigningKey
@@ -172,6 +172,7 @@ class AgentWorld:
         poll_seconds: float = 0.05,
         order_seconds: float = 60.0,
         dns01: Dns01Settings | None = None,
+        eab: Callable[[], ExternalAccountBinding | None] = no_binding,
     ) -> None:
         self.directory_url = directory_url
         self.store: Store = open_store(f"sqlite:///{directory / 'relay.db'}")
@@ -187,6 +188,7 @@ class AgentWorld:
             contact=("mailto:ops@example.com",),
             terms_agreed=True,
             trusted_roots=roots,
+            eab=eab,
         )
         maker = key_maker or self._own_key_maker
         assert maker is not None

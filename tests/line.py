@@ -65,6 +65,7 @@ class Program:
     config_variable: str
     host: Host = this_machine
     environment: dict[str, str] = field(default_factory=dict)
+    inherits: tuple[int, ...] = ()  # descriptors that stay open in what it runs
 
     @property
     def config(self) -> Path:
@@ -130,6 +131,7 @@ class Running:
                 env=self._program.variables(),
                 cwd=self._program.base,
                 start_new_session=True,
+                pass_fds=self._program.inherits,
             )
 
     @property

@@ -72,7 +72,8 @@ def ensure(wanted: Environment = TESTS) -> Path:
 
 def variables(wanted: Environment = TESTS) -> dict[str, str]:
     """The variables that every part runs with: the environment's programs first, no foreign CAs."""
-    kept = {name: value for name, value in os.environ.items() if name not in FOREIGN_ROOTS}
+    dropped = (*FOREIGN_ROOTS, "PYTHONDONTWRITEBYTECODE")  # hundreds of Pythons are started
+    kept = {name: value for name, value in os.environ.items() if name not in dropped}
     kept["PATH"] = f"{wanted.directory / 'bin'}{os.pathsep}{kept.get('PATH', os.defpath)}"
     kept["VIRTUAL_ENV"] = str(wanted.directory)
     return kept

@@ -38,6 +38,7 @@ class Part:
         mark: a pytest expression, or "" for a plain command.
         command: what runs, without the Python in front; for pytest it is completed by the runner.
         seconds: after which the part has failed.
+        in_memory: its temporary files may be in memory: nothing in it is about a real disk.
         incomplete: what it means when the command ends with INCOMPLETE.
     """
 
@@ -49,6 +50,7 @@ class Part:
     seconds: int = 300
     workers: int = 0
     by_default: bool = True
+    in_memory: bool = False
     incomplete: str = ""
 
     def missing(self) -> list[Need]:
@@ -91,8 +93,18 @@ def _of_mark(name: str) -> str:
     return " and ".join([name, *(f"not {mark}" for mark in before)])
 
 
-def _marked(name: str, about: str, *needs: Need, seconds: int = 600, workers: int = 0) -> Part:
-    return Part(name, about, _of_mark(name), needs=needs, seconds=seconds, workers=workers)
+def _marked(
+    name: str,
+    about: str,
+    *needs: Need,
+    seconds: int = 600,
+    workers: int = 0,
+    in_memory: bool = False,
+) -> Part:
+    mark = _of_mark(name)
+    return Part(
+        name, about, mark, needs=needs, seconds=seconds, workers=workers, in_memory=in_memory
+    )
 
 
 PARTS = (
@@ -107,8 +119,9 @@ PARTS = (
         "everything without a mark; under a minute",
         " and ".join(f"not {mark}" for mark in MARKS),
         workers=2,
+        in_memory=True,
     ),
-    _marked("lab", "against the lab's own CA and DNS", workers=2),
+    _marked("lab", "against the lab's own CA and DNS", workers=2, in_memory=True),
     _marked("clients", "other ACME clients at the lab CA", _program("certbot"), _program("lego")),
     _marked(
         "pebble",
@@ -134,6 +147,7 @@ PARTS = (
         _program("named", "bind9"),
         _program("knotd", "knot"),
         _program("nsupdate", "bind9-dnsutils"),
+        _program("squid", "squid-openssl"),
     ),
     _marked("faults", "kills and injected errors", _TRACING, _program("gdb"), seconds=900),
     _marked(
@@ -143,6 +157,9 @@ PARTS = (
         _program("ip", "iproute2", blocks=True),
         _NAMESPACES,
         _program("nft", "nftables", blocks=True),
+        _program("ss", "iproute2"),
+        _program("nginx", "nginx-light"),
+        _program("pebble"),
     ),
     Part(
         "demo",

@@ -62,6 +62,8 @@ def add(
     algorithm = KeyAlgorithm(
         one_of(key_algorithm, [str(one) for one in KeyAlgorithm], "key algorithm")
     )
+    if profile is not None and not (profile.isascii() and profile.isprintable()):
+        raise ConfigurationError(f"{profile!r:.80} is no name of a profile.")
     settings = own.settings()
     check_solver(challenge, settings.dns01)
     maker = token_maker(settings)

@@ -103,20 +103,22 @@ def _origin(url: str) -> str:
 
 
 def _existing(path: Path) -> Path:
-    if not path.is_file():
+    if not os.path.isfile(path):  # noqa: PTH113 - False too for what can be no path
         raise ConfigurationError(f"There is no file {path}.")
     return path.absolute()
 
 
 def _refuse_existing(config: Path, settings: Settings) -> None:
-    if config.exists():
+    if os.path.lexists(config):
         raise ConfigurationError(
             f"{config} exists already.", do="Edit it, or name another file with --config."
         )
-    if (settings.state_directory / keys.SIGNING_KEY_FILE).exists():
+    found = [path for path in _key_files(settings) if os.path.lexists(path)]
+    if found:
         raise ConfigurationError(
             f"{settings.state_directory} holds the keys of an agent already.",
-            do="Restore its settings file, or name another --state-directory.",
+            do="Restore its settings file, or name another --state-directory. Only if an init was "
+            f"killed here, and no agent ever ran: remove {', '.join(map(str, found))}.",
         )
 
 
@@ -141,6 +143,8 @@ def _write(own: Context, settings: Settings, text: str) -> None:
     except OSError as error:
         raise ConfigurationError(f"{path.parent} cannot be made: {error.strerror}.") from error
     keys.write_secret(temporary, text.encode("utf-8"))
+    made = not os.path.lexists(settings.state_directory)
+    already = {path for path in _own_files(settings) if os.path.lexists(path)}
     try:
         keys.make_directory(settings.state_directory)
         host = urlsplit(settings.relay.url).hostname or ""
@@ -148,6 +152,29 @@ def _write(own: Context, settings: Settings, text: str) -> None:
         with own.store(settings):
             pass
         temporary.rename(path)
+    except BaseException:
+        _undo(settings, already, directory_too=made)
+        raise
     finally:
         with contextlib.suppress(FileNotFoundError):
             temporary.unlink()
+
+
+def _key_files(settings: Settings) -> list[Path]:
+    return [settings.state_directory / name for name in keys.FILES]
+
+
+def _own_files(settings: Settings) -> list[Path]:
+    database = settings.state_directory / "relay.db"
+    beside = [database.with_name(database.name + end) for end in ("-journal", "-wal", "-shm")]
+    return [*_key_files(settings), database, *beside]
+
+
+def _undo(settings: Settings, already: set[Path], *, directory_too: bool) -> None:
+    """Take away what this run has made, so that the next one finds nothing in its way."""
+    with contextlib.suppress(OSError):
+        for path in _own_files(settings):
+            if path not in already:
+                path.unlink(missing_ok=True)
+        if directory_too:
+            settings.state_directory.rmdir()

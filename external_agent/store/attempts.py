@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
 from external_agent.domain.audit import canonical
-from external_agent.domain.generation import next_generation
+from external_agent.domain.generation import believed, next_generation
 from external_agent.domain.model import UNFINISHED, AttemptState, PullerStatus, may_move
 from external_agent.store.csr_rows import waiting_csrs
 from external_agent.store.leases import drop_challenges, hold
@@ -91,7 +91,7 @@ class AttemptQueries(Queries):
             seen = connection.execute(
                 select(certificates.c.highest_seen).where(certificates.c.id == certificate)
             ).scalar()
-        return next_generation(now, max(own or 0, seen or 0))
+        return next_generation(now, max(own or 0, believed(seen or 0, now)))
 
     def commit_prepared(
         self, claim: Claim, generation: int, prepared: PreparedKey, *, now: int, wanted: int

@@ -171,7 +171,7 @@ def _redeemed_before(
         if first.status == PullerStatus.REVOKED:
             return KeysRefused("The puller with these keys was revoked.")
         return _answer(connection, first.id)
-    if first.status == PullerStatus.ACTIVE:
+    if first.status == PullerStatus.ACTIVE and token.voided_at is None:
         set_status(connection, first.id, PullerStatus.SUSPENDED)
         append_event(
             connection,

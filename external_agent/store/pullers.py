@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Row, delete, insert, select, update
 
-from external_agent.domain.model import PullerStatus
+from external_agent.domain.model import UNFINISHED, PullerStatus
 from external_agent.store.queries import (
     Queries,
     append_event,
@@ -16,8 +17,17 @@ from external_agent.store.queries import (
     want_generation,
 )
 from external_agent.store.rows import PullerRow
-from external_agent.store.tables import bundles, certificates, grants, pullers, sealed_keys
+from external_agent.store.tables import (
+    bundles,
+    certificates,
+    generations,
+    grants,
+    pullers,
+    sealed_keys,
+    tokens,
+)
 from shared.errors import PolicyError
+from shared.wire import MAX_CERTIFICATES
 
 
 class PullerQueries(Queries):
@@ -81,6 +91,7 @@ class PullerQueries(Queries):
             if row.status == PullerStatus.ACTIVE:
                 return
             set_status(connection, puller, PullerStatus.ACTIVE)
+            _settle_tokens(connection, puller, now)
             for certificate in granted(connection, puller):
                 _want_if_not_sealed(connection, puller, certificate)
             append_event(connection, "puller-confirmed", now=now, actor=actor, puller=puller)
@@ -116,8 +127,17 @@ def granted(connection: Connection, puller: str) -> tuple[str, ...]:
 def add_grants(
     connection: Connection, puller: str, wanted: Sequence[str], *, now: int, actor: str
 ) -> None:
-    """Grant what is not granted yet; a recipient added later needs a generation with its key."""
+    """Grant what is not granted yet; a recipient added later needs a generation with its key.
+
+    Raises:
+        PolicyError: no such certificate, or more than one list can tell a puller of.
+    """
     held = set(granted(connection, puller))
+    if len(held.union(wanted)) > MAX_CERTIFICATES:
+        raise PolicyError(
+            f"One puller may have {MAX_CERTIFICATES} certificates; this would be more.",
+            do="Enrol a second puller, or put several names into one certificate.",
+        )
     for certificate in wanted:
         if certificate in held:
             continue
@@ -179,7 +199,26 @@ def sealed_generations(connection: Connection, puller: str) -> dict[str, list[in
     return {certificate: sorted(numbers) for certificate, numbers in sorted(found.items())}
 
 
+def _settle_tokens(connection: Connection, puller: str, now: int) -> None:
+    """Whoever else holds them could otherwise suspend this puller again and again, for ever."""
+    connection.execute(
+        update(tokens)
+        .where(tokens.c.redeemed_by == puller, tokens.c.voided_at.is_(None))
+        .values(voided_at=now)
+    )
+
+
 def _want_if_not_sealed(connection: Connection, puller: str, certificate: str) -> None:
+    under_way = connection.execute(
+        select(generations.c.recipients).where(
+            generations.c.certificate == certificate,
+            generations.c.state.in_(sorted(str(state) for state in UNFINISHED)),
+        )
+    ).scalars()
+    if any(puller not in json.loads(recipients) for recipients in under_way):
+        # It will be the newest, and this puller cannot open it: the one before does not help.
+        want_generation(connection, certificate, "a recipient was added")
+        return
     newest = select(bundles.c.generation).where(bundles.c.certificate == certificate)
     row = connection.execute(newest.order_by(bundles.c.generation.desc()).limit(1)).first()
     if row is not None:

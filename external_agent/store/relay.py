@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
 from external_agent.domain.audit import canonical
-from external_agent.domain.generation import is_believable
+from external_agent.domain.generation import believed, is_believable
 from external_agent.domain.model import AttemptState, PullerStatus
 from external_agent.domain.renewal import come_back
 from external_agent.store.csr_rows import forget_csr, waiting_csrs
@@ -40,6 +40,8 @@ from shared.wire import BundleAnswer, Listing, Offer, Receipt
 RECEIPTS_WINDOW = 600
 RECEIPTS_IN_WINDOW = 60
 RECEIPTS_KEPT = 100
+RESTORE_EVERY = 3 * DAY
+"""A claim that we were restored costs a duplicate certificate: Let's Encrypt gives 5 in 7 days."""
 _SEEN_EVERY = 60
 _FETCH_NOTED_EVERY = HOUR
 
@@ -69,9 +71,12 @@ class RelayQueries(Queries):
     def bundle_for(self, puller: str, certificate: str, after: int, *, now: int) -> BundleAnswer:
         with self._database.read() as connection:
             admit(connection, puller, certificate)
-            known = _highest_known(connection, certificate)
+            known = _highest_known(connection, certificate, now)
             newest = _newest_bundle(connection, puller, certificate)
-        if after > known:
+            told = not is_believable(after, now) and _told_ahead(
+                connection, puller, certificate, now
+            )
+        if after > known and not told:
             with self._database.write() as connection:
                 admit(connection, puller, certificate)
                 _note_held(connection, puller, certificate, after, now)
@@ -92,24 +97,26 @@ class RelayQueries(Queries):
             _keep_quota(connection, puller, now)
             if receipt.error == KeyMismatch.type:
                 _replace_lost_key(connection, puller, receipt, now)
+            news = _differs_from_last(connection, puller, receipt)
             _insert_receipt(connection, puller, receipt, now)
             if receipt.outcome != "refused":
                 _note_held(connection, puller, receipt.certificate, receipt.generation, now)
-            append_event(
-                connection,
-                "receipt",
-                now=now,
-                actor="relay",
-                certificate=receipt.certificate,
-                puller=puller,
-                details={
-                    "generation": receipt.generation,
-                    "outcome": receipt.outcome,
-                    "error": receipt.error,
-                    "digest": receipt.digest,
-                    "served": [one.leaf_sha256 for one in receipt.served],
-                },
-            )
+            if news:
+                append_event(
+                    connection,
+                    "receipt",
+                    now=now,
+                    actor="relay",
+                    certificate=receipt.certificate,
+                    puller=puller,
+                    details={
+                        "generation": receipt.generation,
+                        "outcome": receipt.outcome,
+                        "error": receipt.error,
+                        "digest": receipt.digest,
+                        "served": [one.leaf_sha256 for one in receipt.served],
+                    },
+                )
 
     def receipts(self, certificate: str, *, limit: int = 50) -> list[ReceiptRow]:
         query = (
@@ -236,14 +243,14 @@ def _note_fetched(connection: Connection, bundle: Row[Any], now: int) -> None:
     )
 
 
-def _highest_known(connection: Connection, certificate: str) -> int:
+def _highest_known(connection: Connection, certificate: str, now: int) -> int:
     own = connection.execute(
         select(func.max(generations.c.generation)).where(generations.c.certificate == certificate)
     ).scalar()
     seen = connection.execute(
         select(certificates.c.highest_seen).where(certificates.c.id == certificate)
     ).scalar()
-    return max(own or 0, seen or 0)
+    return max(own or 0, believed(seen or 0, now))
 
 
 def _note_held(
@@ -251,9 +258,10 @@ def _note_held(
 ) -> None:
     """Learn what a puller holds: above all we know, it proves that we were restored.
 
-    A lie is bounded twice: at most an hour ahead, and one new generation a day.
+    A lie is bounded twice: at most an hour ahead, and one new generation in RESTORE_EVERY, of
+    whichever pullers it comes.
     """
-    if generation <= _highest_known(connection, certificate):
+    if generation <= _highest_known(connection, certificate, now):
         return
     if not is_believable(generation, now):
         _note_unbelievable(connection, puller, certificate, generation, now)
@@ -261,7 +269,7 @@ def _note_held(
     row = connection.execute(select(certificates).where(certificates.c.id == certificate)).one()
     changes: dict[str, object] = {"highest_seen": generation}
     forget_csr(connection, certificate)  # it may have been used after the backup was made
-    if row.restored_at is None or not 0 <= now - row.restored_at < DAY:
+    if row.restored_at is None or not 0 <= now - row.restored_at < RESTORE_EVERY:
         changes["restored_at"] = now
         want_generation(
             connection, certificate, "a puller holds a newer generation than this agent knows"
@@ -320,10 +328,9 @@ def _note_unbelievable(
     connection: Connection, puller: str, certificate: str, generation: int, now: int
 ) -> None:
     """One event a day for each puller and certificate, however often it is said."""
-    mine = (grants.c.puller == puller) & (grants.c.certificate == certificate)
-    noted = connection.execute(select(grants.c.ahead_noted_at).where(mine)).scalar()
-    if noted is not None and 0 <= now - noted < DAY:
+    if _told_ahead(connection, puller, certificate, now):
         return
+    mine = (grants.c.puller == puller) & (grants.c.certificate == certificate)
     connection.execute(update(grants).where(mine).values(ahead_noted_at=now))
     append_event(
         connection,
@@ -334,6 +341,12 @@ def _note_unbelievable(
         puller=puller,
         details={"generation": generation},
     )
+
+
+def _told_ahead(connection: Connection, puller: str, certificate: str, now: int) -> bool:
+    mine = (grants.c.puller == puller) & (grants.c.certificate == certificate)
+    noted = connection.execute(select(grants.c.ahead_noted_at).where(mine)).scalar()
+    return noted is not None and 0 <= now - noted < DAY
 
 
 def _keep_quota(connection: Connection, puller: str, now: int) -> None:
@@ -348,6 +361,20 @@ def _keep_quota(connection: Connection, puller: str, now: int) -> None:
             retry_after=float(RECEIPTS_WINDOW),
             problem_type="too-many-receipts",
         )
+
+
+def _differs_from_last(connection: Connection, puller: str, receipt: Receipt) -> bool:
+    """Tell whether a receipt says anything that the puller's last one did not."""
+    mine = (receipts.c.puller == puller) & (receipts.c.certificate == receipt.certificate)
+    last = connection.execute(
+        select(receipts).where(mine).order_by(receipts.c.id.desc()).limit(1)
+    ).first()
+    return last is None or (
+        (last.generation, last.digest, last.outcome, last.error)
+        != (receipt.generation, receipt.digest, receipt.outcome, receipt.error)
+        or {one["leaf_sha256"] for one in json.loads(last.served)}
+        != {one.leaf_sha256 for one in receipt.served}
+    )
 
 
 def _insert_receipt(connection: Connection, puller: str, receipt: Receipt, now: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from sqlalchemy import Connection, inspect, text
@@ -48,4 +49,5 @@ def _upgrade(connection: Connection) -> None:
             f"The database has schema {found}, which is newer than this release knows ({HEAD}).",
             do="Install the newer release again, or restore a backup made by this one.",
         )
+    logging.getLogger("alembic").setLevel(logging.WARNING)
     command.upgrade(config, "head")

@@ -68,7 +68,9 @@ class ChallengeAnswers:
     def take_hits(self) -> dict[str, int]:
         """Return how often each token was asked for since the last call."""
         hits, self._hits = self._hits, {}
-        return {target[len(PREFIX) :].decode("ascii"): count for target, count in hits.items()}
+        return {
+            target[len(PREFIX) :].decode("ascii"): count for target, count in list(hits.items())
+        }
 
 
 class Responder:

@@ -6,15 +6,18 @@ import asyncio
 import contextlib
 import socket
 import ssl
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Any, cast
 
 import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from external_agent.web.door import Door, Guest
+
 _HEAD_SECONDS = 15.0
-_MAX_CONNECTIONS = 2000
+_MAX_HEAD = 64 * 1024
+MOST_CONNECTIONS = 2000
 _LINGER_SECONDS = 1.0
 _LINGER_TIMES = 20
 
@@ -47,7 +50,41 @@ class _Transport:
 
 
 class _Protocol(HttpToolsProtocol):
-    """Ends a connection that does not send its first request in time."""
+    """Ends a connection that does not send its first request in time, or a head without end.
+
+    uvicorn keeps every octet of request lines, fields and trailers, however many there are.
+    """
+
+    _beside_bodies = 0
+    _first: asyncio.TimerHandle | None = None
+
+    def __init__(self, server: _Server, gone: Callable[[Guest], None]) -> None:
+        super().__init__(server.config, server.server_state, {}, asyncio.get_running_loop())
+        self._gone = gone
+
+    def is_inside(self) -> bool:
+        return self._first is not None
+
+    def is_at_work(self) -> bool:
+        cycle = getattr(self, "cycle", None)
+        return cycle is not None and not cycle.response_complete
+
+    def turn_out(self) -> None:
+        self.transport.abort()
+
+    def data_received(self, data: bytes) -> None:
+        self._beside_bodies += len(data)
+        super().data_received(data)
+        if self._beside_bodies > _MAX_HEAD:
+            self.transport.abort()
+
+    def on_body(self, body: bytes) -> None:
+        self._beside_bodies -= len(body)
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._beside_bodies = 0
+        super().on_message_complete()
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(cast(asyncio.Transport, _Transport(transport, self.loop)))
@@ -58,11 +95,27 @@ class _Protocol(HttpToolsProtocol):
             self.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._first.cancel()
+        self._gone(self)
+        if self._first is not None:
+            self._first.cancel()
         super().connection_lost(exc)
 
 
 class _Server(uvicorn.Server):
+    """uvicorn's server behind our door."""
+
+    def __init__(self, config: uvicorn.Config, tls: ssl.SSLContext | None, most: int) -> None:
+        super().__init__(config)
+        self.door = Door(lambda gone: _Protocol(self, gone), tls, most)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets=[])
+        self.door.open(sockets or [])
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await self.door.close()
+        await super().shutdown(sockets)
+
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
         yield  # the agent has one place for signals
@@ -73,9 +126,12 @@ class WebServer:
 
     Args:
         tls: ``None`` for plain HTTP.
+        most: connections at once.
     """
 
-    def __init__(self, app: ASGIApp, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self, app: ASGIApp, tls: ssl.SSLContext | None = None, *, most: int = MOST_CONNECTIONS
+    ) -> None:
         config = uvicorn.Config(
             app,
             http=_Protocol,
@@ -85,14 +141,11 @@ class WebServer:
             access_log=False,
             server_header=False,
             proxy_headers=False,
-            limit_concurrency=_MAX_CONNECTIONS,
-            backlog=1024,
             timeout_keep_alive=60,
             timeout_graceful_shutdown=5,
         )
         config.load()
-        config.ssl = tls
-        self._server = _Server(config)
+        self._server = _Server(config, tls, most)
         self._task: asyncio.Task[None] | None = None
 
     async def start(self, sockets: Sequence[socket.socket]) -> None:

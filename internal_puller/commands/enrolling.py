@@ -11,7 +11,7 @@ import typer
 
 from internal_puller.config import load_settings
 from internal_puller.enrolment import enrol
-from shared.errors import ConfigurationError
+from shared.errors import ConfigurationError, TokenMalformed
 
 _MAX_LINE = 4096
 
@@ -43,7 +43,10 @@ def enroll(
 
 def _read_token(path: Path | None) -> str:
     if path is None:
-        return getpass("Token: ") if sys.stdin.isatty() else sys.stdin.readline(_MAX_LINE)
+        try:
+            return getpass("Token: ") if sys.stdin.isatty() else sys.stdin.readline(_MAX_LINE)
+        except UnicodeDecodeError:
+            raise TokenMalformed("What came from standard input is no text.") from None
     try:
         with path.open(encoding="ascii", errors="replace") as file:
             return file.readline(_MAX_LINE)

@@ -25,12 +25,20 @@ def status(
     context: typer.Context,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> None:
-    """Show what is wanted, offered, pulled, installed and really served."""
+    """Show what is wanted, offered, pulled, installed and really served.
+
+    Exits with 3 if a target cannot be used; the others are shown all the same.
+    """
     facts = read_status(load_settings(context.obj))
     if as_json:
         json.dump(dataclasses.asdict(facts), sys.stdout, indent=2)
         sys.stdout.write("\n")
-        return
+    else:
+        _print_status(facts)
+    raise typer.Exit(ConfigurationError.exit_code if facts.unusable else 0)
+
+
+def _print_status(facts: Status) -> None:
     _print_head(facts)
     rows = [
         (
@@ -38,7 +46,7 @@ def status(
             one.origin,
             str(one.offered or "-"),
             str(one.pulled or "-"),
-            str(target.installed or "-") if target else "no target",
+            _installed(target),
             _served(target),
             _until(target),
         )
@@ -125,6 +133,8 @@ def _print_troubles(facts: Status) -> None:
         if one.receipt_waiting:
             sys.stdout.write(f"\n{one.certificate}: a receipt waits to be delivered\n")
         for target in one.targets:
+            if target.error is not None:
+                sys.stdout.write(f"\n{one.certificate} in {target.directory}: {target.error}\n")
             for number, reason in target.set_aside.items():
                 sys.stdout.write(f"\n{target.directory}: generation {number} set aside: {reason}\n")
 
@@ -142,6 +152,12 @@ def _print_direct(certificate: str, one: DirectStatus) -> None:
 
 def _minute(moment: int) -> str:
     return time.strftime("%Y-%m-%d %H:%M", time.gmtime(moment))
+
+
+def _installed(target: TargetStatus | None) -> str:
+    if target is None:
+        return "no target"
+    return "UNUSABLE" if target.error else str(target.installed or "-")
 
 
 def _served(target: TargetStatus | None) -> str:

@@ -164,11 +164,16 @@ def list_targets(
     context: typer.Context,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> None:
-    """Show the targets."""
+    """Show the targets; exit 3 if one cannot be used."""
     rows = []
+    errors = []
     for one in load_targets(load_settings(context.obj).targets_file):
-        active = active_generation(one)
-        installed = "-" if active is None else str(active)
+        try:
+            active = active_generation(one)
+            installed = "-" if active is None else str(active)
+        except ConfigurationError as error:
+            installed = "UNUSABLE"
+            errors.append(error)
         rows.append((one.certificate, str(one.directory), one.preset, installed))
     titles = ("certificate", "directory", "preset", "installed")
     if as_json:
@@ -176,6 +181,9 @@ def list_targets(
         sys.stdout.write("\n")
     else:
         print_table(titles, rows)
+    for each in errors:
+        sys.stderr.write(each.explain() + "\n")
+    raise typer.Exit(ConfigurationError.exit_code if errors else 0)
 
 
 @target.command("remove")

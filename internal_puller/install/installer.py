@@ -14,7 +14,7 @@ from internal_puller.install.probe import probe_target
 from internal_puller.install.report import InstallReport
 from internal_puller.install.switch import Switch
 from internal_puller.install.trial import Trial
-from internal_puller.install.verify import check_files
+from internal_puller.install.verify import check_files, rebuild
 from shared.errors import (
     ConfigTestFailed,
     ConfigurationError,
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from internal_puller.install.material import Material
     from internal_puller.targets import Target
 
-__all__ = ["InstallReport", "install", "resume", "roll_back"]
+__all__ = ["InstallReport", "install", "reshape", "resume", "roll_back"]
 
 
 def install(
@@ -80,6 +80,40 @@ def _install(switch: Switch, material: Material) -> InstallReport:
     if active == name and unfinished is None:
         return switch.confirm(name)
     return switch.to(name, unfinished.previous if unfinished else active)
+
+
+def reshape(
+    target: Target,
+    *,
+    now: int,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> InstallReport | None:
+    """Write the generation in place anew, as the target wants its files now; None: there is none.
+
+    A failure brings the former files back, and says nothing about the generation.
+
+    Raises:
+        ConfigurationError: the target cannot be used, or the files there do not hold chain and
+            key; nothing was written.
+    """
+    plan = resolve(target)
+    name = layout.active_name(target)
+    if name is None:
+        return None
+    with Generations(target, read_only=True) as generations:
+        material = rebuild(generations.read(name), plan)
+    if material is None:
+        raise ConfigurationError(
+            f"{target.certificate}: the files in {target.directory} do not hold chain and key, "
+            "so they cannot be written in other formats.",
+            do="The next generation comes in the formats wanted now.",
+        )
+    report = install(material, target, now=now, force=True, clock=clock, sleep=sleep)
+    if report.error is not None:
+        with Generations(target) as generations:
+            generations.clear(material.generation)
+    return report
 
 
 def resume(
@@ -166,7 +200,7 @@ def _earlier(generations: Generations, target: Target, active: str | None, to: i
         wanted = "older generation" if to is None else f"generation {to}"
         raise ConfigurationError(
             f"{target.certificate}: there is no {wanted} in {target.directory}.",
-            do="See internal-puller status for the generations on disk.",
+            do=f"On disk are: {', '.join(map(str, generations.names())) or 'none'}.",
         )
     return name
 

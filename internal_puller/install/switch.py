@@ -73,6 +73,8 @@ class Switch:
         """Activate the previous generation and see it served; remember the failed one."""
         generation = generation_of(unfinished.to)
         previous = unfinished.previous
+        if previous is None:
+            failure.means = "No certificate was in place here before, and none is now."
         error: RelayError = failure
         served: tuple[Served, ...] = ()
         try:

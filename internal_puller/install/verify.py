@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from cryptography import x509
@@ -93,6 +94,19 @@ def leaf_names(leaf: x509.Certificate) -> tuple[str, ...]:
         return ()
     assert isinstance(extension.value, x509.SubjectAlternativeName)
     return tuple(sorted(extension.value.get_values_for_type(x509.DNSName)))
+
+
+def rebuild(files: Mapping[str, bytes], plan: Plan) -> Material | None:
+    """Return the generation that these files are of; None if it cannot be read from them."""
+    material = _material(files, plan)
+    try:
+        record = json.loads(files[layout.RECORD])
+        generation, digest = int(record["generation"]), str(record["manifest_digest"])
+    except (KeyError, ValueError, TypeError):
+        return None
+    if material is None:
+        return None
+    return replace(material, generation=generation, manifest_digest=digest)
 
 
 def _material(files: Mapping[str, bytes], plan: Plan) -> Material | None:

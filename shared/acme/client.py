@@ -23,7 +23,8 @@ from shared.acme.answers import (
 )
 from shared.acme.ari import ari_certificate_id, read_renewal_window
 from shared.acme.chain import has_issuer
-from shared.acme.keys import AccountKey, key_authorization, thumbprint, to_jwk
+from shared.acme.jwk import key_authorization, thumbprint, to_jwk
+from shared.acme.keys import AccountKey
 from shared.acme.network import Answer, BoundedNetwork, Payload
 from shared.acme.origin import Origin
 from shared.acme.ports import (
@@ -242,6 +243,10 @@ class AcmeClient:
                 order = self.fetch_order(url)
             except IssuanceRejected:
                 continue
+            except IssuanceUnavailable as error:
+                if not _stumbled(error):
+                    raise
+                continue
             alive = order.expires is None or order.expires > self._clock()
             if order.names == wanted and order.status in ("pending", "ready") and alive:
                 return order
@@ -269,8 +274,7 @@ class AcmeClient:
         except IssuanceRejected:
             pass
         except IssuanceUnavailable as error:
-            # A CA that stumbles over its own list must not be asked for it for ever.
-            if (error.problem or {}).get("status") not in (500, 501):
+            if not _stumbled(error):
                 raise
         return listed[::-1]
 
@@ -365,6 +369,11 @@ class AcmeClient:
     def _post(self, url: str, payload: dict[str, object] | None) -> Answer:
         signed = None if payload is None else Payload(payload)
         return self._network.sign_and_post(url, self.directory().new_nonce, signed)
+
+
+def _stumbled(error: IssuanceUnavailable) -> bool:
+    """A CA that stumbles over its own list must not be asked for it for ever."""
+    return (error.problem or {}).get("status") in (500, 501)
 
 
 def _advertised(profile: str, directory: DirectoryInfo) -> str:

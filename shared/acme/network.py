@@ -15,7 +15,8 @@ from acme.client import ClientNetwork
 from acme.messages import RegistrationResource
 from josepy.interfaces import JSONDeSerializable
 
-from shared.acme.keys import AccountKey, signature_algorithm, to_jwk
+from shared.acme.jwk import signature_algorithm, to_jwk
+from shared.acme.keys import AccountKey
 from shared.acme.origin import Origin
 from shared.acme.ports import Clock, Sleep
 from shared.acme.problems import plain_text, problem_code, read_problem, refusal
@@ -262,7 +263,7 @@ def _proxies(proxy: str | None) -> dict[str, str]:
         return {}
     if not proxy.startswith(_HTTP_PROXY_SCHEMES):
         raise ConfigurationError(
-            f"The proxy {plain_text(proxy)!r} is not an http or https URL.",
+            "The proxy for the CA is not an http or https URL.",  # it may hold a password
             do="Give it as http://HOST:PORT.",
         )
     return {"http": proxy, "https": proxy}

@@ -203,6 +203,19 @@ class _Drive:
     def _download(self, order: OrderState, preferred_chain: str | None) -> IssuedChain:
         url = order.certificate or ""
         self.journal.certificate_url(url)
-        pem = self.client.download_chain(url, preferred_chain)
+        pem = self._fetch_chain(url, preferred_chain)
         chain = check_issued_chain(pem, self.csr_pem, self.names)
         return IssuedChain(chain_pem=chain, order_url=order.url, certificate_url=url)
+
+    def _fetch_chain(self, url: str, preferred_chain: str | None) -> bytes:
+        """Fetch what the CA has issued: a refusal here is no end of the order, which is valid."""
+        try:
+            return self.client.download_chain(url, preferred_chain)
+        except IssuanceRejected as error:
+            if error.problem is None:
+                raise
+            raise IssuanceUnavailable(
+                f"The certificate is issued, but not handed out. {error.what}",
+                retry_after=error.retry_after,
+                problem=error.problem,
+            ) from error

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import pty
+import shutil
 import signal
 import socket
 import subprocess
@@ -18,6 +21,8 @@ import pytest
 from external_agent.cli import main
 from external_agent.store.open import open_store
 from shared.enrolment_token import EnrolmentToken
+from shared.errors import StoreUnavailable
+from shared.identifiers import DnsName
 from shared.sealing import Identity
 from shared.signing import SigningKey
 
@@ -71,10 +76,24 @@ def fresh(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Terminal:
     return Terminal(tmp_path, capsys)
 
 
+@pytest.fixture(scope="session")
+def initialised(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An agent that ``init`` has just made, for tests of the other commands."""
+    directory = tmp_path_factory.mktemp("initialised")
+    options = ("--contact", "mailto:ops@example.com", "--agree-terms")
+    places = ("--state-directory", str(directory / "state"))
+    url = ("--relay-url", "https://relay.example.com:8443")
+    with pytest.raises(SystemExit) as ended:
+        main(["--config", str(directory / "agent.toml"), "init", *options, *places, *url])
+    assert ended.value.code == 0
+    return directory
+
+
 @pytest.fixture
-def agent(fresh: Terminal) -> Terminal:
-    said = fresh.init()
-    assert said.code == 0, said.err
+def agent(fresh: Terminal, initialised: Path) -> Terminal:
+    shutil.copytree(initialised, fresh.directory, dirs_exist_ok=True)
+    text = fresh.config.read_text()
+    fresh.config.write_text(text.replace(str(initialised), str(fresh.directory)))
     return fresh
 
 
@@ -141,6 +160,34 @@ def test_init_wants_the_terms_agreed_to(fresh: Terminal) -> None:
     assert fresh.files() == []
 
 
+@pytest.mark.parametrize(("typed", "code"), [("y", 0), ("n", 3), ("", 3)])
+def test_init_asks_a_person_for_the_terms(tmp_path: Path, typed: str, code: int) -> None:
+    config, state = tmp_path / "agent.toml", tmp_path / "state"
+    person, terminal = pty.openpty()
+    command = [sys.executable, "-m", "external_agent", "--config", str(config), "init"]
+    command += ["--relay-url", "https://relay.example.com:8443", "--state-directory", str(state)]
+    with subprocess.Popen(
+        command,
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+        cwd=Path(__file__).resolve().parents[2],
+    ) as process:
+        os.close(terminal)
+        said = b""
+        while b"[y/N]" not in said:
+            said += os.read(person, 1000)
+        os.write(person, typed.encode() + b"\n")
+        with contextlib.suppress(OSError):  # EIO: the other end is closed
+            while piece := os.read(person, 1000):
+                said += piece
+        assert process.wait(60) == code
+    os.close(person)
+    assert b"Do you agree to the terms of service of the CA at https://acme-v02." in said
+    assert b"Traceback" not in said
+    assert (config.exists(), state.exists()) == (code == 0, code == 0)
+
+
 @pytest.mark.parametrize(
     ("more", "words"),
     [
@@ -176,6 +223,39 @@ def test_init_never_replaces_an_agent(agent: Terminal) -> None:
     assert (said.code, "holds the keys of an agent already" in said.err) == (3, True)
     (agent.directory / "other.toml").rename(agent.config)
     assert {p: p.read_bytes() for p in agent.directory.rglob("*") if p.is_file()} == before
+
+
+@pytest.mark.parametrize("there", [True, False])
+@pytest.mark.parametrize("step", ["keys.generate_account_key", "store.open.open_store"])
+def test_an_init_that_fails_leaves_nothing_in_the_way(
+    fresh: Terminal, monkeypatch: pytest.MonkeyPatch, there: bool, step: str
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise StoreUnavailable("The disk is full.")
+
+    if there:
+        fresh.state.mkdir(mode=0o700)
+        (fresh.state / "notes").write_text("an operator's own")
+    before = fresh.files()
+    with monkeypatch.context() as patch:
+        patch.setattr(f"external_agent.{step}", fail)
+        assert fresh.init().code == 11
+    assert fresh.files() == before
+    assert fresh.init().code == 0
+
+
+def test_an_init_that_was_killed_says_what_to_remove(fresh: Terminal) -> None:
+    assert fresh.init().code == 0
+    fresh.config.unlink()
+    said = fresh.init()
+    assert said.code == 3
+    words = said.err.replace("\n", " ")
+    keys = [fresh.state / name for name in ("agent-signing.key", "relay-tls.pem")]
+    assert all(str(path) in words for path in keys), said.err
+    for path in fresh.state.glob("*.*"):
+        if path.suffix in (".key", ".pem"):
+            path.unlink()
+    assert fresh.init().code == 0
 
 
 def test_init_refuses_a_state_directory_that_others_can_enter(fresh: Terminal) -> None:
@@ -283,8 +363,8 @@ def test_the_note_on_ct_logs_comes_once_before_the_first_order(agent: Terminal) 
         (("*.intra.example.com",), 4, "cannot be validated by http-01"),
         ((NAME, "--id", "../x"), 4, "is not a certificate id"),
         ((NAME, "--key-algorithm", "rsa-1024"), 3, "is no key algorithm: use one of"),
-        ((NAME, "--key-origin", "ca"), 3, "is no key origin: use one of"),
-        ((NAME, "--challenge", "tls-sni-01"), 4, "is no challenge type"),
+        ((NAME, "--key-origin", "puller"), 2, "No such option"),
+        ((NAME, "--challenge", "dns-01"), 2, "No such option"),
         ((NAME, "--lifetime", "2d"), 3, "write 90s, 30m or 1h"),
         ((NAME, "--lifetime", "25h"), 3, "lives 60 s to 24 h"),
     ],
@@ -306,7 +386,15 @@ def test_add_twice_is_refused(agent: Terminal) -> None:
 
 
 def test_a_wildcard_has_an_id_that_fits_in_a_path(agent: Terminal) -> None:
-    assert agent("add", "*.intra.example.com", "--challenge", "dns-01").code == 0
+    store = open_store(f"sqlite:///{agent.state / 'relay.db'}")
+    store.add_certificate(
+        "_wildcard.intra.example.com",
+        [DnsName.parse("*.intra.example.com")],
+        directory_url="https://ca.example/directory",
+        challenge="dns-01",
+        now=int(time.time()),
+    )
+    store.close()
     assert "_wildcard.intra.example.com" in agent("status").out
     assert agent("token", "*.intra.example.com").code == 0
 
@@ -539,3 +627,50 @@ def test_who_makes_the_key_is_changed(agent: Terminal) -> None:
         assert says in said.err
     kinds = [event["kind"] for event in json.loads(agent("events", "--json").out)]
     assert kinds.count("certificate-changed") == 2
+
+
+TOO_LONG = "/" + "a" * 300
+NO_TEXT = "\udcff"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [("--ca", "https://[bad"), ("--ca-root", TOO_LONG), ("--state-directory", TOO_LONG)],
+    ids=lambda options: options[0],
+)
+def test_what_can_be_no_path_or_address_is_said_without_a_traceback(
+    fresh: Terminal, options: tuple[str, ...]
+) -> None:
+    said = fresh.init(*options)
+    assert said.code == 3
+    assert fresh.files() == []
+
+
+def test_a_settings_file_whose_name_is_too_long(fresh: Terminal) -> None:
+    fresh.config = fresh.directory / TOO_LONG[1:]
+    assert fresh.init().code == 3
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"RELAY_AGENT_ACME__CONTACT": "mailto:ops@example.com"},
+        {"RELAY_AGENT_RELAY": "x"},
+        {"RELAY_AGENT_RELAY": "x", "RELAY_AGENT_RELAY__URL": "https://relay.example.com"},
+    ],
+    ids="+".join,
+)
+def test_what_is_wrong_in_the_environment_is_said_without_a_traceback(
+    fresh: Terminal, variables: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert fresh.init().code == 0
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    said = fresh("status")
+    assert said.code == 3
+    assert "environment" in said.err or "relay" in said.err
+
+
+def test_a_profile_that_is_no_text(fresh: Terminal) -> None:
+    assert fresh.init().code == 0
+    assert fresh("add", "www.intra.example.com", "--profile", NO_TEXT).code == 3

@@ -194,6 +194,28 @@ def test_wrong_clock(agent: FakeAgent, machine: Machine, run: Run) -> None:
     assert "chrony" in error
 
 
+@pytest.mark.parametrize("off", [-31_536_000, -400, 400, 31_536_000])
+def test_an_agent_whose_clock_differs(
+    agent: FakeAgent, machine: Machine, run: Run, off: int
+) -> None:
+    """Said with the size of the difference; nothing is installed, and the floor stays."""
+    run("enroll", stdin=agent.token(NAME))
+    machine.target(agent)
+    first = agent.issue(NAME)
+    assert run("pull")[0] == 0
+    floors = (machine.settings.state_directory / "floors.json").read_bytes()
+    agent.issue(NAME)
+    agent.clock = lambda: time.time() + off
+    code, _, error = run("pull")
+    assert (code, "chrony" in error) == (7, True)
+    assert any(f"{off + late:+d} s" in error for late in (-1, 0, 1)), error
+    assert machine.active() == first.generation
+    assert (machine.settings.state_directory / "floors.json").read_bytes() == floors
+    agent.clock = time.time
+    assert run("pull")[0] == 0
+    assert machine.active() != first.generation
+
+
 def test_unknown_setting_names_the_nearest(
     machine: Machine, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -423,3 +445,14 @@ def test_a_target_that_is_removed_takes_its_pending_keys_along(
     assert len(list(directory.iterdir())) == 1
     assert run("target", "remove", NAME)[0] == 0
     assert list(directory.iterdir()) == []
+
+
+def test_a_token_that_is_no_text(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["internal-puller", "enroll"])
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"shr1_\xff\n"), "utf-8"))
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 5
+    assert "no text" in capsys.readouterr().err

@@ -184,6 +184,13 @@ def test_a_list_of_orders_that_fails_stops_nothing(world: World) -> None:
     assert world.drive().chain_pem
 
 
+def test_an_old_order_that_the_ca_stumbles_over_stops_nothing(world: World) -> None:
+    world.client.new_order(["other.example.org"])
+    fault = world.ca.faults.refuse("order", 500)
+    assert world.drive().chain_pem
+    assert fault.fired == 1
+
+
 @pytest.mark.parametrize("fault", ["cut", "lose_answer"])
 def test_a_list_of_orders_cut_short_orders_nothing(world: World, fault: str) -> None:
     getattr(world.ca.faults, fault)("orders")
@@ -326,7 +333,7 @@ def test_an_order_that_is_gone_says_so(world: World) -> None:
 
 def test_a_clock_off_by_more_than_five_minutes_orders_nothing(world: World) -> None:
     fault = world.ca.faults.date_skew(-400)
-    with pytest.raises(ClockWrong, match="400 s ahead of"):
+    with pytest.raises(ClockWrong, match=r"40[01] s ahead of"):
         world.client.find_unfinished_order([NAME])
         world.drive()
     assert not world.ca.orders

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import threading
 import time
+from base64 import urlsafe_b64encode
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from external_agent import keys
+from external_agent.config import AcmeSettings
 from external_agent.domain.model import AttemptState
-from external_agent.keymaker import KeyMaker
+from external_agent.issuing import ca_settings
+from external_agent.keymaker import KeyMaker, ProcessKeyMaker
 from external_agent.keymaker_messages import KeyRequest
 from external_agent.store.rows import PreparedKey
 from shared.acme.keys import generate_account_key, load_account_key
 from shared.bundle import Manifest, parse_envelope
+from shared.errors import ConfigurationError
 from shared.renewal import DAY
 from shared.signing import SigningKey
 from shared.x509 import KeyAlgorithm, check_chain, load_chain, load_roots, spki_sha256
@@ -313,6 +320,113 @@ def test_an_order_that_stays_in_processing_is_resumed(lab: Lab) -> None:
     world.scheduler.run_until_idle()
     assert _generation(world, puller) == attempt.generation
     assert len(lab.ca.orders) == 1
+
+
+def test_an_order_that_never_ends_is_given_up_at_its_own_end(lab: Lab) -> None:
+    world = lab.agent(order_seconds=0.5)
+    _, puller = world.add(NAME)
+    lab.ca.faults.stay_processing()
+    world.scheduler.run_until_idle()
+    (first,) = lab.ca.orders
+    while lab.clock.now < first.expires + 4 * DAY:
+        if lab.clock.now <= first.expires:
+            assert (len(lab.ca.orders), _generation(world, puller)) == (1, 0)
+        lab.clock.now += DAY
+        world.scheduler.run_until_idle()
+    assert _generation(world, puller)
+    assert len(lab.ca.orders) == 2
+
+
+@pytest.mark.parametrize("status", [404, 403, 500])
+def test_a_certificate_that_is_not_handed_out_is_asked_for_again(lab: Lab, status: int) -> None:
+    world = lab.agent(order_seconds=0.5)
+    certificate, puller = world.add(NAME)
+    fault = lab.ca.faults.refuse("cert", status, times=None)
+    for _ in range(4):
+        world.scheduler.run_until_idle()
+        lab.clock.now += 3600
+    attempt = world.store.unfinished_attempt(certificate)
+    assert attempt is not None
+    assert attempt.state == AttemptState.CERTIFIED
+    lab.ca.faults.remove(fault)
+    world.scheduler.run_until_idle()
+    assert _generation(world, puller) == attempt.generation
+    assert len(lab.ca.orders) == 1
+
+
+def test_a_certificate_that_is_refused_for_a_day_is_given_up(lab: Lab) -> None:
+    world = lab.agent(order_seconds=0.5)
+    certificate, puller = world.add(NAME)
+    fault = lab.ca.faults.refuse("cert", 404, times=None)
+    world.scheduler.run_until_idle()
+    attempt = world.store.unfinished_attempt(certificate)
+    assert attempt is not None
+    while (now := world.store.unfinished_attempt(certificate)) is not None:
+        assert now.generation == attempt.generation
+        assert lab.clock.now < attempt.prepared_at + 2 * DAY
+        lab.clock.now += 2 * 3600
+        world.scheduler.run_until_idle()
+    assert lab.clock.now > attempt.prepared_at + DAY
+    assert len(lab.ca.orders) == 1
+    row = world.store.certificate(certificate)
+    assert row is not None
+    assert row.last_error is not None
+    assert "issued, but not handed out" in row.last_error.what
+    lab.ca.faults.remove(fault)
+    for _ in range(3):
+        lab.clock.now += DAY
+        world.scheduler.run_until_idle()
+    assert _generation(world, puller) > attempt.generation
+    assert len(lab.ca.orders) == 2
+
+
+def test_a_key_maker_that_hangs_is_a_failure_with_a_pause(lab: Lab) -> None:
+    with ProcessKeyMaker(key_seconds=20) as maker:
+        maker.warm()
+        assert maker._process is not None
+        os.kill(maker._process.pid, signal.SIGSTOP)
+        maker._key_seconds = 0.5
+        world = lab.agent(key_maker=maker)
+        certificate, puller = world.add(NAME)
+        world.scheduler.run_until_idle()
+        row = world.store.certificate(certificate)
+        assert row is not None
+        assert row.paused_until > lab.clock.now + 60
+        assert lab.ca.orders == []
+        maker._key_seconds = 20
+        lab.clock.now = row.paused_until + 1
+        world.scheduler.run_until_idle()
+        assert _generation(world, puller)
+
+
+def test_the_key_of_the_account_binding_is_needed_once(tmp_path: Path) -> None:
+    file = tmp_path / "eab.key"
+    settings = AcmeSettings(eab_key_id="kid-1", eab_hmac_key_file=file)
+    secret = os.urandom(32)
+    keys.write_secret(file, urlsafe_b64encode(secret).rstrip(b"="))
+    board, clock = ChallengeBoard(), ManualClock()
+    with (
+        Port80(board) as port80,
+        LabCa(http_port=port80.port, clock=clock, retry_after=None, eab={"kid-1": secret}) as ca,
+    ):
+        (tmp_path / "root.pem").write_text(ca.tls_root_pem)
+        lab = Lab(ca, tmp_path, board, clock)
+        keys.make_directory(tmp_path / "keys")
+        keys.make_keys(tmp_path / "keys", "relay.example.com", clock())
+        agent_keys = keys.load_keys(tmp_path / "keys")
+        world = lab.agent(eab=lambda: ca_settings(settings, agent_keys).eab())
+        certificate, puller = world.add(NAME)
+        world.scheduler.run_until_idle()
+        first = _generation(world, puller)
+        assert first
+        file.unlink()
+        world.store.request_renewal(certificate, "test", now=world.now())
+        lab.clock.now += 60
+        world.scheduler.run_until_idle()
+        assert _generation(world, puller) > first
+        with pytest.raises(ConfigurationError):
+            ca_settings(settings, agent_keys).eab()
+        lab.close()
 
 
 def _hostile(name: str, *args: Any, **named: Any) -> Callable[[LabCa], Any]:

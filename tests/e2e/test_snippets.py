@@ -13,7 +13,7 @@ import trustme
 pytestmark = pytest.mark.servers
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
-TARGET = "/etc/split-horizon-relay/tls/www"
+TARGET = "/etc/split-horizon-relay/tls/www.intra.example.com"
 APACHE_MODULES = Path("/usr/lib/apache2/modules")
 
 

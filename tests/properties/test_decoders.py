@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from internal_puller.floor import Floor
@@ -102,9 +102,6 @@ mutations = st.lists(
     min_size=1,
     max_size=4,
 )
-fuzz = settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow], database=None
-)
 
 
 def mutate(data: bytes, mutation: Mutation) -> bytes:
@@ -148,7 +145,6 @@ def resigned(payload: bytes) -> bytes:
     return sign_envelope(payload, PAYLOAD_TYPE, AGENT)
 
 
-@fuzz
 @given(st.binary(max_size=300))
 @example(b"\xff")
 @example(b"[" * 5000)
@@ -164,7 +160,6 @@ def test_any_bytes(data: bytes) -> None:
     Progress.decode(data)
 
 
-@fuzz
 @given(mutations)
 def test_changed_bundles(mutation: Mutation) -> None:
     trusted(mutate(ENVELOPE, mutation))
@@ -173,14 +168,12 @@ def test_changed_bundles(mutation: Mutation) -> None:
     trusted(resigned(payload))
 
 
-@fuzz
 @given(st.dictionaries(st.text(max_size=12), json_values, min_size=1, max_size=4))
 def test_bundles_with_other_members(changes: dict[str, Any]) -> None:
     trusted(resigned(with_members(MANIFEST.encode(), changes)))
     trusted(with_members(ENVELOPE, changes))
 
 
-@fuzz
 @given(mutations)
 def test_changed_certificates(mutation: Mutation) -> None:
     """Hostile DER, signed by an agent that was broken into."""
@@ -196,7 +189,6 @@ def test_changed_certificates(mutation: Mutation) -> None:
         peer_spki(der)
 
 
-@fuzz
 @given(st.sampled_from(MESSAGES), mutations)
 def test_changed_messages(
     message: tuple[Callable[[bytes], Any], bytes], mutation: Mutation
@@ -206,7 +198,6 @@ def test_changed_messages(
     only(MalformedMessage, lambda: decode(mutate(good, mutation)))
 
 
-@fuzz
 @given(
     st.sampled_from(MESSAGES),
     st.dictionaries(st.text(max_size=12), json_values, min_size=1, max_size=3),
@@ -218,13 +209,11 @@ def test_messages_with_other_members(
     only(MalformedMessage, lambda: decode(with_members(good, changes)))
 
 
-@fuzz
 @given(st.text(max_size=200) | st.text("ABCDEFabc0189_-=", max_size=200).map(PREFIX.__add__))
 def test_any_token(line: str) -> None:
     only((TokenMalformed, TokenExpired), lambda: EnrolmentToken.decode(line, now=NOW))
 
 
-@fuzz
 @given(mutations, st.dictionaries(st.text(max_size=8), json_values, max_size=3))
 @example([(0.0, 0, b"")], {"url": "https://[relay.example.com"})
 def test_changed_tokens_with_a_right_checksum(mutation: Mutation, changes: dict[str, Any]) -> None:
@@ -236,7 +225,6 @@ def test_changed_tokens_with_a_right_checksum(mutation: Mutation, changes: dict[
         only((TokenMalformed, TokenExpired), lambda line=line: EnrolmentToken.decode(line, now=NOW))
 
 
-@fuzz
 @given(st.text(max_size=200), st.text(max_size=100), mutations)
 def test_any_signature_headers(inputs: str, signature: str, mutation: Mutation) -> None:
     only(SignatureMalformed, lambda: parse_signatures(inputs, signature))
@@ -252,7 +240,6 @@ def test_any_signature_headers(inputs: str, signature: str, mutation: Mutation) 
         )
 
 
-@fuzz
 @given(st.binary(max_size=200))
 def test_any_bytes_for_the_peer_key_reader(data: bytes) -> None:
     with contextlib.suppress(NotACertificate):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 from hypothesis import given
@@ -70,3 +71,12 @@ def test_an_integer_is_nothing_else(value: object) -> None:
 @pytest.mark.parametrize("text", ["QQ", "QR==", "Q Q==", "QQ==\n", "_w==", "QQ=", "é"])
 def test_one_base64_for_each_octet_string(text: str) -> None:
     assert strict_json.decode_base64(text) is None
+
+
+@pytest.mark.parametrize("unit", ['\\"', '"', "\\", '"\\"', "[", '{"'])
+def test_time_grows_with_the_number_of_octets_only(unit: str) -> None:
+    data = ('"' + unit * (65_000 // len(unit))).encode()
+    begin = time.process_time()
+    with pytest.raises(MalformedBundle):
+        strict_json.decode_object(data, "It", max_size=65_536)
+    assert time.process_time() - begin < 1

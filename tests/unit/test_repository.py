@@ -165,7 +165,7 @@ def units(tmp_path: Path) -> Path:
     """The units, with a program that exists on every machine in place of ours."""
     for name in UNITS:
         text = (SYSTEMD / name).read_text()
-        text = re.sub(r"/opt/split-horizon-relay/bin/[a-z-]+", "/bin/true", text)
+        text = re.sub(r"/opt/split-horizon-relay/venv/bin/[a-z-]+", "/bin/true", text)
         (tmp_path / name).write_text(text)
     return tmp_path
 

@@ -403,3 +403,28 @@ def test_what_is_no_chain_is_refused(bench: Bench, chain: bytes) -> None:
     bench.ca.chain = chain
     with pytest.raises(IssuanceRejected, match="refused"):
         bench.drive()
+
+
+def test_a_refused_download_is_tried_again_on_the_same_order(bench: Bench) -> None:
+    refused = IssuanceRejected("not yet", problem={"status": 404}, retry_after=3.0)
+    down = IssuanceUnavailable("down", problem={"status": 503})
+    bench.ca.errors["download_chain"] = [refused, down, refused]
+    assert bench.drive().chain_pem == bench.ca.chain
+    assert bench.ca.calls.count("new_order") == 1
+    assert 3.0 in bench.clock.slept
+
+
+def test_a_download_refused_again_and_again_leaves_the_order_to_be_resumed(bench: Bench) -> None:
+    problem: dict[str, object] = {"status": 403}
+    bench.ca.errors["download_chain"] = [IssuanceRejected("no", problem=problem)] * 99
+    with pytest.raises(IssuanceUnavailable, match="issued, but not handed out") as ended:
+        bench.drive()
+    assert ended.value.problem == problem
+    assert bench.ca.calls.count("download_chain") == MOST_FAILURES_IN_A_ROW + 1
+    assert bench.ca.calls.count("new_order") == 1
+
+
+def test_a_certificate_at_another_place_is_no_refusal_by_the_ca(bench: Bench) -> None:
+    bench.ca.errors["download_chain"] = [IssuanceRejected("not at this CA")]
+    with pytest.raises(IssuanceRejected, match="not at this CA"):
+        bench.drive()

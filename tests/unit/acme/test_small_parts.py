@@ -19,7 +19,8 @@ from shared.acme.answers import (
     read_time,
 )
 from shared.acme.ari import ari_certificate_id, read_renewal_window
-from shared.acme.keys import key_authorization, load_account_key, signature_algorithm, to_jwk
+from shared.acme.jwk import key_authorization, signature_algorithm, to_jwk
+from shared.acme.keys import load_account_key
 from shared.acme.network import Answer, Payload
 from shared.acme.origin import Origin
 from shared.acme.problems import describe, read_problem, refusal

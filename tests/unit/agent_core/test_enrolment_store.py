@@ -25,7 +25,7 @@ from shared.errors import (
 from shared.signing import SigningKey
 from tests.agent_world import Puller, enrol, nonce, redeem
 from tests.unit.agent_core.conftest import NOW
-from tests.unit.agent_core.issued import issue
+from tests.unit.agent_core.issued import claim, finish, issue, prepare
 
 NAME = "www.intra.example.com"
 OTHER = "app.example.org"
@@ -172,6 +172,59 @@ def test_a_recipient_added_later_leads_to_a_new_generation(two: Store) -> None:
     issue(two, NAME, now=NOW + 20)
     assert two.listing_for(late.id, now=NOW + 30).offers[0].generation > 0
     assert two.claim_due("w", now=NOW + 30, lease_seconds=60) == []
+
+
+@pytest.mark.parametrize("how", ["suspended", "withdrawn"])
+def test_a_recipient_that_comes_back_while_an_order_is_under_way(two: Store, how: str) -> None:
+    """The generation under way is not for it, and will be the newest for a long time."""
+    enrol(two, [NAME], now=NOW)
+    back = enrol(two, [NAME], now=NOW)
+    earlier = issue(two, NAME, now=NOW + 5)
+    if how == "suspended":
+        two.suspend_puller(back.id, "test", now=NOW + 6)
+        two.request_renewal(NAME, "test", now=NOW + 6)
+    else:
+        two.withdraw(back.id, NAME, now=NOW + 6)
+    held = claim(two, NAME, now=NOW + 7)
+    generation = prepare(two, held, now=NOW + 7)
+    two.commit_order(held, generation, "https://ca.example.com/order", NOW + 3600)
+    if how == "suspended":
+        two.confirm_puller(back.id, now=NOW + 8)
+    else:
+        two.grant(back.id, NAME, now=NOW + 8)
+    finish(two, held, generation, now=NOW + 9)
+    assert two.listing_for(back.id, now=NOW + 10).offers[0].generation == earlier
+    newest = issue(two, NAME, now=NOW + 20)
+    assert two.listing_for(back.id, now=NOW + 30).offers[0].generation == newest
+    assert two.claim_due("w", now=NOW + 30, lease_seconds=60) == []
+
+
+def test_a_confirmed_puller_is_not_suspended_by_the_same_token_again(two: Store) -> None:
+    token, first = _token(two), Puller()
+    redeem(two, token, first, now=NOW)
+    for moment in (NOW + 10, NOW + 365 * 86400):
+        with pytest.raises(TokenUsed):
+            redeem(two, token, Puller(host="second"), now=moment)
+        two.confirm_puller(first.id, now=moment + 1)
+    assert _kinds(two).count("token-offered-twice") == 1
+    redeem(two, token, first, now=NOW + 366 * 86400)  # the same keys, the same answer
+
+
+def test_a_puller_is_granted_no_more_than_it_can_be_told_of(
+    two: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    puller = enrol(two, [NAME], now=NOW)
+    monkeypatch.setattr("external_agent.store.pullers.MAX_CERTIFICATES", 1)
+    with pytest.raises(PolicyError, match="One puller may have 1"):
+        two.grant(puller.id, OTHER, now=NOW)
+    two.grant(puller.id, NAME, now=NOW)
+    assert two.grants(puller.id) == (NAME,)
+    token = _token(two, OTHER)
+    with pytest.raises(PolicyError):
+        redeem(two, token, puller, now=NOW)
+    row = two.token(token)
+    assert row is not None
+    assert row.redeemed_by is None
 
 
 def test_revoking_or_withdrawing_leads_to_a_new_key(two: Store) -> None:

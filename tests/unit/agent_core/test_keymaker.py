@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import signal
 import subprocess
 import sys
 import threading
@@ -17,7 +18,7 @@ from cryptography import x509
 
 from external_agent.keymaker import ProcessKeyMaker
 from external_agent.keymaker_messages import KeyAnswer, KeyRequest
-from shared.errors import KeysRefused
+from shared.errors import ConfigurationError, KeysRefused
 from shared.sealing import Identity, SealContext
 from shared.x509 import KeyAlgorithm, dns_names, load_key, spki_sha256
 from tests.memory_search import found_in_own_memory
@@ -165,3 +166,30 @@ def test_messages_survive_their_encoding() -> None:
     assert KeyRequest.decode(request.encode()) == request
     answer = KeyAnswer(b"csr", "0" * 64, {"p": b"\0\xff"})
     assert KeyAnswer.decode(answer.encode()) == answer
+
+
+def test_a_process_that_hangs_is_ended_and_replaced() -> None:
+    with ProcessKeyMaker(key_seconds=0.5) as maker:
+        maker.warm()
+        hung = maker._process
+        assert hung is not None
+        os.kill(hung.pid, signal.SIGSTOP)
+        with pytest.raises(ConfigurationError, match=r"no answer within 0\.5 s"):
+            maker.make(_request(Identity.generate()))
+        assert hung.poll() == -signal.SIGKILL
+        maker._key_seconds = 60.0
+        assert maker.make(_request(Identity.generate())).spki_sha256
+        assert maker._process is not hung
+
+
+def test_who_waited_for_a_hung_process_ends_no_other() -> None:
+    with ProcessKeyMaker() as maker:
+        maker.warm()
+        process = maker._process
+        with subprocess.Popen(["sleep", "60"]) as earlier:
+            maker._replace(earlier)
+            assert earlier.poll() is None
+            earlier.kill()
+        assert maker._process is process
+        assert process is not None
+        assert process.poll() is None

@@ -128,13 +128,39 @@ def test_more_than_an_hour_ahead_is_ignored_and_told_once(
     assert [event.kind for event in store.events()].count("generation-ahead") == 1
 
 
-def test_a_liar_costs_one_generation_a_day(store: Store, puller: Puller) -> None:
+def test_a_lie_that_was_told_already_writes_nothing(store: Store, puller: Puller) -> None:
+    issue(store, NAME, now=NOW)
+    store.bundle_for(puller.id, NAME, 2**53 - 1, now=NOW)
+    counter = store.change_counter()
+    for _ in range(5):
+        store.bundle_for(puller.id, NAME, 2**53 - 1, now=NOW + 1)
+    assert store.change_counter() == counter
+
+
+def test_what_was_believed_while_our_clock_was_ahead_locks_nobody_out(
+    store: Store, puller: Puller
+) -> None:
+    issue(store, NAME, now=NOW)
+    ahead = NOW + 365 * DAY
+    store.bundle_for(puller.id, NAME, ahead, now=ahead)
+    assert issue(store, NAME, now=NOW + 10) == NOW + 10
+    store.bundle_for(puller.id, NAME, NOW + 1000, now=NOW + 20)  # a restore is noticed again
+    assert issue(store, NAME, now=NOW + 30) == NOW + 1001
+
+
+def test_liars_cost_one_generation_in_three_days(store: Store, puller: Puller) -> None:
+    """Two extra ones and the regular one stay below five duplicates in seven days."""
+    other = enrol(store, [NAME], now=NOW)
     issue(store, NAME, now=NOW)
     before = _wanted(store)
-    for second in range(0, 3600, 60):
-        store.bundle_for(puller.id, NAME, NOW + second + 3599, now=NOW + second)
-    assert _wanted(store) == before + 1
-    assert store.choose_generation(NAME, now=NOW + 3600) <= NOW + 2 * 3600
+    for second in range(0, 7 * DAY - 1, 7200):
+        liar = (puller, other)[second // 7200 % 2]
+        store.bundle_for(liar.id, NAME, NOW + second + 3599, now=NOW + second)
+        _send(store, liar, _receipt(NOW + second + 3599), NOW + second)
+        if second < 3 * DAY - 7200:
+            assert _wanted(store) == before + 1
+    assert _wanted(store) == before + 3
+    assert store.choose_generation(NAME, now=NOW + 7 * DAY) <= NOW + 7 * DAY + 3600
 
 
 def test_a_refused_receipt_holds_nothing(store: Store, puller: Puller) -> None:
@@ -160,6 +186,35 @@ def test_a_refused_change_leaves_its_nonce_unused(store: Store, puller: Puller) 
     with pytest.raises(RequestRefused, match="not granted"):
         _send(store, puller, replace(_receipt(1), certificate="x.example.com"), NOW, used)
     _send(store, puller, _receipt(0), NOW, used)
+
+
+def test_a_receipt_is_an_event_when_it_says_something_new(store: Store, puller: Puller) -> None:
+    other = enrol(store, [NAME], now=NOW)
+    generation = issue(store, NAME, now=NOW)
+
+    def told() -> int:
+        return [event.kind for event in store.events()].count("receipt")
+
+    old, new = Served("f" * 64, NOW + DAY, None), Served("e" * 64, NOW + DAY, None)
+    first = _receipt(generation, served=(old,))
+    news = [
+        first,
+        replace(first, outcome="rolled_back", error="install/served-mismatch"),
+        replace(first, outcome="refused", error="bundle/expired"),
+        replace(first, outcome="refused", error="bundle/key-mismatch"),
+        replace(first, generation=generation + 1),
+        replace(first, digest="1" * 64),
+        replace(first, served=(new,)),
+        replace(first, served=()),
+        first,
+    ]
+    for count, one in enumerate(news, start=1):
+        for _ in range(3):
+            _send(store, puller, replace(one, at=one.at + count), NOW + count)
+        assert told() == count
+    _send(store, other, first, NOW)
+    assert told() == len(news) + 1
+    assert len([one for one in store.receipts(NAME) if one.puller == puller.id]) == 3 * len(news)
 
 
 def test_receipts_have_a_quota_for_each_puller(store: Store, puller: Puller) -> None:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from external_agent.store.interface import Store
+from external_agent.store.open import open_store
 
 
-@pytest.fixture
-def trail(store: Store, tmp_path: Path) -> Store:
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("trail") / "relay.db"
+    store = open_store(f"sqlite:///{path}")
     for number in range(8):
         store.append_event(
             "noted",
@@ -20,7 +25,16 @@ def trail(store: Store, tmp_path: Path) -> Store:
             certificate="www.intra.example.com",
             details={"number": number, "text": "ü\n\0"},
         )
-    return store
+    store.close()
+    return path
+
+
+@pytest.fixture
+def trail(written: Path, url: str, tmp_path: Path) -> Iterator[Store]:
+    shutil.copy(written, tmp_path / "relay.db")
+    store = open_store(url)
+    yield store
+    store.close()
 
 
 def _tamper(tmp_path: Path, statement: str) -> None:

@@ -118,3 +118,15 @@ def test_nothing_can_be_changed_and_no_secret_is_in_reach(running: RunningAgent)
 @pytest.mark.parametrize("path", ["/", "/docs", "/redoc", "/v1/certificates", "/../etc/passwd"])
 def test_there_is_nothing_else(running: RunningAgent, path: str) -> None:
     assert ask(running, path)[0] == 404
+
+
+def test_one_bad_look_at_the_store_is_not_the_last(
+    running: RunningAgent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*args: object, **named: object) -> object:
+        raise ValueError("nobody thought of this")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(running.store, "change_counter", broken)
+        wait_until(lambda: ask(running, "/readyz") == (503, b"unexpected ValueError\n"))
+    wait_until(lambda: ask(running, "/readyz") == (200, b"ok\n"))

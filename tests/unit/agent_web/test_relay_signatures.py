@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import socket
 import ssl
 import time
@@ -235,6 +236,52 @@ def test_an_endless_chunked_body_is_cut_off(client: Client) -> None:
     with pytest.raises(OSError), contextlib.closing(connection):
         while time.monotonic() < end:
             connection.send(b"1000\r\n" + b"x" * 4096 + b"\r\n")
+
+
+def test_a_body_that_comes_too_slowly_is_408(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("external_agent.web.signed_messages._BODY_SECONDS", 0.3)
+    draft = client.draft("POST", RECEIPTS_PATH, receipt())
+    connection = client.connect()
+    connection.putrequest("POST", draft.path, skip_host=True, skip_accept_encoding=True)
+    for name, value in (*draft.headers.items(), ("Host", "x"), ("Content-Length", "1000")):
+        connection.putheader(name, value)
+    connection.endheaders()
+    with contextlib.closing(connection):
+        connection.send(b"{")  # and nothing more
+        with connection.getresponse() as answer:
+            assert answer.status == 408
+            assert json.loads(answer.read())["type"].endswith("body-too-slow")
+            assert answer.getheader("Signature") is None
+
+
+_REQUEST = b"POST /v1/receipts HTTP/1.1\r\nHost: x\r\n"
+ENDLESS = {
+    "path": b"GET /",
+    "field": b"GET / HTTP/1.1\r\nHost: ",
+    "trailer": _REQUEST + b"Transfer-Encoding: chunked\r\n\r\n0\r\nX: ",
+    "chunk extension": _REQUEST + b"Transfer-Encoding: chunked\r\n\r\n1;x=",
+}
+
+
+@pytest.mark.parametrize("beginning", ENDLESS.values(), ids=ENDLESS.keys())
+@pytest.mark.parametrize("listener", ["relay", "operator"])
+def test_what_stands_beside_bodies_is_not_kept_without_end(
+    running: RunningAgent, listener: str, beginning: bytes
+) -> None:
+    plain = socket.create_connection(("127.0.0.1", running.port(listener)), 10)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    connection = context.wrap_socket(plain) if listener == "relay" else plain
+    sent = 0
+    with connection, contextlib.suppress(OSError):
+        connection.sendall(beginning)
+        while sent < 64 * 1024 * 1024:
+            connection.sendall(b"a" * 65536)
+            sent += 65536
+    assert sent < 16 * 1024 * 1024  # what the sockets hold, and not more
 
 
 @pytest.mark.parametrize("skew", [-300, 300])

@@ -39,7 +39,7 @@ BEGIN, END = LEAF.not_valid_before_utc.timestamp(), LEAF.not_valid_after_utc.tim
 MIDDLE = (BEGIN + END) / 2
 
 
-@pytest.mark.parametrize("algorithm", list(KeyAlgorithm))
+@pytest.mark.parametrize("algorithm", list(KeyAlgorithm)[:4])  # 4096: with the lab, it is slow
 def test_key_and_csr(algorithm: KeyAlgorithm) -> None:
     key = generate_key(algorithm)
     names = parse_names(["b.example.com", "*.example.com"])

@@ -124,7 +124,7 @@ def test_wrong_setting_is_named(tmp_path: Path, line: str) -> None:
         (f'["{NAME}"]', '["WWW.example.com"]', "no DNS name"),
         (f'["{NAME}"]', '["a.*.example.com"]', "no DNS name"),
         (f'["{NAME}"]', '["a.example.com\\n"]', "no DNS name"),
-        (f'certificate = "{NAME}"', 'certificate = "../etc"', "no certificate id"),
+        (f'certificate = "{NAME}"', 'certificate = "../etc"', "not a certificate id"),
         (f'certificate = "{NAME}"', "", "certificate is missing"),
         ("[[target]]", "[target]", "[[target]]"),
         ("[[target]]", "[[targets]]", "unknown key 'targets'; the nearest is 'target'"),

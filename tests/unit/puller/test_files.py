@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from external_agent import keys
 from internal_puller.files import private_directory, read_private, sweep, write_private
 from internal_puller.floor import Floor
 from internal_puller.state import StateDirectory
@@ -123,3 +126,15 @@ def test_keys_are_made_once(tmp_path: Path) -> None:
     again = state.make_keys()
     assert (first[0].id, first[1].id) == (again[0].id, again[1].id)
     assert first[0].seed().hex() not in repr(first)
+
+
+@pytest.mark.parametrize("make", [partial(private_directory, create=True), keys.make_directory])
+def test_a_new_state_directory_is_durable_in_its_parent(
+    make: Callable[[Path], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(os.fstat(descriptor).st_ino))
+    make(tmp_path / "state")
+    assert synced == [tmp_path.stat().st_ino]
+    make(tmp_path / "state")
+    assert len(synced) == 1

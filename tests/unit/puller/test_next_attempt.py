@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 
+from internal_puller.daemon import Daemon
 from internal_puller.puller import Puller
+from internal_puller.report import PullReport
 from shared.errors import BadSignature
 from shared.signing import SigningKey
 from tests.fake_agent import FakeAgent
@@ -57,3 +59,11 @@ def test_a_pause_that_nobody_waits_for_is_forgotten(agent: FakeAgent, machine: M
     puller.pull(wait=1)
     assert time.monotonic() - begin > 0.9
     puller.close()
+
+
+def test_an_agent_that_never_holds_the_question_is_asked_for_years(machine: Machine) -> None:
+    daemon = Daemon(lambda: machine.settings, chance=lambda: 0.5)
+    report = PullReport(come_back=3600)
+    pauses = [daemon._pause_after(report, first=False, took=0.0) for _ in range(2000)]
+    assert pauses[:2] == [2.0, 4.0]
+    assert pauses[-1] == max(pauses) == 3600

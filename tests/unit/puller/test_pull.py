@@ -341,6 +341,22 @@ def test_wrong_clock_is_named(agent: FakeAgent, machine: Machine) -> None:
     assert "-1000 s" in report.contact.what or "-999 s" in report.contact.what
 
 
+@pytest.mark.parametrize("off", [-31_536_000, 31_536_000])
+def test_own_clock_a_year_away(agent: FakeAgent, machine: Machine, off: int) -> None:
+    machine.target(agent)
+    first = agent.issue(NAME)
+    assert machine.pull().exit_code == 0
+    floors = machine.state.floors()
+    second = agent.issue(NAME)
+    wrong = Machine(machine.base, clock=lambda: time.time() + off)
+    report = wrong.pull()
+    assert isinstance(report.contact, ClockWrong)
+    assert (report.outcomes, machine.active()) == ([], first.generation)
+    assert machine.state.floors() == floors
+    assert machine.pull().exit_code == 0
+    assert machine.active() == second.generation
+
+
 @pytest.mark.parametrize("away", [True, False])
 def test_little_life_left_warns(agent: FakeAgent, machine: Machine, away: bool) -> None:
     machine.target(agent)
@@ -354,6 +370,30 @@ def test_little_life_left_warns(agent: FakeAgent, machine: Machine, away: bool) 
     assert report.exit_code == EXIT_EXPIRING
     assert report.expiring == [NAME]
     assert ("cannot be reached" in report.warnings[0]) is away
+
+
+def test_a_warning_knows_of_a_newer_generation_that_was_set_aside(
+    agent: FakeAgent, machine: Machine
+) -> None:
+    machine.target(agent)
+    agent.issue(NAME, lifetime=86400)
+    machine.pull()
+    newer = agent.issue(NAME)
+    machine.pull()
+    puller = machine.puller()
+    puller.roll_back(NAME, None)
+    puller.close()
+    later = Machine(machine.base, clock=lambda: time.time() + 80000)
+    agent.clock = later.clock
+    report = later.pull()
+    assert report.exit_code == EXIT_EXPIRING
+    (warning,) = report.warnings
+    assert f"generation {newer.generation} is here but set aside" in warning
+    assert "rolled back by an operator" in warning
+    assert "no newer one" not in warning
+    assert warning.endswith("internal-puller pull --retry")
+    assert later.pull(retry=True).warnings == []
+    assert machine.active() == newer.generation
 
 
 def test_second_pull_at_once_leaves_politely(

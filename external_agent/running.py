@@ -1,0 +1,80 @@
+"""The settings become a running agent, and are read again on SIGHUP."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import resource
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
+from pathlib import Path
+
+import structlog
+
+from external_agent import keys, logs
+from external_agent.config import Settings
+from external_agent.issuing import make_worker
+from external_agent.keymaker import ProcessKeyMaker
+from external_agent.serve import Agent, open_sockets, run_until_signalled
+from external_agent.store.interface import Store
+from shared.errors import ConfigurationError, RelayError
+
+_log = structlog.get_logger(__name__)
+ReadSettings = Callable[[], Settings]
+
+
+def run(
+    read_settings: ReadSettings, open_store: Callable[[Settings], AbstractContextManager[Store]]
+) -> None:
+    """Serve until a signal ends it; needs the main thread.
+
+    Raises:
+        ConfigurationError, LooseFileMode, PortUnavailable, StoreUnavailable: it cannot begin.
+    """
+    settings = read_settings()
+    logs.configure(settings.log.level, settings.log.format)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    agent_keys = keys.load_keys(settings.state_directory)
+    with _alone(settings.state_directory):
+        sockets = open_sockets(settings, os.environ)
+        with open_store(settings) as store, ProcessKeyMaker() as key_maker:
+            _log.info("store", engine=store.description)
+            worker = partial(make_worker, store, agent_keys, key_maker)
+            agent = Agent(settings, store, agent_keys, sockets, make_worker=worker)
+            run_until_signalled(agent, lambda: _reload(read_settings, agent))
+
+
+@contextmanager
+def _alone(state_directory: Path) -> Iterator[None]:
+    """Be the only one that serves from a state directory; a killed one holds nothing.
+
+    An agent takes the leases of its own last run back at once, so two of the same would work on
+    the same orders.
+
+    Raises:
+        ConfigurationError: another one is running.
+    """
+    descriptor = os.open(state_directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigurationError(
+                f"Another external-agent serve is running with {state_directory}.",
+                do="Stop that one first, or name another settings file with --config.",
+            ) from None
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _reload(read_settings: ReadSettings, agent: Agent) -> None:
+    try:
+        settings = read_settings()
+        agent.reload(settings)
+    except RelayError as error:
+        _log.error("settings were not reloaded", error=error.what)
+        return
+    logs.set_level(settings.log.level)
+    _log.info("settings reloaded")

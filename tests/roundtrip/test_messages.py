@@ -1,0 +1,162 @@
+"""What one side writes the other reads back: bundles, messages of the API, tokens, sealed keys."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.bundle import PAYLOAD_TYPE, Manifest, manifest_digest, parse_envelope, sign_bundle
+from shared.enrolment_token import EnrolmentToken
+from shared.identifiers import MAX_NAMES, DnsName
+from shared.sealing import Identity, SealContext
+from shared.signing import SigningKey, sign_envelope
+from shared.strict_json import MAX_INTEGER
+from shared.wire import (
+    OUTCOMES,
+    RECEIPT_ERRORS,
+    BundleAnswer,
+    EnrolmentAnswer,
+    EnrolmentRequest,
+    Grant,
+    Listing,
+    Offer,
+    Problem,
+    Receipt,
+    Served,
+)
+
+AGENT = SigningKey(hashlib.sha256(b"agent").digest())
+IDENTITY = Identity(hashlib.sha256(b"identity").digest())
+
+texts = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), max_size=60)
+integers = st.integers(0, MAX_INTEGER)
+generations = st.integers(1, MAX_INTEGER)
+digests = st.binary(min_size=32, max_size=32).map(bytes.hex)
+keys = st.binary(min_size=32, max_size=32)
+labels = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,8}[a-z0-9])?", fullmatch=True)
+ids = st.from_regex(r"[a-z0-9_]([a-z0-9-]{0,20}[a-z0-9])?", fullmatch=True)
+dns_names = st.builds(
+    lambda wild, label: f"{'*.' if wild else ''}{label}.example.com", st.booleans(), labels
+)
+name_sets = st.sets(dns_names, min_size=1, max_size=12).map(lambda found: tuple(sorted(found)))
+origins = st.sampled_from(("agent", "puller"))
+
+manifests = st.builds(
+    Manifest,
+    agent=st.just(AGENT.id),
+    recipient=st.just(IDENTITY.id),
+    certificate=ids,
+    names=name_sets,
+    generation=generations,
+    issued_at=integers,
+    not_after=integers,
+    key_origin=st.just("agent"),
+    spki_sha256=digests,
+    chain=texts,
+    sealed_key=st.binary(min_size=1, max_size=300),
+) | st.builds(
+    Manifest,
+    agent=digests,
+    recipient=digests,
+    certificate=ids,
+    names=name_sets,
+    generation=generations,
+    issued_at=integers,
+    not_after=integers,
+    key_origin=st.just("puller"),
+    spki_sha256=digests,
+    chain=texts,
+    sealed_key=st.none(),
+)
+offers = st.builds(Offer, ids, name_sets, integers, integers, origins, st.booleans())
+served = st.builds(Served, digests, integers, st.none() | texts)
+MESSAGES: dict[type[Any], st.SearchStrategy[Any]] = {
+    EnrolmentRequest: st.builds(EnrolmentRequest, keys, keys, texts, integers),
+    EnrolmentAnswer: st.builds(
+        EnrolmentAnswer,
+        digests,
+        st.lists(st.builds(Grant, ids, name_sets), max_size=5).map(tuple),
+    ),
+    Listing: st.builds(Listing, st.lists(offers, max_size=5).map(tuple), integers),
+    BundleAnswer: st.builds(BundleAnswer, integers, st.none() | texts.map(str.encode)),
+    Receipt: st.builds(
+        Receipt,
+        ids,
+        integers,
+        digests,
+        st.sampled_from(sorted(OUTCOMES)),
+        st.sampled_from(sorted(RECEIPT_ERRORS)),
+        st.lists(served, max_size=4).map(tuple),
+        integers,
+    ),
+    Problem: st.builds(Problem, ids, texts, st.integers(400, 599), texts),
+}
+
+
+@pytest.mark.parametrize("kind", MESSAGES, ids=lambda kind: kind.__name__)
+@given(data=st.data())
+def test_messages(kind: type[Any], data: st.DataObject) -> None:
+    message = data.draw(MESSAGES[kind])
+    octets = message.encode()
+    assert kind.decode(octets) == message
+    assert kind.decode(octets).encode() == octets
+
+
+@given(offers=st.lists(offers, max_size=5).map(tuple), one=integers, other=integers)
+def test_the_version_of_a_listing_names_its_offers_only(
+    offers: tuple[Offer, ...], one: int, other: int
+) -> None:
+    assert Listing(offers, one).version == Listing.decode(Listing(offers, other).encode()).version
+
+
+@given(manifests)
+def test_manifests_in_their_bundles(manifest: Manifest) -> None:
+    envelope, digest = sign_bundle(manifest, AGENT)
+    payload = parse_envelope(envelope).open(AGENT.public)
+    assert Manifest.decode(payload) == manifest
+    assert payload == manifest.encode()
+    assert digest == manifest_digest(payload)
+
+
+@given(st.binary(max_size=500))
+def test_envelopes(payload: bytes) -> None:
+    signed = parse_envelope(sign_envelope(payload, PAYLOAD_TYPE, AGENT))
+    assert signed.open(AGENT.public) == payload
+
+
+@given(
+    host=dns_names.filter(lambda name: "*" not in name) | st.sampled_from(("192.0.2.1", "[::1]")),
+    port=st.none() | st.integers(1, 65535),
+    seed=keys,
+    pin=st.none() | digests,
+    expires=st.integers(1, 2**40),
+)
+def test_tokens(host: str, port: int | None, seed: bytes, pin: str | None, expires: int) -> None:
+    url = f"https://{host}" + ("" if port in (None, 443) else f":{port}")
+    token = EnrolmentToken(url, AGENT.public, seed, pin, expires)
+    line = token.encode()
+    assert line.isascii() and line.isprintable() and " " not in line
+    found = EnrolmentToken.decode(f"  {line}\n", now=expires - 1)
+    assert (found.relay_url, found.agent.id, found.seed) == (url, AGENT.id, seed)
+    assert (found.tls_pin, found.expires_at) == (pin, expires)
+    assert found.key.id == token.key.id
+
+
+@given(keys, generations, digests, ids, st.binary(min_size=1, max_size=2500))
+def test_sealed_keys(seed: bytes, generation: int, spki: str, certificate: str, key: bytes) -> None:
+    identity = Identity(seed)
+    context = SealContext(AGENT.id, identity.id, generation, spki, certificate)
+    assert identity.open(identity.recipient.seal(key, context), context) == key
+
+
+@given(name_sets)
+def test_names(names: tuple[str, ...]) -> None:
+    assert len(names) <= MAX_NAMES
+    for name in names:
+        parsed = DnsName.parse(name)
+        assert DnsName.parse(str(parsed)) == parsed == name
+        assert DnsName.parse(name.upper()) == parsed
