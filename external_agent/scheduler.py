@@ -154,6 +154,9 @@ class Scheduler:
                 self.look()
             except RelayError as error:
                 _log.error("no look at renewal windows", error=error.what)
+            except Exception:
+                # A thread that died of one answer would never look again.
+                _log.exception("unexpected error in a look at renewal windows")
             self._stopping.wait(self._poll_seconds)
 
     # --- one pass ----------------------------------------------------------------------------

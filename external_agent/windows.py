@@ -91,8 +91,11 @@ class WindowWatch:
     def _look(self, client: AcmeClient, look: Look) -> None:
         try:
             window = client.renewal_info(look.chain.encode("ascii"))
-        except (RelayError, ValueError) as error:
+        except RelayError as error:
             self._failed(look, error)
+        except Exception as error:
+            _log.exception("unexpected error in a look", certificate=look.certificate)
+            self._failed(look, RelayError(f"Unexpected {type(error).__name__}: {error}"))
         else:
             self._record(look, after_look(look.advice, window, self._clock(), self._draw()))
 
@@ -105,12 +108,9 @@ class WindowWatch:
             _log.error("not recorded", what=lost.what)
         return len(looks)
 
-    def _failed(self, look: Look, error: RelayError | ValueError) -> None:
-        if isinstance(error, StoreError):
-            raise error
-        known = error if isinstance(error, RelayError) else RelayError(f"Unusable leaf: {error}")
-        _log.info("no renewal information", certificate=look.certificate, error=known.what)
-        self._record(look, after_failed_look(look.advice, known, self._clock(), self._draw()))
+    def _failed(self, look: Look, error: RelayError) -> None:
+        _log.info("no renewal information", certificate=look.certificate, error=error.what)
+        self._record(look, after_failed_look(look.advice, error, self._clock(), self._draw()))
 
     def _record(self, look: Look, advice: Advice) -> None:
         due = renewal_due(

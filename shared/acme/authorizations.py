@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 from collections.abc import Mapping, Sequence
@@ -157,6 +158,22 @@ class Authorizer:
                 f"{describe(answered.problem)}.",
                 problem=answered.problem,
             )
+
+    def take_over(self, urls: Sequence[str]) -> None:
+        """Have cleaned up what an earlier run left of authorizations that are over: it was killed
+        after its answers, so nothing brings these challenges up again.
+        """
+        for url in urls[: 2 * len(self._names)]:
+            try:
+                authorization = self._client.fetch_authorization(url)
+            except IssuanceError:
+                continue
+            if authorization.status == "pending" or authorization.name not in self._names:
+                continue
+            for challenge in authorization.challenges:
+                if challenge.type in self._solvers:
+                    with contextlib.suppress(IssuanceRejected):
+                        self._presented[challenge.url] = self._pending(authorization, challenge)
 
     def clean_up(self) -> None:
         """Take away every answer that was presented; a failure is logged, never raised."""

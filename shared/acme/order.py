@@ -79,15 +79,15 @@ def drive_order(
         RelayError: whatever a solver or the journal raises.
     """
     client.check_clock()
+    resumed = order_url is not None
     if order_url is None:
         found = client.find_unfinished_order(names) if adopt_unfinished else None
         order = found or _create(client, names, profile, replaces, on_replaces_refused)
         journal.order_created(order.url, order.expires)
         order_url = order.url
     authorizer = Authorizer(client, frozenset(names), solvers)
-    drive = _Drive(
-        client, names, csr_pem, journal, authorizer, Deadline(clock, deadline_seconds), sleep
-    )
+    deadline = Deadline(clock, deadline_seconds)
+    drive = _Drive(client, names, csr_pem, journal, authorizer, deadline, sleep, resumed)
     try:
         return drive.to_the_end(order_url, preferred_chain)
     finally:
@@ -121,6 +121,7 @@ class _Drive:
     authorizer: Authorizer
     deadline: Deadline
     sleep: Sleep
+    resumed: bool
     pauses: Pauses = field(default_factory=Pauses)
     last_status: str = ""
 
@@ -146,6 +147,9 @@ class _Drive:
         if order.names != frozenset(self.names):
             raise IssuanceRejected(f"The order {order.url} is for other names than ours.")
         self._enter(order.status)
+        if self.resumed:
+            self.resumed = False
+            self.authorizer.take_over(order.authorizations)
         if order.status == "pending":
             self._authorize(order)
         elif order.status == "ready":

@@ -385,18 +385,38 @@ def test_add_twice_is_refused(agent: Terminal) -> None:
     assert (said.code, said.out) == (4, "")
 
 
-def test_a_wildcard_has_an_id_that_fits_in_a_path(agent: Terminal) -> None:
-    store = open_store(f"sqlite:///{agent.state / 'relay.db'}")
-    store.add_certificate(
-        "_wildcard.intra.example.com",
-        [DnsName.parse("*.intra.example.com")],
-        directory_url="https://ca.example/directory",
-        challenge="dns-01",
-        now=int(time.time()),
-    )
-    store.close()
+def test_a_wildcard_has_an_id_that_fits_in_a_path(
+    agent: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RELAY_AGENT_DNS01__HOOK__COMMAND", '["/bin/true"]')
+    assert agent("add", "*.intra.example.com", "--challenge", "dns-01").code == 0
     assert "_wildcard.intra.example.com" in agent("status").out
     assert agent("token", "*.intra.example.com").code == 0
+
+
+def test_dns_01_without_a_way_to_write_records_is_refused_at_once(agent: Terminal) -> None:
+    said = agent("add", NAME, "--challenge", "dns-01")
+    assert (said.code, said.out) == (3, "")
+    assert "no way to write DNS records is configured" in said.err
+    assert "[dns01.rfc2136]" in said.err
+    assert "No certificate" in agent("status").out
+
+
+def test_dns_01_with_a_key_that_others_may_read_is_refused_at_once(agent: Terminal) -> None:
+    key = agent.directory / "tsig.key"
+    key.write_text('key "relay" { algorithm hmac-sha256; secret "c2VjcmV0IHNlY3JldCBzZWNyZXQ="; };')
+    key.chmod(0o640)
+    with agent.config.open("a") as file:
+        file.write(f'[dns01.rfc2136]\nserver = "192.0.2.53"\nkey_file = "{key}"\n')
+    said = agent("add", "*.intra.example.com", "--challenge", "dns-01")
+    assert (said.code, said.out) == (3, "")
+    assert "has mode 0640, so others can reach it" in said.err
+    key.chmod(0o600)
+    assert agent("add", "*.intra.example.com", "--challenge", "dns-01").code == 0
+
+
+def test_a_wildcard_with_http_01_is_told_which_challenges_can(agent: Terminal) -> None:
+    assert "--challenge dns-01 or dns-persist-01" in agent("add", "*.intra.example.com").err
 
 
 def test_token_gives_another_one(agent: Terminal) -> None:

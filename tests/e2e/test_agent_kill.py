@@ -7,21 +7,27 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509 import load_der_x509_csr
 
 from external_agent.domain.model import AttemptState
+from external_agent.store.interface import Store
 from external_agent.store.open import open_store
 from shared.acme.keys import generate_account_key, load_account_key
+from shared.bundle import Manifest, parse_envelope
+from shared.identifiers import parse_names
 from shared.sealing import SealContext
 from shared.signing import SigningKey
-from shared.x509 import PrivateKey, load_key
-from tests.agent_world import AgentWorld, ChallengeBoard, Port80, Puller
+from shared.x509 import KeyAlgorithm, PrivateKey, generate_key, load_key, make_csr, spki_sha256
+from tests.agent_world import AgentWorld, ChallengeBoard, Port80, Puller, nonce
 from tests.canary import leaks
-from tests.failpoints import COMMITS, KeyMakerWithFailpoints, Recorder, with_failpoints
+from tests.failpoints import COMMITS, OF_OWN_KEYS, KeyMakerWithFailpoints, Recorder, with_failpoints
 from tests.lab.ca import LabCa
 
 pytestmark = [pytest.mark.faults, pytest.mark.lab]
@@ -74,9 +80,10 @@ class Case:
     account_key: bytes
     signing_key: SigningKey
     puller: Puller
+    csr: bytes = b""  # DER, where the puller makes the key
 
     @classmethod
-    def make(cls, lab: Lab, number: int) -> Case:
+    def make(cls, lab: Lab, number: int, *, own_key: bool = False) -> Case:
         directory = lab.directory / f"case{number}"
         directory.mkdir(mode=0o700)
         lab.board.directory = directory
@@ -88,8 +95,13 @@ class Case:
             SigningKey.generate(),
             Puller(),
         )
+        if own_key:
+            csr = make_csr(generate_key(KeyAlgorithm.EC_P256), parse_names([case.name]))
+            case.csr = csr.public_bytes(Encoding.DER)
         with case.world() as world:
             world.add(case.name, puller=case.puller)
+            if own_key:
+                world.store.change_certificate(case.name, key_origin="puller", now=world.now())
         return case
 
     def world(self, recorder: Recorder | None = None) -> AgentWorld:
@@ -113,6 +125,16 @@ class Case:
             ),
         )
 
+    def leave_csr(self, store: Store) -> None:
+        """What the puller does until it is told that its CSR is there."""
+        now = int(time.time())
+        store.leave_csr(
+            *(self.puller.id, self.name, self.csr),
+            nonce=nonce(),
+            nonce_expires=now + 300,
+            now=now,
+        )
+
     def message(self, name: str, occurrence: int) -> str:
         return json.dumps(
             {
@@ -123,6 +145,9 @@ class Case:
                 "roots": str(self.lab.roots),
                 "account_key": self.account_key.decode(),
                 "signing_seed": self.signing_key.seed().hex(),
+                "csr": self.csr.hex(),
+                "puller": self.puller.id,
+                "certificate": self.name,
             }
         )
 
@@ -147,6 +172,29 @@ class Case:
 
     def orders(self) -> int:
         return sum(order.names == (self.name,) for order in self.lab.ca.orders)
+
+    def finish_own_key(self) -> list[str]:
+        """As :meth:`finish`; the certificate is for the puller's key, and no other was made."""
+        wrong = []
+        with self.world() as world:
+            self.leave_csr(world.store)
+            world.scheduler.run_until_idle()
+            answer = world.store.bundle_for(self.puller.id, self.name, 0, now=world.now())
+            if answer.envelope is None:
+                row = world.store.certificate(self.name)
+                wrong.append(f"no bundle: {row and row.last_error}")
+            else:
+                envelope = parse_envelope(answer.envelope)
+                manifest = Manifest.decode(envelope.open(self.signing_key.public))
+                mine = spki_sha256(load_der_x509_csr(self.csr))
+                found = (manifest.key_origin, manifest.spki_sha256, manifest.sealed_key)
+                wrong += [f"{found}"] if found != ("puller", mine, None) else []
+            unfinished = world.store.unfinished_attempt(self.name)
+            wrong += [f"unfinished: {unfinished.state}"] if unfinished else []
+            wrong += ["the trail is broken"] if world.store.verify_events() else []
+        wrong += leaks(self.directory, [])
+        wrong += [f"{self.orders()} orders at the CA"] if self.orders() != 1 else []
+        return wrong
 
     def finish(self) -> list[str]:
         """Start again, run to the end; return what is wrong then."""
@@ -245,6 +293,35 @@ def test_killed_at_every_point(lab: Lab, killed: Killed) -> None:
     print(f"killed at {len(points)} points")
     assert wrong == {}
     assert len(points) >= 2 * (len(COMMITS) + len(ACME_CALLS) + 1)
+
+
+@pytest.mark.timeout(600)
+def test_killed_at_every_commit_where_the_puller_makes_the_key(lab: Lab, killed: Killed) -> None:
+    recorder = Recorder()
+    unharmed = Case.make(lab, 0, own_key=True)
+    with unharmed.world(recorder) as world:
+        unharmed.leave_csr(with_failpoints(world.store, recorder))
+        assert world.scheduler.run_until_idle() == 1
+    assert unharmed.finish_own_key() == []
+    points = [
+        (name, n)
+        for name, n in recorder.passed
+        if n == 1 and (name.startswith("store.") or name == "acme.new_order.after")
+    ]
+    assert {name for name, _ in points} >= {
+        f"store.{commit}.{side}"
+        for commit in (*OF_OWN_KEYS, "commit_prepared", "commit_order", "commit_state", "publish")
+        for side in ("before", "after")
+    }
+    assert "key.make.before" not in {name for name, _ in recorder.passed}
+    wrong: dict[str, list[str]] = {}
+    for number, (name, occurrence) in enumerate(points, start=1):
+        case = Case.make(lab, number, own_key=True)
+        if killed.run(case, name, occurrence) != signal.SIGKILL:
+            wrong[name] = ["was not reached"]
+        elif found := case.finish_own_key():
+            wrong[name] = found
+    assert wrong == {}
 
 
 def test_issued_but_not_written(lab: Lab) -> None:

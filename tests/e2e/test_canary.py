@@ -19,11 +19,15 @@ from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
     PrivateFormat,
+    PublicFormat,
+    load_der_private_key,
+    load_pem_private_key,
 )
 
+from internal_puller.pending import PendingKeys
 from shared.enrolment_token import EnrolmentToken
 from tests import cores
-from tests.canary import Secret, find, find_in_files, private_key, secret
+from tests.canary import Secret, find, find_in_files, private_key, secret, secrets_of
 from tests.lab import LabCa
 from tests.line import Agent, Puller, installed, wait_until
 from tests.recorder import Recorder, passing_on
@@ -195,6 +199,53 @@ def test_no_key_is_left_outside(line: Line, tmp_path: Path) -> None:
         find_in_files([line.agent.state, copied, serving.log], own, besides=sorted(own_files)) == []
     )
     assert token not in serving.text()
+
+
+def test_a_key_born_inside_never_comes_out(line: Line, tmp_path: Path) -> None:
+    token = line.agent.add(WWW, "--key-origin", "puller")
+    dumps = tmp_path / "cores"
+    dumps.mkdir()
+    with line.agent.serving() as serving:
+        line.puller.enroll(token)
+        line.puller.target(WWW, line.ca.root_pem)
+        line.pull_until(1)
+        with line.puller.running("run", "--verbose") as run:
+            line.agent.call("renew", WWW)
+            wait_until(lambda: len(line.keys()) == 2, what="the second one is installed")
+            wait_until(lambda: line.agent.certificate(WWW)["csr"]["waits"], what="the next CSR")
+        line.said += [run.text()]
+        agent_family = cores.family(serving.pid)
+        shown = [_arguments_and_environment(pid) for pid in agent_family]
+        copied = shutil.copytree(line.agent.state, tmp_path / "state while it runs")
+        dumped = [cores.dump(pid, dumps) for pid in agent_family]
+        answers = _answers(line)
+    pending = PendingKeys(line.puller.state, WWW).by_spki()
+    in_place = line.keys()
+    born = [load_pem_private_key(pem, None) for pem in in_place]
+    born += [load_der_private_key(der, None) for der in pending.values()]
+    scalars = {key.private_numbers().private_value: key for key in born}  # type: ignore[union-attr]
+    assert len(scalars) == 3, "two that are or were in place, and the next one"
+    forbidden = [
+        one
+        for number, key in enumerate(scalars.values(), 1)
+        for one in secrets_of(f"born inside {number}", key)  # type: ignore[arg-type]
+    ]
+
+    # The dumps and the recordings are real: the agent's own key and the public halves are there.
+    held = [one for one in _own_secrets(line.agent) if one.name == "agent-signing.key"]
+    assert any(find_in_files([core], held) for core in dumped)
+    wire = _wire(line)
+    assert wire[0].count(b"PUT /v1/certificates/") == 3
+    points = [
+        key.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+        for key in scalars.values()
+    ]
+    assert all(point in wire[0] for point in points)
+
+    assert find_in_files(dumped, forbidden) == []
+    assert find_in_files([line.agent.state, copied, serving.log], forbidden) == []
+    for octets in (*wire, *shown, *answers, *(text.encode() for text in line.said)):
+        assert find(octets, forbidden) == []
 
 
 def _own_secrets(agent: Agent) -> list[Secret]:

@@ -45,7 +45,7 @@ class Dns01Solver:
         self, publisher: TxtPublisher, dns: AuthoritativeDns, propagation: Propagation | None
     ) -> None:
         self._publisher, self._dns, self._propagation = publisher, dns, propagation
-        self._records: dict[str, TxtRecord] = {}
+        self._records: dict[str, TxtRecord | None] = {}
         self._unseen: list[TxtRecord] = []
 
     def present(self, challenge: PendingChallenge) -> None:
@@ -55,6 +55,7 @@ class Dns01Solver:
             DnsFailure: it was not taken, or has no place to stand.
             IssuanceUnavailable, IssuanceRejected: the public DNS does not say where.
         """
+        self._records[challenge.url] = None  # without a place to stand there is nothing to remove
         record = self._record(challenge)
         self._records[challenge.url] = record
         self._publisher.add(record)
@@ -71,11 +72,12 @@ class Dns01Solver:
             self._propagation.wait_for(unseen)
 
     def clean_up(self, challenge: PendingChallenge) -> None:
-        """Take the value away, if it was ever meant to be added.
+        """Take the value away; of a challenge never presented here, what an earlier run left.
 
         Raises: as :meth:`present`.
         """
-        record = self._records.pop(challenge.url, None)
+        presented = challenge.url in self._records
+        record = self._records.pop(challenge.url) if presented else self._record(challenge)
         if record is not None:
             self._unseen = [one for one in self._unseen if one != record]
             self._publisher.remove(record)

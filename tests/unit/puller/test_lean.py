@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
+from internal_puller.direct.record import DirectFiles, DirectProgress, fingerprint
+from internal_puller.direct.settings import DirectCertificate
+from internal_puller.floor import Floor
 from tests.fake_agent import FakeAgent
 from tests.machine import NAME, Machine
 
@@ -102,4 +106,52 @@ def test_modules_and_memory(agent: FakeAgent, machine: Machine, key_origin: str)
     }
     assert "shared.x509" not in modules
     assert "httpx._main" not in modules
+    assert memory <= 40 * 1024
+
+
+def test_modules_with_a_direct_certificate_that_is_not_due(
+    agent: FakeAgent, machine: Machine
+) -> None:
+    other = "app.example.org"
+    machine.target(agent)
+    machine.target(agent, other)
+    agent.issue(NAME)
+    machine.settings.direct_file.write_text(
+        'directory = "https://ca.example.com/dir"\n'
+        f'[[certificate]]\nnames = ["{other}"]\nchallenge = "dns-01"\n'
+        '[dns01.rfc2136]\nserver = "192.0.2.53"\nkey_file = "/nowhere"\n'
+    )
+    machine.settings.direct_file.chmod(0o600)
+    files = DirectFiles(machine.settings.state_directory)
+    files.create()
+    wanted = DirectCertificate(other, (other,), "dns-01")
+    made_for = fingerprint(wanted, "https://ca.example.com/dir")
+    later = int(time.time()) + 86400
+    files.of(other).save_progress(
+        DirectProgress(1, 1, later, 1, "0" * 64, made_for, due_at=later, look_at=later)
+    )
+    floor = Floor(1, "0" * 64)
+    machine.state.raise_floor(other, floor)
+    target = machine.targets()[1]
+    generation = target.directory / "generations" / "1"
+    generation.mkdir(parents=True)
+    (target.directory / "current").symlink_to("generations/1")
+    progress = machine.progress
+    progress.of(other).reported = 1
+    machine.state.save_progress(progress, durable=False)
+    machine.pull()
+    code, memory, modules = quiet_pull(machine)
+    assert code == 0
+    packages = {name.partition(".")[0] for name in modules}
+    outside = {name for name in packages if name not in sys.stdlib_module_names}
+    assert outside - ALLOWED == set()
+    assert packages & FORBIDDEN == set()
+    assert {name for name in modules if name.startswith("internal_puller.direct.")} <= {
+        "internal_puller.direct.part",
+        "internal_puller.direct.record",
+        "internal_puller.direct.schedule",
+        "internal_puller.direct.settings",
+    }
+    assert {name for name in modules if name.startswith("shared.acme")} == set()
+    assert "shared.x509" not in modules
     assert memory <= 40 * 1024
