@@ -333,7 +333,7 @@ def test_an_order_that_is_gone_says_so(world: World) -> None:
 
 def test_a_clock_off_by_more_than_five_minutes_orders_nothing(world: World) -> None:
     fault = world.ca.faults.date_skew(-400)
-    with pytest.raises(ClockWrong, match="40[01] s ahead of"):
+    with pytest.raises(ClockWrong, match=r"40[01] s ahead of"):
         world.client.find_unfinished_order([NAME])
         world.drive()
     assert not world.ca.orders
