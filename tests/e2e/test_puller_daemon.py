@@ -20,6 +20,7 @@ from shared.errors import PullerRevoked, TransportError
 from tests.fake_agent import FakeAgent
 from tests.machine import NAME, Machine
 
+pytestmark = pytest.mark.lab
 ROOT = Path(__file__).resolve().parents[2]
 
 

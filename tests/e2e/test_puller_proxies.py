@@ -12,6 +12,8 @@ from tests.fake_agent import FakeAgent
 from tests.machine import NAME, Machine
 from tests.proxies import ConnectProxy
 
+pytestmark = pytest.mark.lab
+
 
 @pytest.fixture
 def agent(tmp_path: Path) -> Iterator[FakeAgent]:
