@@ -22,7 +22,6 @@ from external_agent.cli import main
 from external_agent.store.open import open_store
 from shared.enrolment_token import EnrolmentToken
 from shared.errors import StoreUnavailable
-from shared.identifiers import DnsName
 from shared.sealing import Identity
 from shared.signing import SigningKey
 
