@@ -21,7 +21,6 @@ from external_agent.commands.context import (
 from external_agent.commands.show import show_status
 from external_agent.config import Settings
 from external_agent.domain.policy import CHALLENGES, certificate_id, wanted_names
-from external_agent.solvers import check_solver
 from external_agent.store.interface import Store
 from external_agent.web.status_view import status_view
 from shared.bundle import KeyOrigin
@@ -65,7 +64,7 @@ def add(
     if profile is not None and not (profile.isascii() and profile.isprintable()):
         raise ConfigurationError(f"{profile!r:.80} is no name of a profile.")
     settings = own.settings()
-    check_solver(challenge, settings.dns01)
+    _check_solver(challenge, settings)
     maker = token_maker(settings)
     maker.check_lifetime(seconds)
     with own.store(settings) as store:
@@ -86,6 +85,13 @@ def add(
         if challenge == "dns-persist-01":
             say(f"First set its TXT record: external-agent dns-persist record {shlex.join(names)}")
         _print_token(own, settings, store, [identifier], seconds)
+
+
+def _check_solver(challenge: str, settings: Settings) -> None:
+    if challenge != "http-01":
+        from external_agent.solvers import check_solver  # late, for it loads a good deal
+
+        check_solver(challenge, settings.dns01)
 
 
 def token(

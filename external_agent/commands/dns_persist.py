@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from external_agent import keys
-from external_agent.certificate_authority import CertificateAuthorities
 from external_agent.commands.context import Context, emit, emit_json, say
 from external_agent.config import Settings
-from external_agent.persist_watch import look_of
 from external_agent.store.interface import Store
-from shared.acme.client import AcmeClient
-from shared.acme.dns_persist import CHALLENGE_TYPE
-from shared.acme.dns_persist_text import explain_records, explain_reports, parse_until
-from shared.acme.dns_persist_use import advise, ask_offer, bases, check_name, persist_lookup
 from shared.errors import DnsFailure
 from shared.identifiers import parse_names
 
+if TYPE_CHECKING:
+    from shared.acme.client import AcmeClient
+
+CHALLENGE = "dns-persist-01"
 dns_persist = typer.Typer(
     help="The TXT record of dns-persist-01, which is set once and by hand.",
     no_args_is_help=True,
@@ -48,6 +46,9 @@ def record(
     as_json: AsJson = False,
 ) -> None:
     """Print the record for each name, after the CA confirmed the account; write nothing."""
+    from shared.acme.dns_persist_text import explain_records, parse_until
+    from shared.acme.dns_persist_use import advise, ask_offer
+
     own: Context = context.obj
     wanted = parse_names(names)
     end = None if until is None else parse_until(until)
@@ -77,6 +78,10 @@ def check(
     as_json: AsJson = False,
 ) -> None:
     """Look at every authoritative server whether the record stands, and say what is wrong."""
+    from external_agent.persist_watch import look_of
+    from shared.acme.dns_persist_text import explain_reports
+    from shared.acme.dns_persist_use import ask_offer, bases, check_name, persist_lookup
+
     own: Context = context.obj
     wanted = parse_names(names)
     settings = own.settings()
@@ -90,7 +95,7 @@ def check(
             for base, star in bases(wanted).items()
         ]
         for row in store.certificates():
-            if (row.challenge, row.directory_url) == (CHALLENGE_TYPE, url):
+            if (row.challenge, row.directory_url) == (CHALLENGE, url):
                 for one in reports:
                     seen = look_of(one, own.now)
                     store.record_persist_look(row.id, one.name, offer, seen)
@@ -112,13 +117,14 @@ def _directory(settings: Settings, store: Store, names: tuple[str, ...]) -> str:
     found = {
         row.directory_url
         for row in store.certificates()
-        if row.challenge == CHALLENGE_TYPE and set(names) & set(row.names)
+        if row.challenge == CHALLENGE and set(names) & set(row.names)
     }
     return found.pop() if len(found) == 1 else settings.acme.directory
 
 
 @contextlib.contextmanager
 def _client(settings: Settings, store: Store, directory_url: str) -> Iterator[AcmeClient]:
+    from external_agent.certificate_authority import CertificateAuthorities
     from external_agent.issuing import ca_settings
 
     agent_keys = keys.load_keys(settings.state_directory)
