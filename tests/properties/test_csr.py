@@ -12,7 +12,7 @@ from shared.errors import CsrRefused
 from tests.vectors.vector import read_all
 
 NAME = "www.intra.example.com"
-GOOD = [vector for vector in read_all("csr") if vector.name == "good"][0].body
+GOOD = next(vector for vector in read_all("csr") if vector.name == "good").body
 
 
 @given(st.binary(max_size=300))
@@ -21,9 +21,7 @@ def test_any_octets(octets: bytes) -> None:
         check_csr(octets, [NAME])
 
 
-@given(
-    st.integers(0, len(GOOD) - 1), st.integers(0, 255), st.binary(max_size=3), st.integers(0, 3)
-)
+@given(st.integers(0, len(GOOD) - 1), st.integers(0, 255), st.binary(max_size=3), st.integers(0, 3))
 def test_a_good_one_that_was_changed(at: int, octet: int, inserted: bytes, cut: int) -> None:
     changed = GOOD[:at] + bytes([octet]) + inserted + GOOD[at + 1 + cut :]
     try:
