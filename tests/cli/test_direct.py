@@ -12,7 +12,7 @@ import pytest
 
 from tests.direct_world import dns_server
 from tests.lab import LabCa, SplitDns
-from tests.line import Puller, active
+from tests.line import Puller, active, wait_until
 
 NAME = "www.intra.example.com"
 pytestmark = pytest.mark.lab
@@ -178,3 +178,20 @@ def test_bad_file(line: Line, text: str, words: str) -> None:
     line.direct_file.write_text(text)
     done = line.puller.call("direct", "add", NAME, "--challenge", "dns-persist-01", expect=3)
     assert words in done.err
+
+
+def test_run_stays_and_asks_the_ca_by_itself(line: Line) -> None:
+    """Without any agent; SIGTERM in the middle of an order, which the next run goes on with."""
+    line.init()
+    line.dns01()
+    line.puller.call("direct", "add", NAME, "--challenge", "dns-01")
+    directory = line.target()
+    line.ca.faults.stay_processing(polls=4)
+    with line.puller.running("run") as running:
+        line.ca.wait_for(lambda ca: bool(ca.requests("finalize")))
+        assert running.stop() == 0
+    assert active(directory) is None
+    line.ca.faults.clear()
+    with line.puller.running("run"):
+        wait_until(lambda: active(directory), what="it is installed")
+    assert len(line.ca.orders) == 1

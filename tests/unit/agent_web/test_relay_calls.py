@@ -10,9 +10,11 @@ import pytest
 
 from shared.wire import (
     CERTIFICATES_PATH,
+    DIRECT_PATH,
     MAX_WAIT,
     RECEIPTS_PATH,
     BundleAnswer,
+    DirectReport,
     Listing,
     Receipt,
     Served,
@@ -299,3 +301,14 @@ def test_a_stopping_agent_answers_parked_polls(own_agent: RunningAgent) -> None:
     answer = poll.result()
     assert (answer.status, answer.signed) == (200, True)
     assert Listing.decode(answer.body).version == since
+
+
+def test_a_puller_reports_what_it_gets_by_itself(running: RunningAgent) -> None:
+    web, stranger = running.enrolled(CERTIFICATE), Client(running)
+    sent = DirectReport(
+        OTHER, (OTHER,), START, START + 1000, "ab" * 32, 0, "installed", "none", (), START
+    ).encode()
+    assert web.send("POST", DIRECT_PATH, sent).json() == {"accepted": True}
+    assert stranger.send("POST", DIRECT_PATH, sent).status == 401
+    assert web.send("POST", DIRECT_PATH, b"{}").slug == "malformed-request"
+    assert web.send("GET", DIRECT_PATH).slug == "not-found"
