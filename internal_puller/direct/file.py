@@ -36,7 +36,7 @@ contact = {_value(list(direct.contact))}
 
 # dns-01: how TXT records are written. Keep one of the sections below.
 # [dns01]
-# Public resolvers, which find the zone and its servers as the CA sees them; "system" asks those
+# Public resolvers, which find the zone and its servers as the CA sees them; [] asks those
 # of this machine.
 # resolvers = ["1.1.1.1", "8.8.8.8", "9.9.9.9"]
 #
