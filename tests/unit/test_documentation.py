@@ -24,6 +24,7 @@ from internal_puller.config import Settings as PullerSettings
 from internal_puller.install.presets import PRESETS
 from internal_puller.targets import FORMATS
 from shared import errors
+from shared.acme.dns01.settings import section_fields
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -168,13 +169,25 @@ def test_the_worst_code_comes_first() -> None:
     ]
 
 
-def defaults(model: type[BaseModel], above: str = "") -> Iterator[tuple[str, object]]:
-    for name, field in model.model_fields.items():
-        inner = field.annotation
-        if isinstance(inner, type) and issubclass(inner, BaseModel):
-            yield from defaults(inner, f"{above}{name}.")
-        elif not field.is_required() and field.default not in ("", None, (), frozenset()):
-            yield above + name, field.default
+def fields(section: type) -> Iterator[tuple[str, object, object]]:
+    """Name, type and default of what a section has; sections are models or plain records."""
+    if issubclass(section, BaseModel):
+        for name, field in section.model_fields.items():
+            yield name, field.annotation, None if field.is_required() else field.default
+        return
+    kinds = section_fields(section)
+    for one in dataclasses.fields(section):  # type: ignore[arg-type]
+        yield one.name, kinds[one.name], None if one.default is dataclasses.MISSING else one.default
+
+
+def defaults(section: type, above: str = "") -> Iterator[tuple[str, object]]:
+    for name, kind, default in fields(section):
+        if isinstance(kind, type) and (
+            issubclass(kind, BaseModel) or dataclasses.is_dataclass(kind)
+        ):
+            yield from defaults(kind, f"{above}{name}.")
+        elif default not in ("", None, (), frozenset()):
+            yield above + name, default
 
 
 def shown(default: object) -> list[str]:
