@@ -113,8 +113,8 @@ def test_one_certificate_for_several_pullers(line: Line) -> None:
         assert all(key_is_the_leafs(one) for one in pullers)
         assert all(delivered(line, one) for one in pullers)
         assert len(line.ca.orders) == len(line.ca.issued)
-        line.agent.call("renew", WWW)
         count = len(line.ca.issued) + 1
+        line.agent.call("renew", WWW)
         issued(line, count)
         for one in pullers:
             pull_until(one, line.newest())
