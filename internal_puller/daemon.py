@@ -188,15 +188,17 @@ class Daemon:
             log.info("%s: a CSR for the next generation was left with the agent", certificate)
         if report.contact is not None:
             current.add(f"{report.contact.what} {report.contact.do}")
-        elif self._failures:
+        elif self._failures and self._puller is not None and self._puller.has_agent:
             log.info("the agent answers again")
         for message in sorted(current - self._said):
             log.error("%s", message)
-        expiring = set(report.expiring)
         for warning in report.warnings:
-            if not expiring or f"expiring {warning.partition(':')[0]}" not in self._said:
+            name = warning.partition(":")[0]  # how long it lives on changes from hour to hour
+            known = f"expiring {name}" if name in report.expiring else warning
+            if known not in self._said:
                 log.warning("%s", warning)
-        self._said = current | {f"expiring {name}" for name in expiring}
+            current.add(known)
+        self._said = current
 
     def _say_once(self, level: int, message: str) -> None:
         if message not in self._said:

@@ -405,6 +405,7 @@ class Puller:
                 self._carry_out(plan, installation, progress, report)
         _note_obstacles(plan, report)
         part.note_troubles(report)
+        part.warn_of_records(report)
         if self._client is None:
             report.come_back = clamp_come_back(part.come_back())
 

@@ -146,6 +146,9 @@ def _print_direct(certificate: str, one: DirectStatus) -> None:
     sys.stdout.write(f"\n{certificate}: next order {when}: {one.why}\n")
     if one.explanation_url:
         sys.stdout.write(f"  the CA explains: {one.explanation_url}\n")
+    for name, until in one.persist_until.items():
+        days = (until - int(time.time())) // 86400
+        sys.stdout.write(f"  the record of {name} ends at {_day(until)}, in {days} d\n")
     if one.error is not None:
         sys.stdout.write(f"  last error: {one.error.what}\n")
 

@@ -26,10 +26,11 @@ from internal_puller.direct.record import (
 )
 from internal_puller.direct.schedule import wants_order
 from internal_puller.direct.settings import DirectCertificate, DirectSettings
-from internal_puller.direct.solving import solver_for
+from internal_puller.direct.solving import explained, solver_for
 from internal_puller.progress import LastError
 from shared.acme import ari
 from shared.acme.client import AcmeClient
+from shared.acme.dns_persist_use import NameReport
 from shared.acme.order import drive_order
 from shared.acme.ports import ChallengeSolver, Clock, Sleep
 from shared.acme.problems import problem_code
@@ -85,6 +86,7 @@ class SolverFactory(Protocol):
         *,
         clock: Clock,
         sleep: Sleep,
+        observe: Callable[[NameReport], None],
     ) -> ChallengeSolver: ...
 
 
@@ -186,7 +188,7 @@ class DirectIssuing:
     ) -> Issued:
         attempt = self._attempt(wanted, progress, files)
         adopt = attempt.begun and attempt.order_url is None
-        solver = self._solver(wanted, client)  # refused before anything is ordered
+        solver = self._solver(wanted, client, progress)  # refused before anything is ordered
         if not attempt.begun:
             attempt = replace(attempt, begun=True)
             files.save_attempt(attempt)
@@ -210,6 +212,8 @@ class DirectIssuing:
             lost_answer = isinstance(error, IssuanceUnavailable)
             if journal.attempt.order_url is None and not adopt and not lost_answer:
                 files.save_attempt(replace(attempt, begun=False))
+            if isinstance(error, IssuanceRejected):
+                raise explained(error, self._direct, client, attempt.names) from error
             raise
         return Issued(
             generation=attempt.generation,
@@ -253,9 +257,22 @@ class DirectIssuing:
             return False
         return not wants_order(progress, wanted, self._direct.directory, progress.due_at - 1)
 
-    def _solver(self, wanted: DirectCertificate, client: AcmeClient) -> ChallengeSolver:
+    def _solver(
+        self, wanted: DirectCertificate, client: AcmeClient, progress: DirectProgress
+    ) -> ChallengeSolver:
+        progress.persist_until = {}
+
+        def observe(report: NameReport) -> None:
+            if report.until is not None:
+                progress.persist_until[report.name] = report.until
+
         return self._solvers(
-            wanted.challenge, self._direct, client, clock=self._clock, sleep=self._sleep
+            wanted.challenge,
+            self._direct,
+            client,
+            clock=self._clock,
+            sleep=self._sleep,
+            observe=observe,
         )
 
     def _replaces(

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from internal_puller.puller import WhileWaiting
 
 
+RECORD_ENDS_SOON = 30 * 86400
+
+
 class DirectPart:
     """What one pull does about direct certificates.
 
@@ -128,6 +131,19 @@ class DirectPart:
 
     def _wants_look(self, one: DirectCertificate) -> bool:
         return wants_look(self._progress(one.certificate), self._clock())
+
+    def warn_of_records(self, report: PullReport) -> None:
+        """Warn of dns-persist-01 records that end soon: without them nothing is renewed."""
+        now = self._clock()
+        for one in self.direct.certificates:
+            known = self._progress(one.certificate) or DirectProgress()
+            for name, until in sorted(known.persist_until.items()):
+                if one.challenge == "dns-persist-01" and until - now < RECORD_ENDS_SOON:
+                    day = time.strftime("%Y-%m-%d", time.gmtime(until))
+                    report.warnings.append(
+                        f"{one.certificate}: the dns-persist-01 record of {name} ends at {day}: "
+                        f"internal-puller direct dns-persist record {name}"
+                    )
 
     # --- for the plan -------------------------------------------------------------------------
 

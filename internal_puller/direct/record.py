@@ -41,6 +41,8 @@ class DirectProgress:
         look_at: when the CA may be asked for it again.
         hurried: moments of renewals that were made because a window was past.
         renew: in words, why one is wanted at once; empty if not.
+        persist_until: name to unix seconds at which its dns-persist-01 record ends, as it was seen
+            when it was used last.
         failures: attempts that failed in a row.
         paused_at, paused_until: no attempt is made in between.
         error: the last failure, until the next success.
@@ -58,6 +60,7 @@ class DirectProgress:
     look_at: int = NO_MOMENT
     hurried: list[int] = field(default_factory=list)
     renew: str = ""
+    persist_until: dict[str, int] = field(default_factory=dict)
     failures: int = 0
     paused_at: int = 0
     paused_until: int = 0

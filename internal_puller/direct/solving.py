@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 from internal_puller.direct.settings import DirectSettings
+from shared.acme.authoritative import AuthoritativeDns
+from shared.acme.caa import explain_caa_refusal
 from shared.acme.client import AcmeClient
 from shared.acme.dns01 import Dns01Settings, dns01_solver, read_dns01_settings
-from shared.acme.dns_persist_use import PersistSolver, TxtLookup, persist_lookup
+from shared.acme.dns_persist_use import NameReport, PersistSolver, TxtLookup, persist_lookup
 from shared.acme.ports import ChallengeSolver, Clock, Sleep
+from shared.errors import IssuanceRejected
 
 
 def dns_settings(direct: DirectSettings) -> Dns01Settings:
@@ -27,17 +32,34 @@ def check_challenge(direct: DirectSettings, challenge: str) -> None:
 
 
 def solver_for(
-    challenge: str, direct: DirectSettings, client: AcmeClient, *, clock: Clock, sleep: Sleep
+    challenge: str,
+    direct: DirectSettings,
+    client: AcmeClient,
+    *,
+    clock: Clock,
+    sleep: Sleep,
+    observe: Callable[[NameReport], None],
 ) -> ChallengeSolver:
     """Return the solver of one order.
 
     Args:
         clock: unix seconds.
         sleep: for pauses; may raise to end the order early.
+        observe: told of every dns-persist-01 record that was looked at.
 
     Raises:
         ConfigurationError: nothing that writes TXT records is configured.
     """
     if challenge == "dns-01":
         return dns01_solver(dns_settings(direct), sleep=sleep)
-    return PersistSolver(client, public_dns(direct), clock=clock)
+    return PersistSolver(
+        client, public_dns(direct), clock=clock, observe=lambda offer, report: observe(report)
+    )
+
+
+def explained(
+    error: IssuanceRejected, direct: DirectSettings, client: AcmeClient, names: Sequence[str]
+) -> IssuanceRejected:
+    """Return a refusal with the CAA record that it rests on, if it does."""
+    dns = AuthoritativeDns(dns_settings(direct).resolver_addresses)
+    return explain_caa_refusal(error, names, lambda: client.directory().caa_identities, dns)

@@ -30,6 +30,7 @@ class DirectStatus:
         window: the CA's suggestion (RFC 9773), unix seconds.
         explanation_url: where the CA says why.
         failures: orders that failed in a row; no order is made before ``paused_until``.
+        persist_until: name to the end of its dns-persist-01 record, unix seconds.
         unfinished: an order is under way.
     """
 
@@ -45,6 +46,7 @@ class DirectStatus:
     explanation_url: str | None
     failures: int
     paused_until: int
+    persist_until: dict[str, int]
     unfinished: bool
     error: LastError | None
 
@@ -84,6 +86,7 @@ def _status(
         explanation_url=advice.get("explanation_url"),
         failures=known.failures,
         paused_until=known.paused_until,
+        persist_until=known.persist_until,
         unfinished=unfinished,
         error=known.error,
     )

@@ -12,7 +12,8 @@ import pytest
 
 from tests.direct_world import dns_server
 from tests.lab import LabCa, SplitDns
-from tests.line import Puller, active, wait_until
+from tests.line import Agent, Puller, active, leaf_sha256, wait_until
+from tests.pebble import free_port
 
 NAME = "www.intra.example.com"
 pytestmark = pytest.mark.lab
@@ -195,3 +196,32 @@ def test_run_stays_and_asks_the_ca_by_itself(line: Line) -> None:
     with line.puller.running("run"):
         wait_until(lambda: active(directory), what="it is installed")
     assert len(line.ca.orders) == 1
+
+
+def test_the_operator_of_an_agent_sees_it(line: Line, tmp_path: Path) -> None:
+    agent, port = Agent(tmp_path / "agent"), free_port()
+    agent.init(
+        line.ca.directory_url,
+        line.ca.tls_root_pem,
+        f"https://127.0.0.1:{port}",
+        *("--challenge-listen", "127.0.0.1:0", "--relay-listen", f"127.0.0.1:{port}"),
+        *("--operator-listen", "127.0.0.1:0"),
+    )
+    token = agent.add("app.example.com")
+    with agent.serving():
+        line.puller.enroll(token)
+        line.init()
+        line.dns01()
+        refused = line.puller.call("direct", "add", "app.example.com", expect=4)
+        assert "granted to this machine by its agent" in refused.err
+        line.puller.call("direct", "add", NAME)
+        directory = line.target()
+        line.puller.pull(expect=None)  # app.example.com fails at the agent: nobody answers there
+        [seen] = agent.status()["direct"]
+        assert seen["certificate"] == NAME
+        assert seen["leaf_sha256"] == leaf_sha256(directory)
+        assert (seen["state"], seen["outcome"]) == ("issued", "installed")
+        assert "its puller asks the CA itself" in agent.call("status", NAME).out
+        line.puller.call("direct", "remove", NAME)
+        line.puller.pull(expect=None)
+        assert agent.status()["direct"] == []

@@ -105,6 +105,29 @@ def test_dns_persist_01(world: DirectWorld) -> None:
     assert len(world.ca.issued) == 1
 
 
+def test_the_end_of_a_standing_record_is_warned_of(world: DirectWorld, clock: Clock) -> None:
+    world.want(challenge="dns-persist-01")
+    world.target()
+    world.machine.pull()
+    until = int(clock()) + 40 * DAY
+    world.persist_record(until=until)
+    world.change(paused_until=0)
+    assert world.machine.pull().warnings == []
+    assert world.progress().persist_until == {NAME: until}
+    clock.ahead += 11 * DAY
+    [warning] = world.machine.pull().warnings
+    assert "ends at" in warning
+
+
+def test_caa_that_forbids_is_named(world: DirectWorld) -> None:
+    world.want()
+    world.target()
+    world.dns.set("outside", NAME, "CAA", '0 issue "other-ca.example"')
+    error = error_of(world)
+    assert isinstance(error, IssuanceRejected)
+    assert "other-ca.example" in error.what + error.do
+
+
 def test_renewed_in_time_and_replaces(world: DirectWorld, clock: Clock) -> None:
     world.want()
     target = world.target()
