@@ -121,7 +121,13 @@ PARTS = (
         workers=2,
         in_memory=True,
     ),
-    _marked("lab", "whole programs, the lab's own CA and DNS", workers=2, in_memory=True),
+    _marked(
+        "lab",
+        "whole programs, the lab's own CA and DNS",
+        seconds=1200,
+        workers=2,
+        in_memory=True,
+    ),
     _marked("clients", "other ACME clients at the lab CA", _program("certbot"), _program("lego")),
     _marked(
         "pebble",
