@@ -26,7 +26,7 @@ from internal_puller.direct.record import (
 )
 from internal_puller.direct.schedule import wants_order
 from internal_puller.direct.settings import DirectCertificate, DirectSettings
-from internal_puller.direct.solving import explained, solver_for
+from internal_puller.direct.solving import explained, longest_wait, solver_for
 from internal_puller.progress import LastError
 from shared.acme import ari
 from shared.acme.client import AcmeClient
@@ -203,7 +203,7 @@ class DirectIssuing:
                 solvers={solver.challenge_type: solver},
                 journal=journal,
                 sleep=self._sleep,
-                deadline_seconds=ORDER_SECONDS,
+                deadline_seconds=ORDER_SECONDS + longest_wait(wanted.challenge, self._direct),
                 profile=wanted.profile,
                 replaces=self._replaces(client, attempt, progress, files),
                 preferred_chain=wanted.preferred_chain,

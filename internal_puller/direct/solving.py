@@ -24,6 +24,11 @@ def public_dns(direct: DirectSettings) -> TxtLookup:
     return persist_lookup(dns_settings(direct))
 
 
+def longest_wait(challenge: str, direct: DirectSettings) -> float:
+    """Return the seconds that writing TXT records and waiting for them may take."""
+    return dns_settings(direct).longest_wait if challenge == "dns-01" else 0.0
+
+
 def check_challenge(direct: DirectSettings, challenge: str) -> None:
     """Refuse at once what could not be answered later. Raises ``ConfigurationError``."""
     settings = dns_settings(direct)
