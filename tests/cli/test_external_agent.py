@@ -25,6 +25,8 @@ from shared.errors import StoreUnavailable
 from shared.sealing import Identity
 from shared.signing import SigningKey
 
+pytestmark = pytest.mark.lab
+
 NAME = "www.intra.example.com"
 
 

@@ -18,6 +18,8 @@ from shared.renewal import HOUR, Reason, after_failed_look, after_look, renewal_
 from tests.cli.test_external_agent import Terminal, enrol
 from tests.unit.agent_core.issued import claim, issue
 
+pytestmark = pytest.mark.lab
+
 NAMES = ("app.example.org", "wiki.example.net", "www.intra.example.com")
 
 

@@ -23,6 +23,8 @@ from shared.sealing import Identity, SealContext
 from shared.x509 import KeyAlgorithm, dns_names, load_key, spki_sha256
 from tests.memory_search import found_in_own_memory
 
+pytestmark = pytest.mark.lab
+
 AGENT = "a" * 64
 
 

@@ -22,6 +22,8 @@ from tests.unit.agent_web.harness import (
     wait_until,
 )
 
+pytestmark = pytest.mark.lab
+
 _STALLED = 500
 
 

@@ -20,6 +20,8 @@ from tests.lab import LookupFailed, SplitDns
 from tests.lab.dns_update import UpdateKey
 from tests.lab.split_dns import quoted
 
+pytestmark = pytest.mark.lab
+
 NAME = "www.intra.example.com"
 CHALLENGE = f"_acme-challenge.{NAME}"
 

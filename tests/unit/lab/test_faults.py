@@ -18,6 +18,8 @@ from tests.lab.challenge_site import ChallengeSite
 
 from .raw_client import RawClient, b64, der, make_csr, new_key
 
+pytestmark = pytest.mark.lab
+
 NAME = "www.intra.example.com"
 
 

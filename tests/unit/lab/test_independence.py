@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.lab
+
 LAB = Path(__file__).parents[2] / "lab"
 ALLOWED = {"cryptography", "josepy", "dns", "pytest"}
 

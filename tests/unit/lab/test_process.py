@@ -17,6 +17,8 @@ import pytest
 from tests.lab import DnsResolver
 from tests.lab.peers import clean_environment, require
 
+pytestmark = pytest.mark.lab
+
 ROOT = Path(__file__).parents[3]
 NAME = "www.intra.example.com"
 

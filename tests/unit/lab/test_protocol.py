@@ -13,6 +13,8 @@ from tests.lab import LabCa
 
 from .raw_client import RawClient, b64, jwk_of, jws, new_key
 
+pytestmark = pytest.mark.lab
+
 
 @pytest.mark.parametrize(
     "key",

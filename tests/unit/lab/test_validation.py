@@ -16,6 +16,8 @@ from tests.lab.http_server import Answer
 
 from .raw_client import RawClient, b64, make_csr, new_key, thumbprint
 
+pytestmark = pytest.mark.lab
+
 NAME = "www.intra.example.com"
 OTHER = "app.example.org"
 MakeClient = Callable[..., RawClient]

@@ -22,6 +22,8 @@ from shared.x509 import KeyAlgorithm, spki_sha256
 from tests.fake_agent import FakeAgent
 from tests.machine import NAME, Machine
 
+pytestmark = pytest.mark.lab
+
 
 @pytest.fixture
 def agent(agent: FakeAgent) -> FakeAgent:
