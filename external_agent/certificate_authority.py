@@ -11,7 +11,7 @@ from typing import Protocol
 
 from external_agent.clock import Clock, system_clock
 from external_agent.store.interface import CertificateStore
-from shared.acme.client import AcmeClient
+from shared.acme.client import AcmeClient, Observe, unobserved
 from shared.acme.keys import AccountKey
 from shared.acme.ports import ExternalAccountBinding, Failpoint, Sleep, no_failpoint
 
@@ -67,9 +67,11 @@ class CertificateAuthorities:
         clock: Callable[[], float] = time.time,
         now: Clock = system_clock,
         failpoint: Failpoint = no_failpoint,
+        observe: Observe = unobserved,
     ) -> None:
         self._store, self._settings = store, settings
         self._clock, self._now, self._failpoint = clock, now, failpoint
+        self._observe = observe
         self._lock = threading.Lock()
         self._accounts: dict[str, str] = {}
         self._forgotten: set[str] = set()
@@ -109,6 +111,7 @@ class CertificateAuthorities:
             sleep=sleep,
             allowed_http_hosts=settings.allowed_http_hosts,
             failpoint=self._failpoint,
+            observe=self._observe,
         )
 
     def forget_account(self, directory_url: str) -> None:

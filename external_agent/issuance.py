@@ -76,6 +76,14 @@ class Outcome(Enum):
     """Another worker has it, or it was removed, or we are stopping."""
 
 
+Observe = Callable[[str, RelayError | None], None]
+"""Is told how each run ended: an ``Outcome``'s value, and the error if there was one."""
+
+
+def unobserved(_outcome: str, _error: RelayError | None) -> None:
+    """Count nothing."""
+
+
 @dataclass(frozen=True)
 class Tools:
     """What an issuance works with.
@@ -86,6 +94,7 @@ class Tools:
         dns01: the settings of DNS challenges as they are now.
         order_seconds: deadline for one run over one order.
         draw: a random number in [0, 1).
+        observe: called once for each run; from worker threads.
     """
 
     store: Store
@@ -99,6 +108,7 @@ class Tools:
     dns01: Callable[[], Dns01Settings] = Dns01Settings
     order_seconds: float = 300.0
     draw: Callable[[], float] = random.random
+    observe: Observe = unobserved
 
 
 class Issuance:
@@ -122,11 +132,17 @@ class Issuance:
         except StoreError:
             raise
         except RelayError as error:
-            return self._failed(claim, error)
+            return self._observed(self._failed(claim, error), error)
         except Exception as error:
             _log.exception("unexpected error in an issuance", certificate=claim.certificate)
-            return self._failed(claim, RelayError(f"Unexpected {type(error).__name__}: {error}"))
-        return Outcome.ISSUED
+            unexpected = RelayError(f"Unexpected {type(error).__name__}: {error}")
+            return self._observed(self._failed(claim, unexpected), unexpected)
+        return self._observed(Outcome.ISSUED, None)
+
+    def _observed(self, outcome: Outcome, error: RelayError | None) -> Outcome:
+        if outcome is not Outcome.LEFT:
+            self._tools.observe(outcome.name.lower().replace("_", "-"), error)
+        return outcome
 
     def _issue(self, claim: Claim) -> None:
         tools = self._tools

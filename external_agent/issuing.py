@@ -9,8 +9,9 @@ from external_agent import keys
 from external_agent.certificate_authority import CaSettings, CertificateAuthorities
 from external_agent.config import AcmeSettings, Settings
 from external_agent.keymaker import ProcessKeyMaker
+from external_agent.metrics import Metrics
 from external_agent.scheduler import Scheduler, make_scheduler
-from external_agent.serve import Changes
+from external_agent.serve import Changes, MakeWorker
 from external_agent.store.interface import Store
 from shared.acme.ports import ExternalAccountBinding
 
@@ -38,26 +39,31 @@ def _account_binding(settings: AcmeSettings) -> ExternalAccountBinding | None:
     return ExternalAccountBinding(settings.eab_key_id, key)
 
 
-def make_worker(
-    store: Store,
-    agent_keys: keys.AgentKeys,
-    key_maker: ProcessKeyMaker,
-    changes: Changes,
-    settings: Callable[[], Settings],
-) -> Scheduler:
-    """Return the scheduler of this agent, not yet started.
+def worker_maker(
+    store: Store, agent_keys: keys.AgentKeys, key_maker: ProcessKeyMaker
+) -> MakeWorker:
+    """Return what makes the scheduler of this agent, not yet started.
 
     Args:
         key_maker: closed by the caller.
-        settings: as they are now; what concerns CAs takes effect with the next connection.
     """
-    return make_scheduler(
-        store,
-        signing_key=agent_keys.signing,
-        authorities=CertificateAuthorities(store, lambda: ca_settings(settings().acme, agent_keys)),
-        key_maker=key_maker,
-        board=changes.answers,
-        workers=settings().issuing.workers,
-        on_published=changes.published,
-        dns01=lambda: settings().dns01,
-    )
+
+    def make(changes: Changes, settings: Callable[[], Settings], metrics: Metrics) -> Scheduler:
+        """``settings`` as they are now: for CAs they take effect with the next connection."""
+        return make_scheduler(
+            store,
+            signing_key=agent_keys.signing,
+            authorities=CertificateAuthorities(
+                store,
+                lambda: ca_settings(settings().acme, agent_keys),
+                observe=metrics.observe_call,
+            ),
+            key_maker=key_maker,
+            board=changes.answers,
+            workers=settings().issuing.workers,
+            on_published=changes.published,
+            dns01=lambda: settings().dns01,
+            observe=metrics.observe_order,
+        )
+
+    return make

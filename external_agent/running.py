@@ -7,14 +7,13 @@ import os
 import resource
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from functools import partial
 from pathlib import Path
 
 import structlog
 
 from external_agent import keys, logs
 from external_agent.config import Settings
-from external_agent.issuing import make_worker
+from external_agent.issuing import worker_maker
 from external_agent.keymaker import ProcessKeyMaker
 from external_agent.serve import Agent, open_sockets, run_until_signalled
 from external_agent.store.interface import Store
@@ -40,7 +39,7 @@ def run(
         sockets = open_sockets(settings, os.environ)
         with open_store(settings) as store, ProcessKeyMaker() as key_maker:
             _log.info("store", engine=store.description)
-            worker = partial(make_worker, store, agent_keys, key_maker)
+            worker = worker_maker(store, agent_keys, key_maker)
             agent = Agent(settings, store, agent_keys, sockets, make_worker=worker)
             run_until_signalled(agent, lambda: _reload(read_settings, agent))
 

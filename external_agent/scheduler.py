@@ -14,7 +14,7 @@ import structlog
 
 from external_agent.certificate_authority import Connector
 from external_agent.clock import Clock, system_clock
-from external_agent.issuance import Issuance, Outcome, Tools
+from external_agent.issuance import Issuance, Observe, Outcome, Tools, unobserved
 from external_agent.keymaker import KeyMaker
 from external_agent.persist_watch import PersistWatch, Watches
 from external_agent.solvers.http01 import Board
@@ -116,6 +116,11 @@ class Scheduler:
             )
         for thread in self._threads:
             thread.start()
+
+    @property
+    def running(self) -> int:
+        """How many orders are worked on now."""
+        return len(self._running)
 
     def wake(self) -> None:
         """Look at once whether something is due."""
@@ -304,6 +309,7 @@ def make_scheduler(
     poll_seconds: float = POLL_SECONDS,
     order_seconds: float = ORDER_SECONDS,
     dns01: Callable[[], Dns01Settings] = Dns01Settings,
+    observe: Observe = unobserved,
 ) -> Scheduler:
     """Put the issuing side of the agent together; the caller closes ``key_maker`` and store."""
     stopping = threading.Event()
@@ -321,6 +327,7 @@ def make_scheduler(
         clock=clock,
         order_seconds=order_seconds,
         dns01=dns01,
+        observe=observe,
     )
     issuance = Issuance(replace(tools, sleep=sleep, is_stopping=stopping.is_set))
     watch = Watches(

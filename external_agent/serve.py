@@ -19,11 +19,11 @@ import structlog
 
 from external_agent import addresses, keys
 from external_agent.config import Settings
+from external_agent.metrics import Gauges, Metrics
 from external_agent.store.interface import Store
 from external_agent.web.authentication import Authenticator
 from external_agent.web.challenge_app import ChallengeListener
 from external_agent.web.challenge_http import ChallengeAnswers
-from external_agent.web.metrics import Metrics
 from external_agent.web.operator_app import operator_app
 from external_agent.web.relay_app import RelayApp
 from external_agent.web.servers import MOST_CONNECTIONS, WebServer, tls_context
@@ -50,6 +50,10 @@ class Worker(Protocol):
 
     def stop(self, timeout: float) -> None:
         """Begin nothing more; wait at most ``timeout`` seconds for steps under way."""
+
+    @property
+    def running(self) -> int:
+        """How many orders are worked on now."""
 
 
 def open_sockets(settings: Settings, environ: Mapping[str, str]) -> Sockets:
@@ -137,7 +141,7 @@ class Changes:
         return True
 
 
-MakeWorker = Callable[[Changes, Callable[[], Settings]], Worker]
+MakeWorker = Callable[[Changes, Callable[[], Settings], Metrics], Worker]
 
 
 class Agent:
@@ -145,8 +149,8 @@ class Agent:
 
     Args:
         sockets: from :func:`open_sockets`; owned by the agent from here on.
-        make_worker: is given the :class:`Changes` to tell, and a way to the settings as they are
-            now; ``None`` issues nothing.
+        make_worker: is given the :class:`Changes` to tell, a way to the settings as they are now,
+            and where to count; ``None`` issues nothing.
         clock: unix seconds.
     """
 
@@ -168,13 +172,21 @@ class Agent:
         self._loop: asyncio.AbstractEventLoop | None = None
         answers = ChallengeAnswers()
         self.changes = Changes(store, answers, self._bell)
-        self._worker = make_worker(self.changes, lambda: self.settings) if make_worker else None
+        metrics = Metrics()
+        self._worker = (
+            make_worker(self.changes, lambda: self.settings, metrics) if make_worker else None
+        )
         self._challenge = ChallengeListener(
             answers,
             max_connections=_permitted_connections(settings.challenge.max_connections, 2),
             timeout=settings.challenge.timeout,
         )
-        metrics = Metrics(lambda: self._challenge.requests, lambda: self._bell.waiting)
+        metrics.gauges = Gauges(
+            challenges_answered=lambda: self._challenge.requests,
+            challenges_known=lambda: answers.hits,
+            parked=lambda: self._bell.waiting,
+            running=lambda: 0 if self._worker is None else self._worker.running,
+        )
         own_keys = frozenset((spki_sha256(agent_keys.account),))
         relay = SignedMessages(
             RelayApp(store, self._bell, clock, self._run, own_keys).asgi(),

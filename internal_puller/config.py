@@ -34,6 +34,7 @@ class Settings:
         timeout: seconds for a whole exchange with the agent, body included.
         report_addresses: tell the agent the addresses where a certificate was seen served.
         key_algorithm: of keys made on this machine, where a target says nothing else.
+        metrics_file: written at the end of each pull, for node-exporter; None writes none.
         warn_below: share of a certificate's life; with less left, ``pull`` warns and exits 13.
     """
 
@@ -47,6 +48,7 @@ class Settings:
     report_addresses: bool = False
     warn_below: float = 0.2
     key_algorithm: str = "ec-p256"
+    metrics_file: Path | None = None
 
 
 def load_settings(
@@ -133,6 +135,15 @@ def _path(where: str, value: object) -> Path:
     return Path(value)
 
 
+def _metrics_file(where: str, value: object) -> Path:
+    path = _path(where, value)
+    if path.suffix != ".prom":
+        raise ConfigurationError(
+            f"{where} does not end in .prom.", do="node-exporter reads no other files."
+        )
+    return path
+
+
 def _seconds(where: str, value: object) -> float:
     if type(value) not in (int, float) or not 1 <= value <= 600:  # type: ignore[operator]
         raise ConfigurationError(f"{where} is no number of seconds between 1 and 600.")
@@ -176,6 +187,7 @@ _READERS: dict[str, Callable[[str, object], Any]] = {
     "report_addresses": _truth,
     "warn_below": _share,
     "key_algorithm": _algorithm,
+    "metrics_file": _metrics_file,
 }
 assert set(_READERS) == {one.name for one in fields(Settings)}
 

@@ -133,7 +133,20 @@ class Puller:
             share=self.settings.warn_below,
             reasons=self._direct.reasons() if self._direct else {},
         )
+        self._write_metrics(targets, report)
         return report
+
+    def _write_metrics(self, targets: Sequence[Target], report: PullReport) -> None:
+        """A collector's file that cannot be written is a warning: certificates come first."""
+        path = self.settings.metrics_file
+        if path is None:
+            return
+        from internal_puller.textfile import write_metrics
+
+        try:
+            write_metrics(path, targets, self.state.progress(), report, self._clock())
+        except ConfigurationError as error:
+            report.warnings.append(f"{error.what} {error.do}")
 
     def _pull_from(
         self,

@@ -154,6 +154,7 @@ PARTS = (
         _program("knotd", "knot"),
         _program("nsupdate", "bind9-dnsutils"),
         _program("squid", "squid-openssl"),
+        _program("promtool", "prometheus"),
     ),
     _marked("faults", "kills and injected errors", _TRACING, _program("gdb"), seconds=900),
     _marked(

@@ -32,6 +32,7 @@ class ChallengeAnswers:
         self._own: dict[str, str] = {}
         self._bodies: dict[bytes, bytes] = {}
         self._hits: dict[bytes, int] = {}
+        self.hits = 0
 
     def __len__(self) -> int:
         return len(self._bodies)
@@ -63,6 +64,7 @@ class ChallengeAnswers:
         found = self._bodies.get(target)
         if found is not None:
             self._hits[target] = self._hits.get(target, 0) + 1
+            self.hits += 1
         return found
 
     def take_hits(self) -> dict[str, int]:

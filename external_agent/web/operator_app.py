@@ -8,8 +8,8 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 
+from external_agent.metrics import CONTENT_TYPE, Metrics
 from external_agent.store.interface import Store
-from external_agent.web.metrics import CONTENT_TYPE, Metrics
 from external_agent.web.status_view import status_view
 from shared.errors import StoreError
 
@@ -62,7 +62,9 @@ def operator_app(
     @app.get("/metrics", response_class=PlainTextResponse)
     async def numbers() -> Response:
         """For Prometheus."""
-        statuses = await run(store.status, int(clock()))
-        return Response(metrics.render(statuses), media_type=CONTENT_TYPE)
+        now = int(clock())
+        statuses, pullers = await run(store.status, now), await run(store.pullers)
+        text = await run(metrics.render, statuses, pullers, now)
+        return Response(text, media_type=CONTENT_TYPE)
 
     return app

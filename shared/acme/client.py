@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -48,12 +48,21 @@ from shared.errors import (
     IssuanceRejected,
     IssuanceUnavailable,
     OrderGone,
+    RelayError,
 )
 
 MAX_CLOCK_SKEW = 300.0
 _MOST_PAGES = 50
 _MOST_EXAMINED = 100
 _MOST_ALTERNATES = 10
+
+
+Observe = Callable[[str, str, float, RelayError | None], None]
+"""Is told of each call: the CA's host, the call, its seconds, and the error that it ended with."""
+
+
+def unobserved(_host: str, _call: str, _seconds: float, _error: RelayError | None) -> None:
+    """Count nothing."""
 
 
 class AcmeClient:
@@ -69,6 +78,7 @@ class AcmeClient:
         timeout: total seconds for one HTTP exchange.
         allowed_http_hosts: hosts that may be spoken to without TLS; for tests.
         failpoint: called as ``acme.CALL.before`` and ``acme.CALL.after``.
+        observe: called once for each call.
 
     Every call raises IssuanceUnavailable, IssuanceRateLimited or IssuanceRejected.
     """
@@ -87,12 +97,14 @@ class AcmeClient:
         timeout: float = 30.0,
         allowed_http_hosts: frozenset[str] = frozenset(),
         failpoint: Failpoint = no_failpoint,
+        observe: Observe = unobserved,
     ) -> None:
         self._directory_url = directory_url
         self._origin = Origin(directory_url, allowed_http_hosts)
         self._jwk = to_jwk(account_key)
         self._clock = clock
         self._failpoint = failpoint
+        self._observe = observe
         self._directory: DirectoryInfo | None = None
         self._network = BoundedNetwork(
             account_key,
@@ -363,7 +375,15 @@ class AcmeClient:
     @contextlib.contextmanager
     def _call(self, name: str) -> Iterator[None]:
         self._failpoint(f"acme.{name}.before")
-        yield
+        began = time.monotonic()
+        failure: RelayError | None = None
+        try:
+            yield
+        except RelayError as error:
+            failure = error
+            raise
+        finally:
+            self._observe(self._origin.host, name, time.monotonic() - began, failure)
         self._failpoint(f"acme.{name}.after")
 
     def _post(self, url: str, payload: dict[str, object] | None) -> Answer:

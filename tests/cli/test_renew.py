@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from external_agent.metrics import Metrics
 from external_agent.store.open import SqlStore, open_store
 from external_agent.store.rows import ErrorNote
-from external_agent.web.metrics import Metrics
 from shared.acme.ports import RenewalWindow
 from shared.renewal import HOUR, Reason, after_failed_look, after_look, renewal_due
 from tests.cli.test_external_agent import Terminal, enrol
@@ -166,13 +166,16 @@ def test_numbers_for_prometheus(agent: Terminal) -> None:
     issue_all(agent)
     suggest(agent, NAMES[0], 1_000_000_000, 1_000_003_600)
     with store_of(agent) as store:
-        text = Metrics(lambda: 0, lambda: 0).render(store.status(int(time.time()))).decode()
+        now = int(time.time())
+        text = Metrics().render(store.status(now), store.pullers(), now).decode()
     labels = f'certificate="{NAMES[0]}"'
-    assert f'relay_certificate_renewal_due_seconds{{{labels},reason="window-past"}}' in text
-    assert f'relay_renewal_window_seconds{{{labels},edge="start"}} 1e+09' in text
+    assert (
+        f'relay_certificate_renewal_due_timestamp_seconds{{{labels},reason="window-past"}}' in text
+    )
+    assert f'relay_renewal_window_timestamp_seconds{{{labels},edge="start"}} 1e+09' in text
     assert f"relay_renewal_look_failures{{{labels}}} 0.0" in text
-    assert f"relay_renewal_next_look_seconds{{{labels}}}" in text
+    assert f"relay_renewal_next_look_timestamp_seconds{{{labels}}}" in text
     reasons = {
-        line.split('reason="')[1].split('"')[0] for line in text.splitlines() if 'n="' in line
+        line.split('reason="')[1].split('"')[0] for line in text.splitlines() if 'reason="' in line
     }
     assert reasons <= {str(reason) for reason in Reason}

@@ -14,6 +14,7 @@ from external_agent.certificate_authority import CaSettings, CertificateAuthorit
 from external_agent.config import Settings, settings_from
 from external_agent.keymaker import ProcessKeyMaker
 from external_agent.keys import load_keys
+from external_agent.metrics import Metrics
 from external_agent.scheduler import make_scheduler
 from external_agent.serve import Changes, Worker
 from external_agent.store.open import open_store
@@ -56,7 +57,9 @@ class Wave:
             source="the test",
         )
 
-    def make_worker(self, changes: Changes, settings: Callable[[], Settings]) -> Worker:
+    def make_worker(
+        self, changes: Changes, settings: Callable[[], Settings], metrics: Metrics
+    ) -> Worker:
         """The issuing side as the agent has it, but for the clock."""
         roots = self.directory / "roots.pem"
         roots.write_text(self.ca.tls_root_pem)

@@ -232,7 +232,8 @@ def test_variables_of_commands() -> None:
 
 
 def test_metrics() -> None:
-    source = (ROOT / "external_agent/web/metrics.py").read_text()
+    sources = ("external_agent/metrics.py", "external_agent/metric_families.py")
+    source = "".join((ROOT / one).read_text() for one in (*sources, "internal_puller/textfile.py"))
     ours = {name.removesuffix("_total") for name in re.findall(r'"(relay_\w+)"', source)}
     told = re.findall(r"^\| `(relay_\w+)` \|", OPERATIONS.read_text(), re.MULTILINE)
     assert {name.removesuffix("_total") for name in told} == ours
