@@ -60,4 +60,5 @@ def make_worker(
         workers=settings().issuing.workers,
         on_published=changes.published,
         dns01=lambda: settings().dns01,
+        keep_days=lambda: settings().retention.days,
     )
