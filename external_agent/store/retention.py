@@ -6,9 +6,9 @@ own, so that a beginning cut off by hand does not pass for one cut off by us.
 
 from __future__ import annotations
 
-from typing import Any
+from itertools import takewhile
 
-from sqlalchemy import Connection, Row, delete, func, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, select, update
 from sqlalchemy.sql import Subquery
 
 from external_agent.domain.model import AttemptState
@@ -44,14 +44,10 @@ def _delete_events(connection: Connection, before: int, now: int) -> int:
     page = (
         select(events.c.seq, events.c.at, events.c.hash).order_by(events.c.seq).limit(_MOST_EVENTS)
     )
-    last: Row[Any] | None = None
-    count = 0
-    for row in connection.execute(page):
-        if row.at >= before:
-            break
-        last, count = row, count + 1
-    if last is None:
+    old = list(takewhile(lambda row: row.at < before, connection.execute(page)))
+    if not old:
         return 0
+    last = old[-1]
     connection.execute(delete(events).where(events.c.seq <= last.seq))
     _keep_fact(connection, EVENT_TAIL, last.seq, last.hash)
     append_event(
@@ -61,7 +57,7 @@ def _delete_events(connection: Connection, before: int, now: int) -> int:
         actor="agent",
         details={"up_to": last.seq, "hash": last.hash},
     )
-    return count
+    return len(old)
 
 
 def _delete_receipts(connection: Connection, before: int) -> int:
