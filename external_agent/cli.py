@@ -12,6 +12,7 @@ import typer
 from external_agent.commands import certificates, pullers, running, setup
 from external_agent.commands.context import context_for
 from external_agent.commands.dns_persist import dns_persist
+from external_agent.commands.events import events
 from external_agent.config import CONFIG_VARIABLE
 from shared.errors import RelayError
 
@@ -33,9 +34,9 @@ app.command()(certificates.token)
 app.command()(certificates.renew)
 app.command()(certificates.change)
 app.command()(certificates.remove)
-app.command()(pullers.events)
 app.add_typer(pullers.puller, name="puller")
 app.add_typer(dns_persist, name="dns-persist")
+app.add_typer(events, name="events")
 
 
 @app.callback()

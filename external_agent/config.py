@@ -138,6 +138,18 @@ class IssuingSettings(_Section):
     workers: int = Field(default=4, ge=1, le=64)
 
 
+class RetentionSettings(_Section):
+    """How long events, receipts and failed attempts are kept; 0 is for ever."""
+
+    days: int = Field(default=800, ge=0, le=36500)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if 0 < self.days < 90:
+            raise ConfigurationError("retention.days is 0 (for ever) or at least 90.")
+        return self
+
+
 class LogSettings(_Section):
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["auto", "json", "console"] = "auto"
@@ -166,6 +178,7 @@ class Settings(BaseSettings):
     relay: RelaySettings
     operator: OperatorSettings = OperatorSettings()
     issuing: IssuingSettings = IssuingSettings()
+    retention: RetentionSettings = RetentionSettings()
     log: LogSettings = LogSettings()
 
     @classmethod

@@ -63,6 +63,7 @@ def worker_maker(
             workers=settings().issuing.workers,
             on_published=changes.published,
             dns01=lambda: settings().dns01,
+            keep_days=lambda: settings().retention.days,
             observe=metrics.observe_order,
         )
 

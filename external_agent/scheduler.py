@@ -14,6 +14,7 @@ import structlog
 
 from external_agent.certificate_authority import Connector
 from external_agent.clock import Clock, system_clock
+from external_agent.housekeeping import Housekeeping
 from external_agent.issuance import Issuance, Observe, Outcome, Tools, unobserved
 from external_agent.keymaker import KeyMaker
 from external_agent.persist_watch import PersistWatch, Watches
@@ -310,6 +311,7 @@ def make_scheduler(
     order_seconds: float = ORDER_SECONDS,
     dns01: Callable[[], Dns01Settings] = Dns01Settings,
     observe: Observe = unobserved,
+    keep_days: Callable[[], int] = lambda: 0,
 ) -> Scheduler:
     """Put the issuing side of the agent together; the caller closes ``key_maker`` and store."""
     stopping = threading.Event()
@@ -333,6 +335,7 @@ def make_scheduler(
     watch = Watches(
         WindowWatch(store, authorities, clock=clock, sleep=sleep, is_stopping=stopping.is_set),
         PersistWatch(store, lambda: persist_lookup(dns01()), clock=clock),
+        Housekeeping(store, keep_days, clock=clock),
     )
     return Scheduler(
         store,

@@ -131,6 +131,9 @@ listen = {_value(initial.operator_listen)}
 [issuing]
 # workers = 4
 
+[retention]
+# days = 800          # of events, receipts and failed attempts; 0 keeps them for ever
+
 [log]
 # level = "info"      # debug, info, warning, error
 # format = "auto"     # auto, json, console

@@ -1,15 +1,13 @@
-"""``puller list``, ``revoke``, ``confirm``; and ``events``, the audit trail."""
+"""``puller list``, ``revoke``, ``confirm``."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
 from external_agent.commands.context import Context, emit_json, find_puller, say
-from external_agent.commands.show import show_events, show_pullers
-from shared.errors import StoreError
+from external_agent.commands.show import show_pullers
 
 puller = typer.Typer(
     help="The machines that fetch certificates.", no_args_is_help=True, rich_markup_mode=None
@@ -64,27 +62,3 @@ def confirm(context: typer.Context, which: Which) -> None:
         found = find_puller(store, which)
         store.confirm_puller(found, now=own.now)
         say(f"{found[:12]} is active again.")
-
-
-def events(
-    context: typer.Context,
-    limit: Annotated[int, typer.Option(min=1, max=10000, help="The newest so many.")] = 50,
-    verify: Annotated[bool, typer.Option("--verify", help="Check the whole chain.")] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Show the audit trail; every entry holds the hash of the one before."""
-    own: Context = context.obj
-    with own.store(own.settings()) as store:
-        if verify:
-            broken = store.verify_events()
-            if broken is not None:
-                raise StoreError(
-                    f"The audit trail was changed at entry {broken.seq}: {broken.what}.",
-                    do="Compare with a backup; somebody wrote to the database by hand.",
-                )
-            say("The audit trail is whole.")
-        rows = store.latest_events(limit)
-    if as_json:
-        emit_json([asdict(row) for row in rows])
-    else:
-        show_events(rows)

@@ -18,6 +18,7 @@ from external_agent.store.rows import (
     CertificateStatus,
     Claim,
     CsrRow,
+    Deleted,
     ErrorNote,
     EventRow,
     GenerationRow,
@@ -30,6 +31,7 @@ from external_agent.store.rows import (
     ReceiptRow,
     TamperedEvent,
     TokenRow,
+    TrailEnd,
 )
 from shared.acme.dns_persist import Offer
 from shared.bundle import KeyOrigin
@@ -241,8 +243,26 @@ class EventStore(Protocol):
     def latest_events(self, limit: int = 50) -> list[EventRow]:
         """The newest, oldest of them first."""
 
-    def verify_events(self) -> TamperedEvent | None:
-        """Walk the whole chain; ``None`` if it is whole."""
+    def verify_events(self, known: TrailEnd | None = None) -> TamperedEvent | None:
+        """Walk the whole chain; ``None`` if it is whole.
+
+        Args:
+            known: an end noted down earlier, which has to lie on the chain still; without one, a
+                chain written anew from beginning to end passes.
+        """
+
+    def trail_end(self) -> TrailEnd:
+        """The newest event; ``seq`` 0 for none."""
+
+
+class RetentionStore(Protocol):
+    """What housekeeping needs."""
+
+    def housekeeping_at(self) -> int:
+        """When it was done last; 0 for never."""
+
+    def delete_older_than(self, before: int, *, now: int) -> Deleted:
+        """Delete what is older, as much as one transaction should take; the chain stays one."""
 
 
 class IssuingStore(Protocol):
@@ -388,6 +408,7 @@ class Store(
     IssuingStore,
     PersistStore,
     DirectStore,
+    RetentionStore,
     Protocol,
 ):
     """All of it, and its end."""

@@ -12,6 +12,7 @@ from external_agent.store.leases import LeaseQueries
 from external_agent.store.persist import PersistQueries
 from external_agent.store.pullers import PullerQueries
 from external_agent.store.relay import RelayQueries
+from external_agent.store.retention import RetentionQueries
 from external_agent.store.schema import migrate
 from external_agent.store.status import StatusQueries
 from external_agent.store.trail import TrailQueries
@@ -31,6 +32,7 @@ class SqlStore(
     DirectQueries,
     StatusQueries,
     WindowQueries,
+    RetentionQueries,
 ):
     """``external_agent.store.interface.Store`` over SQLAlchemy Core."""
 

@@ -26,6 +26,7 @@ from shared.errors import PolicyError, RequestRefused
 from shared.x509 import KeyAlgorithm
 
 EVENT_HEAD = "event_head"
+EVENT_TAIL = "event_tail"
 
 
 class Queries:

@@ -279,6 +279,23 @@ class EventRow:
 
 
 @dataclass(frozen=True, slots=True)
+class TrailEnd:
+    """Where the chain ends: what somebody notes down elsewhere to compare with later."""
+
+    seq: int
+    hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class Deleted:
+    """How many rows one turn of housekeeping deleted."""
+
+    events: int = 0
+    receipts: int = 0
+    attempts: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class TamperedEvent:
     """Where the chain of events breaks first, and how."""
 

@@ -8,9 +8,15 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, select
 
-from external_agent.domain.audit import FIRST, event_hash
-from external_agent.store.queries import EVENT_HEAD, Queries, append_event, event_row
-from external_agent.store.rows import EventRow, TamperedEvent
+from external_agent.domain.audit import FIRST, Chain
+from external_agent.store.queries import (
+    EVENT_HEAD,
+    EVENT_TAIL,
+    Queries,
+    append_event,
+    event_row,
+)
+from external_agent.store.rows import EventRow, TamperedEvent, TrailEnd
 from external_agent.store.tables import events, facts
 
 _PAGE = 1000
@@ -50,18 +56,42 @@ class TrailQueries(Queries):
         with self._database.read() as connection:
             return [event_row(row) for row in connection.execute(query)][::-1]
 
-    def verify_events(self) -> TamperedEvent | None:
+    def trail_end(self) -> TrailEnd:
         with self._database.read() as connection:
-            head = connection.execute(select(facts).where(facts.c.key == EVENT_HEAD)).one_or_none()
-            seq, previous = 0, FIRST
+            return _fact(connection, EVENT_HEAD) or TrailEnd(0, FIRST)
+
+    def verify_events(self, known: TrailEnd | None = None) -> TamperedEvent | None:
+        with self._database.read() as connection:
+            tail = _fact(connection, EVENT_TAIL) or TrailEnd(0, FIRST)
+            chain = Chain(tail.seq, tail.hash)
+            said = TrailEnd(0, FIRST)
             for row in _all_events(connection):
-                fault = _fault(row, seq + 1, previous)
+                if known == TrailEnd(chain.seq, chain.previous):
+                    known = None
+                fault = chain.fault(_members(row))
                 if fault is not None:
-                    return TamperedEvent(seq + 1, fault)
-                seq, previous = row.seq, row.hash
-            if head is None or (head.number, head.text or FIRST) != (seq, previous):
-                return TamperedEvent(seq + 1, "the newest events are missing")
+                    return TamperedEvent(chain.seq + 1, fault)
+                if row.kind == "events-deleted":
+                    said = _said(row)
+            end = TrailEnd(chain.seq, chain.previous)
+            if _fact(connection, EVENT_HEAD) != end:
+                return TamperedEvent(end.seq + 1, "the newest events are missing")
+            if said != tail:
+                return TamperedEvent(tail.seq, "the oldest events are missing")
+            if known not in (None, end):
+                return TamperedEvent(known.seq, "the chain does not lead through the known one")
             return None
+
+
+def _said(row: Row[Any]) -> TrailEnd:
+    """Return where the chain begins by the word of the event that says so."""
+    details = json.loads(row.details)
+    return TrailEnd(details.get("up_to", 0), details.get("hash", FIRST))
+
+
+def _fact(connection: Connection, key: str) -> TrailEnd | None:
+    found = connection.execute(select(facts).where(facts.c.key == key)).one_or_none()
+    return None if found is None else TrailEnd(found.number, found.text or FIRST)
 
 
 def _all_events(connection: Connection) -> Iterator[Row[Any]]:
@@ -77,24 +107,10 @@ def _all_events(connection: Connection) -> Iterator[Row[Any]]:
         after = page[-1].seq
 
 
-def _fault(row: Row[Any], seq: int, previous: str) -> str | None:
-    """Say how one event breaks the chain, if it does."""
-    if row.seq != seq:
-        return "an event is missing, or one was put in"
-    if row.previous_hash != previous:
-        return "its link to the event before is broken"
+def _members(row: Row[Any]) -> dict[str, object]:
+    members = dict(row._mapping)
     try:
-        details = json.loads(row.details)
-        digest = event_hash(
-            seq=row.seq,
-            at=row.at,
-            kind=row.kind,
-            actor=row.actor,
-            certificate=row.certificate,
-            puller=row.puller,
-            details=details,
-            previous_hash=row.previous_hash,
-        )
-    except (ValueError, TypeError):
-        return "its content is not readable"
-    return None if digest == row.hash else "its content was changed"
+        members["details"] = json.loads(row.details)
+    except ValueError:
+        members["details"] = None
+    return members

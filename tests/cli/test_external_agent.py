@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import pty
+import re
 import shutil
 import signal
 import socket
@@ -503,9 +504,12 @@ def test_an_unknown_puller_is_named(agent: Terminal, command: str) -> None:
 def test_events_tell_what_happened(agent: Terminal) -> None:
     token = agent("add", NAME).out
     enrol(agent, token)
-    said = agent("events", "--verify")
+    said = agent("events", "verify")
     assert said.code == 0
     assert "The audit trail is whole." in said.err
+    end = said.out.strip()
+    assert re.fullmatch(r"[0-9]+:[0-9a-f]{64}", end)
+    said = agent("events")
     for kind in ("certificate-added", "token-created", "puller-enrolled"):
         assert kind in said.out
     rows = json.loads(agent("events", "--json", "--limit", "1").out)
@@ -520,9 +524,37 @@ def test_a_changed_trail_is_noticed(agent: Terminal) -> None:
     with sqlite3.connect(agent.state / "relay.db") as database:
         database.execute("UPDATE events SET actor = 'nobody' WHERE seq = 1")
     database.close()
-    said = agent("events", "--verify")
-    assert said.code == 11
+    said = agent("events", "verify")
+    assert (said.code, said.out) == (11, "")
     assert "entry 1" in said.err
+
+
+def test_an_end_noted_down_shows_a_chain_written_anew(agent: Terminal) -> None:
+    agent("add", NAME)
+    end = agent("events", "verify").out.strip()
+    agent("add", "other.example.com")
+    assert agent("events", "verify", "--known", end).code == 0
+    number, _, _ = end.partition(":")
+    said = agent("events", "verify", "--known", f"{number}:{'0' * 64}")
+    assert (said.code, "known one" in said.err) == (11, True)
+    assert agent("events", "verify", "--known", "nonsense").code == 3
+
+
+def test_an_export_can_be_checked_elsewhere(agent: Terminal, tmp_path: Path) -> None:
+    agent("add", NAME)
+    agent("add", "other.example.com")
+    end = agent("events", "verify").out
+    file = tmp_path / "trail.jsonl"
+    file.write_text(agent("events", "export").out)
+    assert agent("events", "verify", "--file", str(file)).out == end
+    file.write_text(agent("events", "export", "--after", "1").out)
+    assert agent("events", "verify", "--file", str(file), "--known", end.strip()).code == 0
+    file.write_text(file.read_text().replace('"operator"', '"nobody"', 1))
+    said = agent("events", "verify", "--file", str(file))
+    assert (said.code, "entry 2" in said.err) == (11, True)
+    for nonsense in ("", "[]\n", "{}\n", "no json\n", "[1,2]\n"):
+        file.write_text(nonsense)
+        assert agent("events", "verify", "--file", str(file)).code == 3
 
 
 @pytest.mark.parametrize("arguments", [(), ("--help",), ("puller",), ("unknown",), ("add",)])

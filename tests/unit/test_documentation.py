@@ -96,6 +96,8 @@ def parse(line: str) -> None:
     context = command.make_context(program, rest)
     while hasattr(command, "resolve_command"):
         rest = [*context._protected_args, *context.args]
+        if not rest and command.invoke_without_command:
+            return
         name, command, rest = command.resolve_command(context, rest)
         context = command.make_context(name, rest, parent=context)
 
