@@ -9,7 +9,8 @@ from typing import Annotated
 
 import typer
 
-from external_agent.commands import certificates, pullers, running, setup
+from external_agent.commands import certificates, pullers, revoking, running, setup
+from external_agent.commands.accounts import account
 from external_agent.commands.context import context_for
 from external_agent.commands.dns_persist import dns_persist
 from external_agent.commands.events import events
@@ -34,8 +35,10 @@ app.command()(certificates.token)
 app.command()(certificates.renew)
 app.command()(certificates.change)
 app.command()(certificates.remove)
+app.command()(revoking.revoke)
 app.add_typer(pullers.puller, name="puller")
 app.add_typer(dns_persist, name="dns-persist")
+app.add_typer(account, name="account")
 app.add_typer(events, name="events")
 
 

@@ -8,7 +8,7 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args, get_origin
 
 from pydantic import (
     AfterValidator,
@@ -27,7 +27,7 @@ from pydantic_settings import (
 )
 
 from external_agent.addresses import parse_address
-from shared.acme.directories import CERTIFICATE_AUTHORITIES
+from shared.acme.directories import CERTIFICATE_AUTHORITIES, LETS_ENCRYPT
 from shared.acme.dns01.settings import Dns01Settings, read_dns01_settings, section_fields
 from shared.enrolment_token import check_relay_url
 from shared.errors import ConfigurationError, RelayError
@@ -63,24 +63,83 @@ class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class AcmeSettings(_Section):
-    """Which CA, and how it is reached."""
+class CaSection(_Section):
+    """One CA, and how it is reached."""
 
-    directory: str = CERTIFICATE_AUTHORITIES["letsencrypt"]
+    directory: str = ""
     terms_agreed: bool = False
     contact: tuple[ContactText, ...] = ()
     ca_root: Path | None = None
     proxy: str | None = None
     profile: str | None = None
+    preferred_chain: str | None = None
     eab_key_id: str | None = None
     eab_hmac_key_file: Path | None = None
-    allowed_http_hosts: frozenset[str] = frozenset()
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if (self.eab_key_id is None) != (self.eab_hmac_key_file is None):
-            raise ConfigurationError("acme.eab_key_id and acme.eab_hmac_key_file go together.")
+            raise ConfigurationError("eab_key_id and eab_hmac_key_file of a CA go together.")
         return self
+
+
+class AcmeSettings(CaSection):
+    """The CA that certificates are asked from, and by name those that may be asked, too."""
+
+    directory: str = LETS_ENCRYPT.url
+    allowed_http_hosts: frozenset[str] = frozenset()
+    cas: Mapping[str, CaSection] = {}
+
+    @model_validator(mode="after")
+    def _check_cas(self) -> Self:
+        for name, section in self.cas.items():
+            if not section.directory and name not in CERTIFICATE_AUTHORITIES:
+                raise ConfigurationError(
+                    f"acme.cas.{name} has no directory, and {name!r:.40} is no known CA.",
+                    do=f"Give its directory URL; known ones: {', '.join(CERTIFICATE_AUTHORITIES)}.",
+                )
+        return self
+
+    def at(self, directory_url: str) -> CaSection:
+        """Return the section of a CA; of one that no section names any more, the default one."""
+        if directory_url != self.directory:
+            for name in self.cas:
+                section = self.section(name)
+                if section.directory == directory_url:
+                    return section
+        return self
+
+    def section(self, name: str) -> CaSection:
+        """Return a further CA with what it inherits: directory, contact, proxy."""
+        section = self.cas[name]
+        known = CERTIFICATE_AUTHORITIES.get(name)
+        return section.model_copy(
+            update={
+                "directory": section.directory or (known.url if known else ""),
+                "contact": section.contact or self.contact,
+                "proxy": self.proxy if section.proxy is None else section.proxy,
+            }
+        )
+
+    def directory_of(self, text: str) -> str:
+        """Return the directory URL of a CA that is set up here, by its name or its URL.
+
+        Raises:
+            ConfigurationError: there is no such CA in the settings.
+        """
+        if text in self.cas:
+            return self.section(text).directory
+        known = CERTIFICATE_AUTHORITIES.get(text)
+        url = known.url if known else text
+        here = [self.directory, *(self.section(name).directory for name in self.cas)]
+        if url in here:
+            return url
+        raise ConfigurationError(
+            f"The CA {text!r:.80} is not in the settings.",
+            do=f"Add a section [acme.cas.{text if known else 'NAME'}] with terms_agreed = true"
+            + (f" ({known.needs})" if known and known.needs else "")
+            + f"; there are: {', '.join(here)}.",
+        )
 
 
 class ChallengeSettings(_Section):
@@ -273,8 +332,14 @@ def _refuse_unknown(
         if key not in fields:
             dotted = ".".join((*above, key))
             raise ConfigurationError(f"Unknown setting {dotted!r} in {source}.{_nearest(dotted)}")
-        if isinstance(value, Mapping) and (inner := _as_section(fields[key])) is not None:
+        if not isinstance(value, Mapping):
+            continue
+        if (inner := _as_section(fields[key])) is not None:
             _refuse_unknown(value, inner, (*above, key), source)
+        elif (inner := _section_by_name(fields[key])) is not None:
+            for name, one in value.items():
+                if isinstance(one, Mapping):
+                    _refuse_unknown(one, inner, (*above, key, name), source)
 
 
 def _fields(section: type) -> Mapping[str, object]:
@@ -290,12 +355,19 @@ def _as_section(kind: object) -> type | None:
     return kind if issubclass(kind, BaseModel) or dataclasses.is_dataclass(kind) else None
 
 
+def _section_by_name(kind: object) -> type | None:
+    """Return the section of which a setting holds any number, each under a name."""
+    return _as_section(get_args(kind)[1]) if get_origin(kind) is Mapping else None
+
+
 def known_settings(section: type = Settings, above: str = "") -> list[str]:
     """Return every setting's dotted name."""
     names: list[str] = []
     for key, kind in _fields(section).items():
         if (inner := _as_section(kind)) is not None:
             names += known_settings(inner, f"{above}{key}.")
+        elif (inner := _section_by_name(kind)) is not None:
+            names += known_settings(inner, f"{above}{key}.NAME.")
         else:
             names.append(above + key)
     return names

@@ -18,6 +18,7 @@ import structlog
 
 from external_agent.certificate_authority import Connector
 from external_agent.clock import Clock
+from external_agent.domain.fallback import Course, after_failure, failures_at
 from external_agent.domain.model import AttemptState, PullerStatus
 from external_agent.keymaker import KeyMaker
 from external_agent.keymaker_messages import KeyRequest
@@ -223,7 +224,8 @@ class Issuance:
         note = ErrorNote(error.type, error.what, now)
         row = store.certificate(claim.certificate)
         failures = 1 if row is None else row.failures + 1
-        pause = pause_after(error, failures, claim.certificate)
+        here = 0 if row is None else failures_at(row.troubles, row.directory_url)
+        pause = pause_after(error, here + 1, claim.certificate)
         _log.warning(
             "issuance failed", certificate=claim.certificate, error=error.what, pause=pause
         )
@@ -236,18 +238,31 @@ class Issuance:
                 code = problem_code(error.problem) if isinstance(error, IssuanceError) else None
                 if code in _FAULTS_OF_A_CSR:
                     store.refuse_csr(attempt.certificate, attempt.spki_sha256, error.what, now=now)
-            asked = asked_pause(error)
+            course = None if row is None else self._course(row, error, now, pause)
+            stays = row is None or course is None or course.directory_url == row.directory_url
+            asked = asked_pause(error) if stays else None
             store.record_failure(
                 claim,
                 note,
                 failures=failures,
-                paused_until=now + pause,
+                paused_until=now + pause if course is None else course.paused_until,
                 now=now,
                 asked_until=None if asked is None else now + int(asked),
+                course=course,
             )
         except FenceLost:
             return Outcome.LEFT
         return Outcome.CLOCK_WRONG if isinstance(error, ClockWrong) else Outcome.FAILED
+
+    def _course(self, row: CertificateRow, error: RelayError, now: int, pause: int) -> Course:
+        newest = self._tools.store.newest_issued(row.id)
+        end = 0 if newest is None or newest.not_after is None else newest.not_after
+        course = after_failure(
+            row.cas, row.directory_url, row.troubles, error, now=now, pause=pause, end=end
+        )
+        if course.directory_url != row.directory_url:
+            _log.warning("another CA is asked next", certificate=row.id, ca=course.directory_url)
+        return course
 
     def _see_to_account(self, row: CertificateRow, error: IssuanceError) -> None:
         if problem_code(error.problem) == "accountDoesNotExist":
@@ -355,7 +370,8 @@ class _Run:
                 journal=journal,
                 sleep=tools.sleep,
                 deadline_seconds=self._patience(),
-                profile=attempt.profile,
+                profile=self._profile(),
+                preferred_chain=tools.authorities.preferred_chain(attempt.directory_url),
                 adopt_unfinished=self.adopt,
                 replaces=replaces,
                 on_replaces_refused=lambda error: journal.replaces_refused(error, tools.clock()),
@@ -363,6 +379,18 @@ class _Run:
         except IssuanceRejected as error:
             raise self._explained(error) from error
         self._publish(issued.chain_pem.decode("ascii"))
+
+    def _profile(self) -> str | None:
+        """Return the profile to ask for: of another CA than the first its own, or the same name.
+
+        The first CA's name for a profile need not be one at the others.
+        """
+        profile, ca = self.attempt.profile, self.attempt.directory_url
+        if ca == self.row.cas[0]:
+            return profile
+        if (own := self.tools.authorities.profile(ca)) is not None or profile is None:
+            return own
+        return profile if profile in self.client.directory().profiles else None
 
     def _patience(self) -> float:
         """Return the seconds for this run; what is waited for in the DNS is not the CA's."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from external_agent import keys
 from external_agent.certificate_authority import CaSettings, CertificateAuthorities
-from external_agent.config import AcmeSettings, Settings
+from external_agent.config import CaSection, Settings
 from external_agent.keymaker import ProcessKeyMaker
 from external_agent.metrics import Metrics
 from external_agent.scheduler import Scheduler, make_scheduler
@@ -16,19 +17,36 @@ from external_agent.store.interface import Store
 from shared.acme.ports import ExternalAccountBinding
 
 
-def ca_settings(settings: AcmeSettings, agent_keys: keys.AgentKeys) -> CaSettings:
+def ca_settings(settings: Settings, directory_url: str) -> CaSettings:
+    """Return how one CA is reached, with the account keys as they are on the disk now.
+
+    Raises:
+        ConfigurationError, LooseFileMode: a key file is missing or loose.
+    """
+    account_keys = keys.load_account_keys(settings.state_directory)
+    section = settings.acme.at(directory_url)
     return CaSettings(
-        account_key=agent_keys.account,
-        contact=settings.contact,
-        terms_agreed=settings.terms_agreed,
-        eab=partial(_account_binding, settings),
-        trusted_roots=settings.ca_root,
-        proxy=settings.proxy,
-        allowed_http_hosts=settings.allowed_http_hosts,
+        account_key=account_keys.current,
+        next_key=account_keys.following,
+        contact=section.contact,
+        terms_agreed=section.terms_agreed,
+        eab=partial(_account_binding, section),
+        trusted_roots=section.ca_root,
+        proxy=section.proxy,
+        profile=section.profile,
+        preferred_chain=section.preferred_chain,
+        allowed_http_hosts=settings.acme.allowed_http_hosts,
     )
 
 
-def _account_binding(settings: AcmeSettings) -> ExternalAccountBinding | None:
+def authorities_of(
+    settings: Callable[[], Settings], store: Store, **more: Any
+) -> CertificateAuthorities:
+    """Return the connections to the CAs of the settings; ``more`` as the class takes it."""
+    return CertificateAuthorities(store, lambda url: ca_settings(settings(), url), **more)
+
+
+def _account_binding(settings: CaSection) -> ExternalAccountBinding | None:
     """
     Raises:
         ConfigurationError, LooseFileMode: the key of the external account binding is unusable.
@@ -53,11 +71,7 @@ def worker_maker(
         return make_scheduler(
             store,
             signing_key=agent_keys.signing,
-            authorities=CertificateAuthorities(
-                store,
-                lambda: ca_settings(settings().acme, agent_keys),
-                observe=metrics.observe_call,
-            ),
+            authorities=authorities_of(settings, store, observe=metrics.observe_call),
             key_maker=key_maker,
             board=changes.answers,
             workers=settings().issuing.workers,

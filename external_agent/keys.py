@@ -23,6 +23,7 @@ from shared.x509 import spki_sha256
 
 SIGNING_KEY_FILE = "agent-signing.key"
 ACCOUNT_KEY_FILE = "account.key"
+NEXT_ACCOUNT_KEY_FILE = "account.key.next"
 TLS_KEY_FILE = "relay-tls.key"
 TLS_CERTIFICATE_FILE = "relay-tls.pem"
 FILES = (SIGNING_KEY_FILE, ACCOUNT_KEY_FILE, TLS_KEY_FILE, TLS_CERTIFICATE_FILE)
@@ -156,6 +157,43 @@ def load_keys(directory: Path) -> AgentKeys:
             raise
         raise ConfigurationError(f"{directory / ACCOUNT_KEY_FILE} holds no key.") from error
     return AgentKeys(SigningKey(seed), account)
+
+
+@dataclass(frozen=True, slots=True)
+class AccountKeys:
+    """``following`` is there while a roll-over is under way (RFC 8555 section 7.3.5)."""
+
+    current: AccountKey
+    following: AccountKey | None = None
+
+
+def load_account_keys(directory: Path) -> AccountKeys:
+    """
+    Raises:
+        ConfigurationError, LooseFileMode: see :func:`read_secret`.
+    """
+    following = directory / NEXT_ACCOUNT_KEY_FILE
+    return AccountKeys(
+        load_account_key(read_secret(directory / ACCOUNT_KEY_FILE)),
+        load_account_key(read_secret(following)) if following.exists() else None,
+    )
+
+
+def begin_roll_over(directory: Path) -> AccountKeys:
+    """Make the following account key durable, if there is none yet, and return both.
+
+    Raises:
+        ConfigurationError, LooseFileMode: it cannot be written, or see :func:`read_secret`.
+    """
+    if not (directory / NEXT_ACCOUNT_KEY_FILE).exists():
+        write_secret(directory / NEXT_ACCOUNT_KEY_FILE, generate_account_key())
+    return load_account_keys(directory)
+
+
+def end_roll_over(directory: Path) -> None:
+    """Let the following account key be the current one, by one durable rename."""
+    (directory / NEXT_ACCOUNT_KEY_FILE).replace(directory / ACCOUNT_KEY_FILE)
+    _sync_directory(directory)
 
 
 def make_keys(directory: Path, host: str, now: float) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import Metric
@@ -76,7 +76,7 @@ class Metrics:
             ("version", "python"),
             registry=self._registry,
         )
-        build.labels(version("split-horizon-relay"), platform.python_version()).set(1)
+        build.labels(_release(), platform.python_version()).set(1)
         self._registry.register(self)
 
     def observe_relay(self, status: int, signed: bool) -> None:
@@ -109,6 +109,13 @@ class Metrics:
     def collect(self) -> Iterable[Metric]:
         """Called by the registry (prometheus_client's Collector protocol)."""
         return self._facts
+
+
+def _release() -> str:
+    try:
+        return version("split-horizon-relay")
+    except PackageNotFoundError:  # run from a checkout
+        return "unknown"
 
 
 def _outcome(error: RelayError | None) -> str:

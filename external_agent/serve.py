@@ -187,9 +187,8 @@ class Agent:
             parked=lambda: self._bell.waiting,
             running=lambda: 0 if self._worker is None else self._worker.running,
         )
-        own_keys = frozenset((spki_sha256(agent_keys.account),))
         relay = SignedMessages(
-            RelayApp(store, self._bell, clock, self._run, own_keys).asgi(),
+            RelayApp(store, self._bell, clock, self._run, self._own_keys).asgi(),
             Authenticator(store, [authority(url) for url in settings.relay_origins], self._run),
             agent_keys.signing,
             clock,
@@ -206,6 +205,12 @@ class Agent:
     async def _run(self, function: Callable[..., Any], *args: Any, **named: Any) -> Any:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._executor, partial(function, *args, **named))
+
+    def _own_keys(self) -> frozenset[str]:
+        """The account keys as they are on the disk now: a roll-over needs no restart."""
+        found = keys.load_account_keys(self.settings.state_directory)
+        both = (found.current, found.following)
+        return frozenset(spki_sha256(key) for key in both if key is not None)
 
     def bound(self) -> dict[str, list[tuple[str, int]]]:
         """Return where each listener listens."""

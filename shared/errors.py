@@ -16,7 +16,8 @@
     │   └── KeysRefused
     ├── IssuanceError                 6   the CA and we
     │   ├── IssuanceRejected              do not retry soon: the CA said no
-    │   │   └── OrderGone                 the order no longer exists at the CA: make another
+    │   │   ├── OrderGone                 the order no longer exists at the CA: make another
+    │   │   └── ValidationFailed          it looked, and did not find our answer
     │   ├── IssuanceRateLimited           retry after the moment given
     │   ├── IssuanceUnavailable           retry: network, 5xx, nonsense in between
     │   ├── DnsFailure                    retry: the DNS did not take or show our record
@@ -215,6 +216,12 @@ class IssuanceRejected(IssuanceError):
 class OrderGone(IssuanceRejected):
     type = "issuance/order-gone"
     do = "Nothing to do: the next attempt makes another order."
+
+
+class ValidationFailed(IssuanceRejected):
+    """For whoever asks why; ``type`` and the rest are those of any refusal."""
+
+    do = "See that the CA can reach what it looked at, from everywhere; it is tried again."
 
 
 class IssuanceRateLimited(IssuanceError):

@@ -183,7 +183,8 @@ class AgentWorld:
         self.published: list[str] = []
         self._clock = clock
         issuing_store = wrap(self.store)
-        settings = CaSettings(
+        self.cas: dict[str, CaSettings] = {}
+        self._default_ca = CaSettings(
             account_key=account_key or load_account_key(generate_account_key()),
             contact=("mailto:ops@example.com",),
             terms_agreed=True,
@@ -196,7 +197,7 @@ class AgentWorld:
             issuing_store,
             signing_key=self.signing_key,
             authorities=CertificateAuthorities(
-                issuing_store, lambda: settings, clock=clock, now=self.now, failpoint=failpoint
+                issuing_store, self.ca_settings, clock=clock, now=self.now, failpoint=failpoint
             ),
             key_maker=wrap_key_maker(maker),
             board=self.board,
@@ -208,6 +209,10 @@ class AgentWorld:
             order_seconds=order_seconds,
             dns01=lambda: self.dns01,
         )
+
+    def ca_settings(self, directory_url: str) -> CaSettings:
+        """How a CA is reached: as `cas` says, else as the first."""
+        return self.cas.get(directory_url, self._default_ca)
 
     def now(self) -> int:
         return int(self._clock())

@@ -1,4 +1,4 @@
-"""``add``, ``token``, ``renew``, ``remove``, ``status``: what concerns certificates."""
+"""``add``, ``token``, ``renew``, ``change``, ``remove``, ``status``: what concerns certificates."""
 
 from __future__ import annotations
 
@@ -20,8 +20,15 @@ from external_agent.commands.context import (
 )
 from external_agent.commands.show import show_status
 from external_agent.config import Settings
-from external_agent.domain.policy import CHALLENGES, certificate_id, wanted_names
+from external_agent.domain.policy import (
+    CHALLENGES,
+    certificate_id,
+    changed_names,
+    wanted_challenge,
+    wanted_names,
+)
 from external_agent.store.interface import Store
+from external_agent.store.rows import CertificateRow
 from external_agent.web.status_view import status_view
 from shared.bundle import KeyOrigin
 from shared.errors import ConfigurationError, PolicyError
@@ -31,6 +38,15 @@ CT_NOTE = (
     "Note: the name will show in public CT logs; a wildcard by a DNS challenge hides the host "
     "label."
 )
+_ALGORITHMS = ", ".join(str(one) for one in KeyAlgorithm)
+Cas = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--ca",
+        help="A CA of the settings, by name or directory URL; once more: if the first fails.",
+        show_default=False,
+    ),
+]
 Lifetime = Annotated[str, typer.Option("--lifetime", help="Of the token: 30m, 1h … at most 24h.")]
 AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
 
@@ -45,11 +61,10 @@ def add(
     key_origin: Annotated[
         str, typer.Option(help="Where the private key is made: agent (sealed) or puller.")
     ] = "agent",
-    key_algorithm: Annotated[
-        str, typer.Option(help=", ".join(str(one) for one in KeyAlgorithm))
-    ] = str(KeyAlgorithm.EC_P256),
+    key_algorithm: Annotated[str, typer.Option(help=_ALGORITHMS)] = str(KeyAlgorithm.EC_P256),
     challenge: Annotated[str, typer.Option(help=", ".join(CHALLENGES))] = "http-01",
     profile: Annotated[str | None, typer.Option(help="A profile that the CA advertises.")] = None,
+    ca: Cas = None,
     lifetime: Lifetime = "1h",
 ) -> None:
     """Want a certificate, and print a one-time enrolment token for its puller."""
@@ -57,13 +72,10 @@ def add(
     seconds = parse_duration(lifetime)
     wanted = wanted_names(names, challenge)
     identifier = certificate_id(wanted, names, certificate)
-    origin = cast(KeyOrigin, one_of(key_origin, ("agent", "puller"), "key origin"))
-    algorithm = KeyAlgorithm(
-        one_of(key_algorithm, [str(one) for one in KeyAlgorithm], "key algorithm")
-    )
-    if profile is not None and not (profile.isascii() and profile.isprintable()):
-        raise ConfigurationError(f"{profile!r:.80} is no name of a profile.")
+    origin, algorithm = _origin(key_origin), _algorithm(key_algorithm)
+    assert origin is not None
     settings = own.settings()
+    cas = tuple(dict.fromkeys(map(settings.acme.directory_of, ca or [settings.acme.directory])))
     _check_solver(challenge, settings)
     maker = token_maker(settings)
     maker.check_lifetime(seconds)
@@ -72,12 +84,13 @@ def add(
         store.add_certificate(
             identifier,
             wanted,
-            directory_url=settings.acme.directory,
+            directory_url=cas[0],
+            cas=cas,
             now=own.now,
             key_origin=origin,
             key_algorithm=algorithm,
             challenge=challenge,
-            profile=profile or settings.acme.profile,
+            profile=_profile(profile or settings.acme.at(cas[0]).profile),
         )
         if first:
             say(CT_NOTE)
@@ -85,6 +98,22 @@ def add(
         if challenge == "dns-persist-01":
             say(f"First set its TXT record: external-agent dns-persist record {shlex.join(names)}")
         _print_token(own, settings, store, [identifier], seconds)
+
+
+def _origin(text: str | None) -> KeyOrigin | None:
+    if text is None:
+        return None
+    return cast(KeyOrigin, one_of(text, ("agent", "puller"), "key origin"))
+
+
+def _algorithm(text: str) -> KeyAlgorithm:
+    return KeyAlgorithm(one_of(text, [str(one) for one in KeyAlgorithm], "key algorithm"))
+
+
+def _profile(text: str | None) -> str | None:
+    if text is not None and not (text.isascii() and text.isprintable()):
+        raise ConfigurationError(f"{text!r:.80} is no name of a profile.")
+    return text
 
 
 def _check_solver(challenge: str, settings: Settings) -> None:
@@ -168,29 +197,58 @@ def change(
     context: typer.Context,
     certificate: Annotated[str, typer.Argument(help="A certificate.")],
     *,
+    add_name: Annotated[list[str] | None, typer.Option(help="One more name.")] = None,
+    remove_name: Annotated[list[str] | None, typer.Option(help="One name less.")] = None,
+    challenge: Annotated[str | None, typer.Option(help=", ".join(CHALLENGES))] = None,
     key_origin: Annotated[
         str | None,
         typer.Option(help="Where the next private key is made: agent (sealed) or puller."),
     ] = None,
+    key_algorithm: Annotated[str | None, typer.Option(help=_ALGORITHMS)] = None,
+    profile: Annotated[
+        str | None, typer.Option(help="A profile that the CA advertises; none: no profile.")
+    ] = None,
+    ca: Cas = None,
 ) -> None:
     """Change what is wanted of a certificate; it gets a new generation, the old one serves on."""
     own: Context = context.obj
-    origin = (
-        None
-        if key_origin is None
-        else cast(KeyOrigin, one_of(key_origin, ("agent", "puller"), "key origin"))
-    )
-    if origin is None:
-        raise ConfigurationError(
-            "There is nothing to change.", do="See external-agent change --help."
-        )
-    with own.store(own.settings()) as store:
+    settings = own.settings()
+    with own.store(settings) as store:
         found = find_certificate(store, certificate)
         before = store.certificate(found)
-        store.change_certificate(found, now=own.now, key_origin=origin)
+        assert before is not None
+        wanted = challenge or before.challenge
+        names = changed_names(before.names, add_name or (), remove_name or (), wanted)
+        if challenge is not None:
+            _check_solver(wanted_challenge(challenge), settings)
+        changes = {
+            "names": None if names == before.names else names,
+            "challenge": challenge,
+            "key_origin": _origin(key_origin),
+            "key_algorithm": None if key_algorithm is None else _algorithm(key_algorithm),
+            "profile": None if profile is None else _profile("" if profile == "none" else profile),
+            "cas": tuple(dict.fromkeys(map(settings.acme.directory_of, ca or ()))) or None,
+        }
+        given = {name: value for name, value in changes.items() if value is not None}
+        if not given:
+            raise ConfigurationError(
+                "There is nothing to change.", do="See external-agent change --help."
+            )
+        after = store.change_certificate(found, now=own.now, **given)  # type: ignore[arg-type]
     say(f"{found}: changed; a new generation is wanted.")
-    if before is not None and before.key_origin != origin:
-        _say_origin(found, origin)
+    _say_names(found, before, after)
+    if before.key_origin != after.key_origin:
+        _say_origin(found, after.key_origin)
+
+
+def _say_names(certificate: str, before: CertificateRow, after: CertificateRow) -> None:
+    gone = sorted(set(before.names) - set(after.names))
+    if gone:
+        say(
+            f"Without {', '.join(gone)}: a puller whose target still names that refuses the new "
+            "one. On that machine, write the target anew without it:  internal-puller target add "
+            f"{certificate}"
+        )
 
 
 def _say_origin(certificate: str, origin: KeyOrigin) -> None:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from external_agent import keys
 from external_agent.commands.context import Context, emit, emit_json, say
 from external_agent.config import Settings
 from external_agent.store.interface import Store
@@ -124,10 +123,7 @@ def _directory(settings: Settings, store: Store, names: tuple[str, ...]) -> str:
 
 @contextlib.contextmanager
 def _client(settings: Settings, store: Store, directory_url: str) -> Iterator[AcmeClient]:
-    from external_agent.certificate_authority import CertificateAuthorities
-    from external_agent.issuing import ca_settings
+    from external_agent.issuing import authorities_of
 
-    agent_keys = keys.load_keys(settings.state_directory)
-    authorities = CertificateAuthorities(store, lambda: ca_settings(settings.acme, agent_keys))
-    with authorities.connect(directory_url) as client:
+    with authorities_of(lambda: settings, store).connect(directory_url) as client:
         yield client

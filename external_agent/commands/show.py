@@ -86,7 +86,7 @@ def _show_certificate(one: dict[str, Any], now: int) -> None:
     rows = [
         ("wanted", ", ".join(one["names"])),
         ("", f"{_key(one)}, {one['challenge']}"),
-        ("", one["directory"]),
+        *(("", _ca(ca, now)) for ca in one["cas"]),
         ("issued", _issued(one["issued"], now)),
     ]
     if one["attempt"]:
@@ -130,12 +130,28 @@ def _persist_record(record: dict[str, Any], now: int) -> tuple[str, str]:
     return ("TXT record", f"{record['name']}: {found}{ending(record['until'], now)}; {looked}")
 
 
+def _ca(ca: dict[str, Any], now: int) -> str:
+    """Say which CA is asked next, and what stands against the others."""
+    text = str(ca["directory"])
+    if not ca["problem"]:
+        return text
+    left_alone = ca["left_alone_until"] > now and not ca["next"]
+    until = f", left alone until {moment(ca['left_alone_until'])}" if left_alone else ""
+    return f"{text}: failed {ca['failures']} times in a row{until}: {ca['problem']}"
+
+
+def _revoked(issued: dict[str, Any]) -> str:
+    if issued["revoked_at"] is None:
+        return ""
+    return f", REVOKED {moment(issued['revoked_at'])} ({issued['revoked_reason']})"
+
+
 def _issued(issued: dict[str, Any] | None, now: int) -> str:
     if issued is None:
         return "nothing yet"
     return (
         f"generation {issued['generation']}, expires {moment(issued['not_after'])} "
-        f"({distance(issued['not_after'], now)})"
+        f"({distance(issued['not_after'], now)})" + _revoked(issued)
     )
 
 

@@ -18,10 +18,7 @@ def wanted_names(texts: Sequence[str], challenge: str) -> tuple[DnsName, ...]:
             (RFC 8555 section 8.3 and CA/Browser Forum BR 3.2.2.4.19).
     """
     names = parse_names(texts)
-    if challenge not in CHALLENGES:
-        raise PolicyError(
-            f"{challenge!r:.40} is no challenge type.", do=f"Use one of {', '.join(CHALLENGES)}."
-        )
+    wanted_challenge(challenge)
     wildcards = [name for name in names if name.is_wildcard]
     if wildcards and challenge == "http-01":
         raise PolicyError(
@@ -29,6 +26,41 @@ def wanted_names(texts: Sequence[str], challenge: str) -> tuple[DnsName, ...]:
             do="Use --challenge dns-01 or dns-persist-01, or list the names one by one.",
         )
     return names
+
+
+def wanted_challenge(text: str) -> str:
+    """
+    Raises:
+        PolicyError: there is no such challenge, or it is not one of ours.
+    """
+    if text in CHALLENGES:
+        return text
+    raise PolicyError(
+        f"{text!r:.40} is no challenge type.", do=f"Use one of {', '.join(CHALLENGES)}."
+    )
+
+
+def changed_names(
+    before: Sequence[str], added: Sequence[str], removed: Sequence[str], challenge: str
+) -> tuple[str, ...]:
+    """Return the names that a certificate is to have, sorted.
+
+    Raises:
+        NameRefused, PolicyError: as :func:`wanted_names`; a name to remove is none of it, or the
+            last one.
+    """
+    without = set(parse_names(removed)) if removed else set()
+    strange = sorted(without - set(before))
+    if strange:
+        raise PolicyError(
+            f"{strange[0]} is no name of this certificate.", do=f"It has {', '.join(before)}."
+        )
+    names = [name for name in dict.fromkeys((*before, *added)) if name not in without]
+    if not names:
+        raise PolicyError(
+            "A certificate needs a name.", do="To give it up: external-agent remove NAME."
+        )
+    return tuple(sorted(wanted_names(names, challenge)))
 
 
 def certificate_id(names: Sequence[DnsName], texts: Sequence[str], wanted: str | None) -> str:

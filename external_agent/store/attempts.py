@@ -15,6 +15,7 @@ from external_agent.store.leases import drop_challenges, hold
 from external_agent.store.queries import (
     Queries,
     append_event,
+    certificate_row,
     dump_error,
     generation_row,
     puller_row,
@@ -223,6 +224,8 @@ class AttemptQueries(Queries):
                 .where(certificates.c.id == claim.certificate)
                 .values(
                     satisfied=attempt.wanted,
+                    directory_url=_preferred_ca(connection, claim.certificate),
+                    troubles=None,
                     due_at=due_at,
                     due_reason=str(Reason.LIFETIME),
                     failures=0,
@@ -271,6 +274,12 @@ class AttemptQueries(Queries):
                     "error": "" if error is None else error.what,
                 },
             )
+
+
+def _preferred_ca(connection: Connection, certificate: str) -> str:
+    """After a success the first of the list is tried first again."""
+    row = connection.execute(select(certificates).where(certificates.c.id == certificate)).one()
+    return certificate_row(row).cas[0]
 
 
 def _why(row: Row[Any]) -> str:

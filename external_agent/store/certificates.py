@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, Row, delete, insert, select, update
 
 from external_agent.domain.audit import canonical
 from external_agent.store.pullers import recipients_of
@@ -13,11 +14,12 @@ from external_agent.store.queries import (
     Queries,
     append_event,
     certificate_row,
+    generation_row,
     require_certificate,
     want_generation,
 )
-from external_agent.store.rows import AccountRow, CertificateRow
-from external_agent.store.tables import accounts, certificates, challenges, grants
+from external_agent.store.rows import AccountRow, CertificateRow, GenerationRow
+from external_agent.store.tables import accounts, certificates, challenges, generations, grants
 from shared.bundle import KeyOrigin
 from shared.errors import PolicyError
 from shared.x509 import KeyAlgorithm
@@ -37,6 +39,7 @@ class CertificateQueries(Queries):
         key_algorithm: KeyAlgorithm = KeyAlgorithm.EC_P256,
         challenge: str = "http-01",
         profile: str | None = None,
+        cas: Sequence[str] = (),
         actor: str = "operator",
     ) -> CertificateRow:
         wishes: dict[str, object] = {
@@ -45,6 +48,8 @@ class CertificateQueries(Queries):
             "key_algorithm": str(key_algorithm),
             "challenge": challenge,
             "directory_url": directory_url,
+            "cas": canonical(list(cas)) if cas else None,
+            "troubles": None,
             "profile": profile,
             "removed_at": None,
             "wanted_reason": "added",
@@ -78,7 +83,7 @@ class CertificateQueries(Queries):
         key_origin: KeyOrigin | None = None,
         key_algorithm: KeyAlgorithm | None = None,
         challenge: str | None = None,
-        directory_url: str | None = None,
+        cas: Sequence[str] = (),
         profile: str | None = None,
         actor: str = "operator",
     ) -> CertificateRow:
@@ -87,10 +92,17 @@ class CertificateQueries(Queries):
             "key_origin": key_origin,
             "key_algorithm": None if key_algorithm is None else str(key_algorithm),
             "challenge": challenge,
-            "directory_url": directory_url,
+            "directory_url": cas[0] if cas else None,
+            "cas": canonical(list(cas)) if cas else None,
             "profile": profile,
         }
-        changes = {name: value for name, value in given.items() if value is not None}
+        changes: dict[str, str | None] = {
+            name: value for name, value in given.items() if value is not None
+        }
+        if cas:
+            changes["troubles"] = None
+        if profile == "":
+            changes["profile"] = None
         with self._database.write() as connection:
             require_certificate(connection, certificate)
             if key_origin == "puller":
@@ -99,7 +111,7 @@ class CertificateQueries(Queries):
                 connection.execute(
                     update(certificates).where(certificates.c.id == certificate).values(changes)
                 )
-                want_generation(connection, certificate, "changed: " + ", ".join(sorted(changes)))
+                want_generation(connection, certificate, "changed: " + _words(changes))
                 end_pause(connection, certificate, now)
                 append_event(
                     connection,
@@ -165,13 +177,21 @@ class CertificateQueries(Queries):
             row = connection.execute(
                 select(accounts).where(accounts.c.directory_url == directory_url)
             ).one_or_none()
-        if row is None:
-            return None
-        contact = tuple(json.loads(row.contact))
-        return AccountRow(row.directory_url, row.account_url, contact, row.created_at)
+        return None if row is None else _account(row)
+
+    def accounts(self) -> list[AccountRow]:
+        with self._database.read() as connection:
+            query = select(accounts).order_by(accounts.c.created_at, accounts.c.directory_url)
+            return [_account(row) for row in connection.execute(query)]
 
     def save_account(
-        self, directory_url: str, account_url: str, contact: Sequence[str], *, now: int
+        self,
+        directory_url: str,
+        account_url: str,
+        contact: Sequence[str],
+        *,
+        now: int,
+        thumbprint: str | None = None,
     ) -> None:
         with self._database.write() as connection:
             connection.execute(delete(accounts).where(accounts.c.directory_url == directory_url))
@@ -181,8 +201,98 @@ class CertificateQueries(Queries):
                     account_url=account_url,
                     contact=canonical(list(contact)),
                     created_at=now,
+                    thumbprint=thumbprint,
                 )
             )
+
+    def note_account_key(
+        self, directory_url: str, thumbprint: str, *, now: int, actor: str = "operator"
+    ) -> None:
+        with self._database.write() as connection:
+            _note_account(connection, directory_url, thumbprint=thumbprint)
+            append_event(
+                connection,
+                "account-key-changed",
+                now=now,
+                actor=actor,
+                details={"ca": directory_url, "thumbprint": thumbprint},
+            )
+
+    def note_account_deactivated(
+        self, directory_url: str, thumbprint: str, *, now: int, actor: str = "operator"
+    ) -> None:
+        with self._database.write() as connection:
+            _note_account(connection, directory_url, thumbprint=thumbprint, status="deactivated")
+            append_event(
+                connection,
+                "account-deactivated",
+                now=now,
+                actor=actor,
+                details={"ca": directory_url},
+            )
+
+    def note_revoked(
+        self,
+        certificate: str,
+        generation: int,
+        reason: str,
+        *,
+        renew: bool,
+        now: int,
+        actor: str = "operator",
+    ) -> None:
+        with self._database.write() as connection:
+            require_certificate(connection, certificate)
+            connection.execute(
+                update(generations)
+                .where(
+                    generations.c.certificate == certificate,
+                    generations.c.generation == generation,
+                )
+                .values(revoked_at=now, revoked_reason=reason)
+            )
+            append_event(
+                connection,
+                "revoked",
+                now=now,
+                actor=actor,
+                certificate=certificate,
+                details={"generation": generation, "reason": reason},
+            )
+            if renew:
+                _request_renewal(
+                    connection, certificate, f"generation {generation} was revoked", now, actor
+                )
+
+    def generations(self, certificate: str, *, limit: int = 50) -> list[GenerationRow]:
+        query = (
+            select(generations)
+            .where(generations.c.certificate == certificate)
+            .order_by(generations.c.generation.desc())
+            .limit(limit)
+        )
+        with self._database.read() as connection:
+            return [generation_row(row) for row in connection.execute(query)]
+
+
+def _words(changes: Mapping[str, object]) -> str:
+    shown = {"directory_url": "CA", "key_origin": "key origin", "key_algorithm": "key algorithm"}
+    return ", ".join(
+        sorted(shown.get(name, name) for name in changes if name not in ("cas", "troubles"))
+    )
+
+
+def _account(row: Row[Any]) -> AccountRow:
+    contact = tuple(json.loads(row.contact))
+    return AccountRow(
+        row.directory_url, row.account_url, contact, row.created_at, row.thumbprint, row.status
+    )
+
+
+def _note_account(connection: Connection, directory_url: str, **values: str) -> None:
+    connection.execute(
+        update(accounts).where(accounts.c.directory_url == directory_url).values(**values)
+    )
 
 
 def _require_one_recipient(connection: Connection, certificate: str) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
+from external_agent.domain.fallback import Course
 from external_agent.domain.persist import Seen
 from external_agent.store.direct_rows import DirectRow
 from external_agent.store.rows import (
@@ -54,9 +55,14 @@ class CertificateStore(Protocol):
         key_algorithm: KeyAlgorithm = KeyAlgorithm.EC_P256,
         challenge: str = "http-01",
         profile: str | None = None,
+        cas: Sequence[str] = (),
         actor: str = "operator",
     ) -> CertificateRow:
-        """Raises PolicyError: it is there already."""
+        """Raises PolicyError: it is there already.
+
+        Args:
+            cas: directory URLs, the preferred first, which is ``directory_url``; none is that one.
+        """
 
     def change_certificate(
         self,
@@ -67,11 +73,11 @@ class CertificateStore(Protocol):
         key_origin: KeyOrigin | None = None,
         key_algorithm: KeyAlgorithm | None = None,
         challenge: str | None = None,
-        directory_url: str | None = None,
+        cas: Sequence[str] = (),
         profile: str | None = None,
         actor: str = "operator",
     ) -> CertificateRow:
-        """Change what is given; a new generation is wanted.
+        """Change what is given; a new generation is wanted. An empty ``profile`` is none.
 
         Raises:
             PolicyError: unknown, or several pullers have what one of them is to make the key of.
@@ -98,9 +104,42 @@ class CertificateStore(Protocol):
 
     def account(self, directory_url: str) -> AccountRow | None: ...
 
+    def accounts(self) -> list[AccountRow]: ...
+
     def save_account(
-        self, directory_url: str, account_url: str, contact: Sequence[str], *, now: int
+        self,
+        directory_url: str,
+        account_url: str,
+        contact: Sequence[str],
+        *,
+        now: int,
+        thumbprint: str | None = None,
     ) -> None: ...
+
+    def note_account_key(
+        self, directory_url: str, thumbprint: str, *, now: int, actor: str = "operator"
+    ) -> None:
+        """The CA knows the account by this key from now on."""
+
+    def note_account_deactivated(
+        self, directory_url: str, thumbprint: str, *, now: int, actor: str = "operator"
+    ) -> None:
+        """The CA takes nothing from the account any more."""
+
+    def note_revoked(
+        self,
+        certificate: str,
+        generation: int,
+        reason: str,
+        *,
+        renew: bool,
+        now: int,
+        actor: str = "operator",
+    ) -> None:
+        """Keep that a generation was revoked, and perhaps want another. Raises PolicyError."""
+
+    def generations(self, certificate: str, *, limit: int = 50) -> list[GenerationRow]:
+        """The newest first, attempts that failed among them."""
 
 
 class EnrolmentStore(Protocol):
@@ -363,10 +402,12 @@ class IssuingStore(Protocol):
         paused_until: int,
         now: int,
         asked_until: int | None = None,
+        course: Course | None = None,
     ) -> None:
         """Persist the pause. Raises FenceLost.
 
         Args:
+            course: which CA is asked next.
             asked_until: the part of the pause that the CA asked for; operators cannot end it.
         """
 

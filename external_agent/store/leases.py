@@ -7,9 +7,10 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Select, and_, delete, func, or_, select, update
 
+from external_agent.domain.fallback import Course
 from external_agent.domain.model import PullerStatus
 from external_agent.store.csr_rows import can_be_ordered
-from external_agent.store.queries import Queries, append_event, dump_error
+from external_agent.store.queries import Queries, append_event, dump_error, dump_troubles
 from external_agent.store.rows import Claim, ErrorNote
 from external_agent.store.tables import certificates, challenges, grants, pullers
 from shared.errors import FenceLost
@@ -66,6 +67,7 @@ class LeaseQueries(Queries):
         paused_until: int,
         now: int,
         asked_until: int | None = None,
+        course: Course | None = None,
     ) -> None:
         with self._database.write() as connection:
             hold(connection, claim)
@@ -81,6 +83,7 @@ class LeaseQueries(Queries):
                     last_error=dump_error(error),
                     lease_owner=None,
                     lease_until=0,
+                    **({} if course is None else _steered(course)),
                 )
             )
             append_event(
@@ -94,8 +97,16 @@ class LeaseQueries(Queries):
                     "what": error.what,
                     "failures": failures,
                     "paused_until": paused_until,
+                    **({} if course is None else {"next_ca": course.directory_url}),
                 },
             )
+
+
+def _steered(course: Course) -> dict[str, str]:
+    return {
+        "directory_url": course.directory_url,
+        "troubles": dump_troubles(course.troubles),
+    }
 
 
 def hold(connection: Connection, claim: Claim) -> Row[Any]:

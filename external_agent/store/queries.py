@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from sqlalchemy import Connection, Row, delete, insert, select, update
 
 from external_agent.domain.audit import FIRST, canonical, event_hash
+from external_agent.domain.fallback import Trouble
 from external_agent.domain.model import AttemptState, PullerStatus
 from external_agent.store.database import Database
 from external_agent.store.rows import (
@@ -66,7 +68,17 @@ def certificate_row(row: Row[Any]) -> CertificateRow:
         last_error=read_error(row.last_error),
         highest_seen=row.highest_seen,
         due_reason=row.due_reason,
+        cas=tuple(json.loads(row.cas)) if row.cas else (row.directory_url,),
+        troubles=_read_troubles(row.troubles),
     )
+
+
+def _read_troubles(text: str | None) -> dict[str, Trouble]:
+    return {url: Trouble(**one) for url, one in json.loads(text or "{}").items()}
+
+
+def dump_troubles(troubles: Mapping[str, Trouble]) -> str:
+    return canonical({url: asdict(one) for url, one in troubles.items()})
 
 
 def puller_row(row: Row[Any]) -> PullerRow:
@@ -125,6 +137,8 @@ def generation_row(row: Row[Any]) -> GenerationRow:
         replaces=row.replaces,
         replaced_by=row.replaced_by,
         why=row.why,
+        revoked_at=row.revoked_at,
+        revoked_reason=row.revoked_reason,
     )
 
 

@@ -5,8 +5,10 @@ Times are unix seconds (``int``). Digests and key ids are lower-case hex.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
+from external_agent.domain.fallback import Trouble
 from external_agent.domain.model import AttemptState, PullerStatus
 from external_agent.domain.persist import Seen
 from shared.acme.dns_persist import Offer
@@ -26,10 +28,19 @@ class ErrorNote:
 
 @dataclass(frozen=True, slots=True)
 class AccountRow:
+    """
+    Attributes:
+        thumbprint: of the key that the CA knows the account by (RFC 7638); ``None`` where it was
+            not recorded, then it is that of ``account.key``.
+        status: ``valid``, or ``deactivated`` by us.
+    """
+
     directory_url: str
     account_url: str
     contact: tuple[str, ...]
     created_at: int
+    thumbprint: str | None = None
+    status: str = "valid"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +55,9 @@ class CertificateRow:
         due_reason: why then, a ``shared.renewal.Reason``; ``None`` where it was not recorded.
         paused_until: no attempt before this moment; 0 for none.
         failures: attempts that failed since the last success.
+        cas: directory URLs of the CAs that may issue it, the preferred first.
+        directory_url: the one of them that is asked next.
+        troubles: what stands against each of them since the last success.
     """
 
     id: str
@@ -64,6 +78,8 @@ class CertificateRow:
     last_error: ErrorNote | None
     highest_seen: int
     due_reason: str | None = None
+    cas: tuple[str, ...] = ()
+    troubles: Mapping[str, Trouble] = field(default_factory=dict)
 
     @property
     def renewal_wanted(self) -> bool:
@@ -109,6 +125,7 @@ class GenerationRow:
         replaces: the ``ari_id`` that its order named.
         replaced_by: the generation that took its place.
         why: a ``shared.renewal.Reason``, or in words what it was wanted for.
+        revoked_reason: as in RFC 5280, such as ``keyCompromise``.
     """
 
     certificate: str
@@ -138,6 +155,8 @@ class GenerationRow:
     replaces: str | None = None
     replaced_by: int | None = None
     why: str | None = None
+    revoked_at: int | None = None
+    revoked_reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,8 @@ accounts = Table(
     Column("account_url", Text, nullable=False),
     Column("contact", Text, nullable=False),
     Column("created_at", BigInteger, nullable=False),
+    Column("thumbprint", Text),
+    Column("status", Text, nullable=False, server_default="valid"),
 )
 
 certificates = Table(
@@ -57,6 +59,8 @@ certificates = Table(
     Column("fence", BigInteger, nullable=False),
     Column("due_reason", Text),
     Column("asked_until", BigInteger),
+    Column("cas", Text),
+    Column("troubles", Text),
     Index("certificates_due", "due_at"),
 )
 
@@ -146,6 +150,8 @@ generations = Table(
     Column("replaces", Text),
     Column("replaced_by", BigInteger),
     Column("why", Text),
+    Column("revoked_at", BigInteger),
+    Column("revoked_reason", Text),
     PrimaryKeyConstraint("certificate", "generation"),
     Index("generations_state", "certificate", "state"),
     Index("generations_order", "order_url"),

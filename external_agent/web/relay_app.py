@@ -48,7 +48,7 @@ class RelayApp:
         bell: rung on publication, revocation and shutdown.
         clock: unix seconds.
         run: calls a function that may block.
-        own_keys: SPKI digests of keys that no certificate may have.
+        own_keys: gives SPKI digests of keys that no certificate may have.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class RelayApp:
         bell: Bell,
         clock: Callable[[], float],
         run: Run,
-        own_keys: frozenset[str] = frozenset(),
+        own_keys: Callable[[], frozenset[str]] = frozenset,
     ) -> None:
         self._store = store
         self._bell = bell
@@ -158,7 +158,7 @@ class RelayApp:
             nonce=caller.nonce,
             nonce_expires=caller.nonce_expires,
             now=self._now(),
-            own_keys=self._own_keys,
+            own_keys=self._own_keys(),
         )
         return _ok(_ACCEPTED)
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from external_agent.domain.model import PullerStatus
 from external_agent.store.direct_rows import DirectRow
 from external_agent.store.rows import (
+    CertificateRow,
     CertificateStatus,
     DeliveryStatus,
     GenerationRow,
@@ -40,6 +41,7 @@ def certificate_view(status: CertificateStatus, now: int) -> Json:
         "key_algorithm": str(row.key_algorithm),
         "challenge": row.challenge,
         "directory": row.directory_url,
+        "cas": [_ca(row, url) for url in row.cas],
         "profile": row.profile,
         "state": _state(status, now),
         "issued": None if issued is None else _issued(issued),
@@ -86,6 +88,21 @@ def _issued(row: GenerationRow) -> Json:
         "not_after": row.not_after,
         "issued_at": row.issued_at,
         "key_origin": row.key_origin,
+        "directory": row.directory_url,
+        "revoked_at": row.revoked_at,
+        "revoked_reason": row.revoked_reason,
+    }
+
+
+def _ca(row: CertificateRow, url: str) -> Json:
+    """Show a CA of the list, and what stands against it."""
+    trouble = row.troubles.get(url)
+    return {
+        "directory": url,
+        "next": url == row.directory_url,
+        "failures": 0 if trouble is None else trouble.failures,
+        "left_alone_until": None if trouble is None else trouble.until,
+        "problem": None if trouble is None else trouble.what,
     }
 
 
@@ -95,6 +112,8 @@ def _state(status: CertificateStatus, now: int) -> str:
         return "removed"
     if issued is not None and issued.not_after is not None and issued.not_after <= now:
         return "expired"
+    if issued is not None and issued.revoked_at is not None:
+        return "revoked"
     if status.attempt is not None and not row.failures:
         return "issuing"
     if row.failures:

@@ -43,6 +43,7 @@ def read_directory(answer: Answer, origin: Origin) -> DirectoryInfo:
         new_account=origin.check(document.get("newAccount"), "newAccount"),
         new_order=origin.check(document.get("newOrder"), "newOrder"),
         revoke_cert=optional("revokeCert"),
+        key_change=optional("keyChange"),
         renewal_info=optional("renewalInfo"),
         terms_of_service=plain_text(meta.get("termsOfService")) or None,
         external_account_required=meta.get("externalAccountRequired") is True,

@@ -17,7 +17,7 @@ from shared.acme.ports import (
     WaitingSolver,
 )
 from shared.acme.problems import describe
-from shared.errors import IssuanceError, IssuanceRejected, RelayError
+from shared.errors import IssuanceError, IssuanceRejected, RelayError, ValidationFailed
 
 # RFC 8555 section 8.3: base64url without padding, at least 128 bits.
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{22,128}\Z", re.ASCII)
@@ -153,7 +153,7 @@ class Authorizer:
         answered = self._client.answer_challenge(challenge)
         self._answered.add(challenge.url)
         if _has_failed(answered):
-            raise IssuanceRejected(
+            raise ValidationFailed(
                 f"The CA could not validate {challenge.identifier} by {challenge.type}: "
                 f"{describe(answered.problem)}.",
                 problem=answered.problem,
@@ -184,8 +184,8 @@ class Authorizer:
             except RelayError as error:
                 _log.warning("challenge of %s not cleaned up: %s", challenge.identifier, error.what)
 
-    def reasons(self, urls: Sequence[str]) -> list[str]:
-        """Return why authorizations failed, as far as the CA tells."""
+    def failures(self, urls: Sequence[str]) -> list[ValidationFailed]:
+        """Return the authorizations that failed, with why, as far as the CA tells."""
         found = []
         for url in urls[: 2 * len(self._names)]:
             try:
@@ -193,7 +193,7 @@ class Authorizer:
             except IssuanceError:
                 continue
             if authorization.status not in ("valid", "pending"):
-                found.append(_failed(authorization).what.rstrip("."))
+                found.append(_failed(authorization))
         return found
 
 
@@ -207,10 +207,10 @@ def _has_failed(challenge: ChallengeState) -> bool:
     )
 
 
-def _failed(authorization: AuthorizationState) -> IssuanceRejected:
+def _failed(authorization: AuthorizationState) -> ValidationFailed:
     problems = [(one.type, one.problem) for one in authorization.challenges if one.problem]
     words = "; ".join(f"{kind}: {describe(problem)}" for kind, problem in problems)
-    return IssuanceRejected(
+    return ValidationFailed(
         f"The CA could not validate {authorization.name} "
         f"({authorization.status}): {words or 'no reason given'}.",
         problem=problems[0][1] if problems else None,

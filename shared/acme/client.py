@@ -3,52 +3,39 @@
 from __future__ import annotations
 
 import contextlib
-import time
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
-from types import TracebackType
-from typing import Self
+from collections.abc import Sequence
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from josepy.b64 import b64encode
 from requests.utils import parse_header_links
 
+from shared.acme.account_calls import AccountCalls
 from shared.acme.answers import (
     read_authorization,
     read_challenge,
-    read_directory,
     read_order,
     read_order_list,
 )
 from shared.acme.ari import ari_certificate_id, read_renewal_window
 from shared.acme.chain import has_issuer
-from shared.acme.jwk import key_authorization, thumbprint, to_jwk
+from shared.acme.jwk import key_authorization
 from shared.acme.keys import AccountKey
-from shared.acme.network import Answer, BoundedNetwork, Payload
-from shared.acme.origin import Origin
+from shared.acme.network import Answer
 from shared.acme.ports import (
     AuthorizationState,
     ChallengeState,
-    Clock,
     DirectoryInfo,
-    ExternalAccountBinding,
-    Failpoint,
     OrderState,
     PendingChallenge,
     RenewalWindow,
-    Sleep,
-    no_failpoint,
 )
-from shared.acme.problems import plain_text
-from shared.acme.registration import new_account
+from shared.acme.problems import problem_code
 from shared.errors import (
-    ClockWrong,
     ConfigurationError,
     IssuanceRejected,
     IssuanceUnavailable,
     OrderGone,
-    RelayError,
 )
 
 MAX_CLOCK_SKEW = 300.0
@@ -57,166 +44,8 @@ _MOST_EXAMINED = 100
 _MOST_ALTERNATES = 10
 
 
-Observe = Callable[[str, str, float, RelayError | None], None]
-"""Is told of each call: the CA's host, the call, its seconds, and the error that it ended with."""
-
-
-def unobserved(_host: str, _call: str, _seconds: float, _error: RelayError | None) -> None:
-    """Count nothing."""
-
-
-class AcmeClient:
-    """One CA, one account key. Used by one thread at a time; many clients may share an account.
-
-    Args:
-        directory_url: https URL of the CA's directory.
-        account_key: EC P-256, P-384 or RSA.
-        trusted_roots: PEM file that the CA's HTTPS server must chain to; None for public roots.
-        proxy: URL of an HTTP proxy; the environment is never asked.
-        account_url: the account's URL, when it is known already.
-        clock: unix seconds.
-        timeout: total seconds for one HTTP exchange.
-        allowed_http_hosts: hosts that may be spoken to without TLS; for tests.
-        failpoint: called as ``acme.CALL.before`` and ``acme.CALL.after``.
-        observe: called once for each call.
-
-    Every call raises IssuanceUnavailable, IssuanceRateLimited or IssuanceRejected.
-    """
-
-    def __init__(
-        self,
-        directory_url: str,
-        account_key: AccountKey,
-        *,
-        trusted_roots: Path | None = None,
-        proxy: str | None = None,
-        user_agent: str = "split-horizon-relay",
-        account_url: str | None = None,
-        clock: Clock = time.time,
-        sleep: Sleep = time.sleep,
-        timeout: float = 30.0,
-        allowed_http_hosts: frozenset[str] = frozenset(),
-        failpoint: Failpoint = no_failpoint,
-        observe: Observe = unobserved,
-    ) -> None:
-        self._directory_url = directory_url
-        self._origin = Origin(directory_url, allowed_http_hosts)
-        self._jwk = to_jwk(account_key)
-        self._clock = clock
-        self._failpoint = failpoint
-        self._observe = observe
-        self._directory: DirectoryInfo | None = None
-        self._network = BoundedNetwork(
-            account_key,
-            self._origin,
-            trusted_roots=trusted_roots,
-            proxy=proxy,
-            user_agent=user_agent,
-            clock=clock,
-            sleep=sleep,
-            timeout=timeout,
-        )
-        self.account_url = account_url
-        self._network.use_account(account_url)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the connections to the CA."""
-        self._network.session.close()
-
-    # --- directory and account ---------------------------------------------------------------
-
-    def directory(self) -> DirectoryInfo:
-        """Return the directory, fetched once by each client."""
-        if self._directory is None:
-            with self._call("directory"):
-                answer = self._network.fetch(self._directory_url)
-                self._directory = read_directory(answer, self._origin)
-        return self._directory
-
-    def clock_skew(self) -> float | None:
-        """Return the seconds by which the CA's last Date is ahead of our clock, if it sent one."""
-        return self._network.clock_skew
-
-    def check_clock(self) -> None:
-        """
-        Raises:
-            ClockWrong: our clock and the CA's differ by more than 300 s.
-        """
-        self.directory()
-        skew = self.clock_skew()
-        if skew is not None and abs(skew) > MAX_CLOCK_SKEW:
-            side = "behind" if skew > 0 else "ahead of"
-            raise ClockWrong(
-                f"This machine's clock is {abs(skew):.0f} s {side} that of {self._origin.host}."
-            )
-
-    def ensure_account(
-        self,
-        contact: Sequence[str] = (),
-        *,
-        terms_agreed: bool,
-        eab: ExternalAccountBinding | None = None,
-    ) -> str:
-        """Register the key, or find its account again; return the account URL.
-
-        With a known account URL nothing is created: the CA is only asked whether it stands
-        (`onlyReturnExisting`, RFC 8555 section 7.3.1).
-
-        Args:
-            contact: URLs such as ``mailto:ops@example.com``.
-
-        Raises:
-            ConfigurationError: terms not agreed to, or an external account binding is missing.
-            IssuanceRejected: the account is unknown or deactivated, or the CA refuses.
-        """
-        directory = self.directory()
-        if self.account_url is None:
-            payload = new_account(directory, self._jwk, contact, terms_agreed, eab)
-        else:
-            payload = {"onlyReturnExisting": True}
-        self._network.use_account(None)
-        try:
-            with self._call("new_account"):
-                answer = self._post(directory.new_account, payload)
-        finally:
-            self._network.use_account(self.account_url)
-        location = self._origin.check(answer.headers.get("Location"), "account")
-        status = plain_text(answer.document().get("status", "valid"))
-        if status != "valid":
-            raise IssuanceRejected(
-                f"The ACME account {location} is {status:.40} at the CA.",
-                do="Use another account key; a deactivated account cannot be opened again.",
-            )
-        self.account_url = location
-        self._network.use_account(location)
-        return location
-
-    def confirm_account(self) -> str:
-        """Ask the CA whether the account stands, by an empty POST-as-GET; return its URL.
-
-        Raises:
-            ConfigurationError: no account is known yet.
-            IssuanceRejected: the CA does not know it, or it was deactivated.
-        """
-        url = self.account_url
-        if url is None:
-            raise ConfigurationError(f"There is no account at {self._origin.host} yet.")
-        with self._call("fetch_account"):
-            status = plain_text(self._post(url, None).document().get("status", "valid"))
-        if status != "valid":
-            raise IssuanceRejected(f"The ACME account {url} is {status:.40} at the CA.")
-        return url
+class AcmeClient(AccountCalls):
+    """:class:`AcmeConnection`, with everything that can be asked over it."""
 
     # --- orders ------------------------------------------------------------------------------
 
@@ -313,11 +142,6 @@ class AcmeClient:
         """Return the key authorization of this account for a token (RFC 8555 section 8.1)."""
         return key_authorization(token, self._jwk)
 
-    @property
-    def thumbprint(self) -> str:
-        """The account key's JWK thumbprint (RFC 7638), base64url."""
-        return thumbprint(self._jwk)
-
     def answer_challenge(self, challenge: PendingChallenge) -> ChallengeState:
         """Tell the CA to look now, by `{}` (RFC 8555 section 7.5.1)."""
         with self._call("answer_challenge"):
@@ -351,15 +175,30 @@ class AcmeClient:
                         return other
             return answer.body
 
-    def revoke(self, certificate_pem: bytes, reason: int = 0) -> None:
-        """Revoke a certificate of this account (RFC 8555 section 7.6; reasons of RFC 5280)."""
+    def revoke(
+        self, certificate_pem: bytes, reason: int = 0, *, key: AccountKey | None = None
+    ) -> bool:
+        """Revoke a certificate (RFC 8555 section 7.6); tell whether it was not revoked before.
+
+        Args:
+            certificate_pem: the leaf, or a chain that begins with it.
+            reason: RFC 5280 section 5.3.1; see ``shared.acme.revocation``.
+            key: the certificate's own key; without it the account asks, which has to be the one
+                that ordered it, or one that holds authorizations for all its names.
+        """
         url = self.directory().revoke_cert
         if url is None:
             raise IssuanceRejected(f"The CA {self._origin.host} offers no revocation.")
         leaf = x509.load_pem_x509_certificate(certificate_pem).public_bytes(Encoding.DER)
-        with self._call("revoke"):
-            encoded = b64encode(leaf).decode("ascii")
-            self._post(url, {"certificate": encoded, "reason": reason})
+        payload = {"certificate": b64encode(leaf).decode("ascii"), "reason": reason}
+        try:
+            with self._call("revoke"), self._signing_with(key):
+                self._post(url, payload)
+        except IssuanceRejected as error:
+            if problem_code(error.problem) == "alreadyRevoked":
+                return False
+            raise
+        return True
 
     def renewal_info(self, leaf_pem: bytes) -> RenewalWindow | None:
         """Return when the CA suggests to renew (RFC 9773); None where it has no opinion."""
@@ -369,26 +208,6 @@ class AcmeClient:
         with self._call("renewal_info"):
             url = f"{base.rstrip('/')}/{ari_certificate_id(leaf_pem)}"
             return read_renewal_window(self._network.fetch(url))
-
-    # --- beneath -----------------------------------------------------------------------------
-
-    @contextlib.contextmanager
-    def _call(self, name: str) -> Iterator[None]:
-        self._failpoint(f"acme.{name}.before")
-        began = time.monotonic()
-        failure: RelayError | None = None
-        try:
-            yield
-        except RelayError as error:
-            failure = error
-            raise
-        finally:
-            self._observe(self._origin.host, name, time.monotonic() - began, failure)
-        self._failpoint(f"acme.{name}.after")
-
-    def _post(self, url: str, payload: dict[str, object] | None) -> Answer:
-        signed = None if payload is None else Payload(payload)
-        return self._network.sign_and_post(url, self.directory().new_nonce, signed)
 
 
 def _stumbled(error: IssuanceUnavailable) -> bool:

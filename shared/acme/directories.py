@@ -3,13 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from shared.errors import ConfigurationError
 
-CERTIFICATE_AUTHORITIES: Mapping[str, str] = {
-    "letsencrypt": "https://acme-v02.api.letsencrypt.org/directory",
-    "letsencrypt-staging": "https://acme-staging-v02.api.letsencrypt.org/directory",
+
+@dataclass(frozen=True, slots=True)
+class KnownCa:
+    """
+    Attributes:
+        url: of its ACME directory.
+        needs: in words, what it wants beside an agreement to its terms; empty for nothing.
+    """
+
+    url: str
+    needs: str = ""
+
+
+_BINDING = "it wants an external account binding: eab_key_id and eab_hmac_key_file"
+LETS_ENCRYPT = KnownCa("https://acme-v02.api.letsencrypt.org/directory")
+CERTIFICATE_AUTHORITIES: Mapping[str, KnownCa] = {
+    "letsencrypt": LETS_ENCRYPT,
+    "letsencrypt-staging": KnownCa("https://acme-staging-v02.api.letsencrypt.org/directory"),
+    "zerossl": KnownCa("https://acme.zerossl.com/v2/DV90", _BINDING),
+    "google": KnownCa("https://dv.acme-v02.api.pki.goog/directory", _BINDING),
+    "google-staging": KnownCa("https://dv.acme-v02.test-api.pki.goog/directory", _BINDING),
+    "sslcom": KnownCa("https://acme.ssl.com/sslcom-dv-ecc", _BINDING),
+    "actalis": KnownCa("https://acme-api.actalis.com/acme/directory", _BINDING),
 }
 
 
@@ -19,7 +40,8 @@ def directory_url(text: str) -> str:
     Raises:
         ConfigurationError: it is neither.
     """
-    url = CERTIFICATE_AUTHORITIES.get(text, text)
+    known = CERTIFICATE_AUTHORITIES.get(text)
+    url = known.url if known else text
     try:
         parts = urlsplit(url)
         good = parts.scheme == "https" and bool(parts.hostname) and (parts.port or 443) > 0

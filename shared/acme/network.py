@@ -118,6 +118,10 @@ class BoundedNetwork(ClientNetwork):
         """Sign with this account URL as `kid` from now on; None: with the key itself."""
         self.account = None if url is None else RegistrationResource(uri=url, body=None)
 
+    def use_key(self, key: AccountKey) -> None:
+        """Sign with this key from now on."""
+        self.key, self.alg = to_jwk(key), signature_algorithm(key)
+
     def fetch(self, url: str) -> Answer:
         """GET without a signature: the directory, ARI."""
         return self._answer(self._exchange("GET", url))

@@ -24,6 +24,7 @@ from shared.errors import (
     IssuanceRejected,
     IssuanceUnavailable,
     IssuanceUnfinished,
+    ValidationFailed,
 )
 
 MOST_FAILURES_IN_A_ROW = 5
@@ -196,12 +197,15 @@ class _Drive:
 
     def _over(self, order: OrderState) -> IssuanceRejected:
         """Return the end of an order that will give no certificate, in the CA's words."""
+        failed = self.authorizer.failures(order.authorizations)
         reasons = [describe(order.problem)] if order.problem else []
-        reasons += self.authorizer.reasons(order.authorizations)
+        reasons += [one.what.rstrip(".") for one in failed]
         words = "; ".join(reasons) or "no reason given"
-        return IssuanceRejected(
+        problems = [one.problem for one in failed if one.problem]
+        kind = ValidationFailed if failed else IssuanceRejected
+        return kind(
             f"The CA ended the order for {', '.join(self.names):.200}: {words}.",
-            problem=order.problem,
+            problem=order.problem or (problems[0] if problems else None),
         )
 
     def _download(self, order: OrderState, preferred_chain: str | None) -> IssuedChain:

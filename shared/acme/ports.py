@@ -40,6 +40,7 @@ class DirectoryInfo:
     new_account: str
     new_order: str
     revoke_cert: str | None
+    key_change: str | None
     renewal_info: str | None
     terms_of_service: str | None
     external_account_required: bool

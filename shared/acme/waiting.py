@@ -7,7 +7,7 @@ from email.utils import parsedate_to_datetime
 
 from shared.acme.ports import Clock
 
-MAX_RETRY_AFTER = 86_400.0
+MAX_RETRY_AFTER = 7 * 86_400.0
 FIRST_PAUSE = 0.25
 LONGEST_PAUSE = 8.0
 
@@ -23,7 +23,7 @@ def http_date(text: str | None) -> float | None:
 
 
 def parse_retry_after(text: str | None, now: float) -> float | None:
-    """Return the seconds to wait (RFC 9110 section 10.2.3), 0 to one day; None: nothing usable.
+    """Return the seconds to wait (RFC 9110 section 10.2.3), 0 to a week; None: nothing usable.
 
     Args:
         now: unix seconds by the clock that wrote `text`, if it is known: the answer's Date.

@@ -474,7 +474,7 @@ def test_another_ca(lab: Lab) -> None:
     world = lab.agent()
     issued(lab, world)
     second = lab.another_ca()
-    world.store.change_certificate(NAME, directory_url=second.directory_url, now=world.now())
+    world.store.change_certificate(NAME, cas=[second.directory_url], now=world.now())
     assert world.scheduler.run_until_idle() == 1
     assert [order.replaces for order in second.orders] == [None]
     assert newest(world).directory_url == second.directory_url

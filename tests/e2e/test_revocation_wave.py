@@ -73,7 +73,7 @@ class Wave:
         return make_scheduler(
             store,
             signing_key=agent_keys.signing,
-            authorities=CertificateAuthorities(store, lambda: own, clock=self.clock, now=now),
+            authorities=CertificateAuthorities(store, lambda _: own, clock=self.clock, now=now),
             key_maker=self.key_maker,
             board=changes.answers,
             clock=now,

@@ -227,7 +227,7 @@ class Ca:
     def directory(self) -> DirectoryInfo:
         url = "https://ca.example.net/"
         return DirectoryInfo(
-            url, url, url, url, None, None, None, False, {}, self.identities, self.meta
+            url, url, url, url, None, None, None, None, False, {}, self.identities, self.meta
         )
 
     def confirm_account(self) -> str:
