@@ -87,8 +87,8 @@ class AcmeSettings(CaSection):
     """The CA that certificates are asked from, and by name those that may be asked, too."""
 
     directory: str = LETS_ENCRYPT.url
-    allowed_http_hosts: frozenset[str] = frozenset()
     cas: Mapping[str, CaSection] = {}
+    allowed_http_hosts: frozenset[str] = frozenset()
 
     @model_validator(mode="after")
     def _check_cas(self) -> Self:

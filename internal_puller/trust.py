@@ -272,7 +272,10 @@ def _check_names(manifest: Manifest, leaf: x509.Certificate, wanted: Wanted) -> 
         if not any(DnsName(offered).covers(name) for offered in manifest.names):
             raise NameMismatch(
                 f"The certificate is for {', '.join(manifest.names):.200}, which does not cover "
-                f"{name}, as a target here needs."
+                f"{name}, as a target here needs.",
+                do="If the name was given up, write the target anew with the names that it needs: "
+                f"internal-puller target add {manifest.certificate} --name NAME, and then: "
+                "internal-puller pull --retry.",
             )
 
 

@@ -219,8 +219,7 @@ class OrderGone(IssuanceRejected):
 
 
 class ValidationFailed(IssuanceRejected):
-    """For whoever asks why; ``type`` and the rest are those of any refusal."""
-
+    type = "issuance/validation-failed"
     do = "See that the CA can reach what it looked at, from everywhere; it is tried again."
 
 

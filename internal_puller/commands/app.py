@@ -8,7 +8,15 @@ from typing import Annotated
 
 import typer
 
-from internal_puller.commands import direct, direct_persist, enrolling, installed, pulling, targets
+from internal_puller.commands import (
+    direct,
+    direct_account,
+    direct_persist,
+    enrolling,
+    installed,
+    pulling,
+    targets,
+)
 from internal_puller.config import CONFIG_VARIABLE
 from shared.errors import RelayError
 
@@ -29,6 +37,7 @@ app = typer.Typer(
 app.command()(enrolling.enroll)
 app.add_typer(targets.target, name="target")
 direct.direct.add_typer(direct_persist.dns_persist, name="dns-persist")
+direct.direct.add_typer(direct_account.account, name="account")
 app.add_typer(direct.direct, name="direct")
 app.command()(pulling.pull)
 app.command()(pulling.run)

@@ -36,17 +36,10 @@ from internal_puller.state import StateDirectory
 from internal_puller.targets import load_targets
 from internal_puller.toml_file import replace_toml
 from shared.acme.directories import directory_url
+from shared.acme.revocation import REASONS, reason_code
 from shared.errors import ConfigurationError, IssuanceRateLimited, PolicyError
 
 LOCK_WAIT = 20.0
-REASONS = {
-    "unspecified": 0,
-    "key-compromise": 1,
-    "affiliation-changed": 3,
-    "superseded": 4,
-    "cessation-of-operation": 5,
-}
-
 direct = typer.Typer(
     help="Certificates that this machine gets from a CA by itself, outward only.",
     no_args_is_help=True,
@@ -247,15 +240,15 @@ def revoke(
     certificate: Certificate,
     *,
     reason: Annotated[str, typer.Option(help=f"One of {', '.join(REASONS)}.")] = "unspecified",
+    by_key: Annotated[
+        bool, typer.Option("--by-key", help="Asked by the certificate's own key, not by account.")
+    ] = False,
 ) -> None:
     """Tell the CA that the newest generation is not to be trusted any more, and order another."""
     settings = load_settings(context.obj)
     known = require_direct(settings.direct_file)
     wanted = known.find(certificate)
-    if reason not in REASONS:
-        raise ConfigurationError(
-            f"{reason!r:.40} is no reason.", do=f"Use one of {', '.join(REASONS)}."
-        )
+    code = reason_code(reason)
     files = DirectFiles(settings.state_directory)
     files.create()
     own = files.of(wanted.certificate)
@@ -264,7 +257,10 @@ def revoke(
         if issued is None:
             raise ConfigurationError(f"No certificate was issued for {wanted.certificate} yet.")
         with closing(_client(known, settings)) as client:
-            client.revoke(issued.chain.encode("ascii"), REASONS[reason])
+            from shared.acme.keys import load_account_key
+
+            key = load_account_key(issued.key.encode("ascii")) if by_key else None
+            client.revoke(issued.chain.encode("ascii"), code, key=key)
         progress = own.progress() or DirectProgress()
         progress.renew = "the one before was revoked"
         progress.paused_at = progress.paused_until = 0

@@ -14,7 +14,8 @@ from internal_puller.direct.settings import DirectSettings
 from internal_puller.files import read_private, write_private
 from internal_puller.proxies import choose_proxy
 from shared.acme.client import AcmeClient
-from shared.acme.keys import load_account_key
+from shared.acme.jwk import thumbprint, to_jwk
+from shared.acme.keys import AccountKey, load_account_key
 from shared.acme.ports import Clock, ExternalAccountBinding, Failpoint, Sleep, no_failpoint
 from shared.errors import ConfigurationError
 from shared.host.secret_file import read_secret_file
@@ -51,25 +52,55 @@ class DirectConnection:
             ClockWrong: nothing may be ordered.
             IssuanceError, ConfigurationError: no connection, or no account.
         """
-        direct = self._direct
-        client = AcmeClient(
-            direct.directory,
-            load_account_key(self._files.account_key()),
-            trusted_roots=self._roots(),
-            proxy=self._proxy(),
-            account_url=self._files.account_url(direct.directory),
-            clock=self._clock,
-            sleep=self._sleep,
-            failpoint=self._failpoint,
-        )
+        key = load_account_key(self._files.account_key())
+        client = self._client(key)
         try:
             client.check_clock()
+            if client.account_url is not None:
+                client = self._with_known_key(client)
             if with_account and client.account_url is None:
                 self._register(client)
         except BaseException:
             client.close()
             raise
         return client
+
+    def is_rolled_over(self, client: AcmeClient) -> bool:
+        """Tell whether this client signs with the key of a roll-over under way."""
+        following = self._files.next_account_key()
+        return following is not None and client.thumbprint == thumbprint(
+            to_jwk(load_account_key(following))
+        )
+
+    def _with_known_key(self, client: AcmeClient) -> AcmeClient:
+        """While a roll-over is under way, find out which of the keys the CA knows.
+
+        The one that ended it may have died between the CA's answer and our record of it.
+        """
+        following = self._files.next_account_key()
+        if following is None:
+            return client
+        other = self._client(load_account_key(following), known=False)
+        try:
+            known = other.knows_key() and other.account_url == client.account_url
+        except BaseException:
+            other.close()
+            raise
+        (client if known else other).close()
+        return other if known else client
+
+    def _client(self, key: AccountKey, *, known: bool = True) -> AcmeClient:
+        direct = self._direct
+        return AcmeClient(
+            direct.directory,
+            key,
+            trusted_roots=self._roots(),
+            proxy=self._proxy(),
+            account_url=self._files.account_url(direct.directory) if known else None,
+            clock=self._clock,
+            sleep=self._sleep,
+            failpoint=self._failpoint,
+        )
 
     def forget_account(self) -> None:
         """The CA does not know it any more: register again at the next connection."""

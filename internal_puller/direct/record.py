@@ -4,6 +4,7 @@
     <state>/direct/certificates/<id>/attempt.json    key, CSR and order of the attempt under way
     <state>/direct/certificates/<id>/issued.json     key and chain of the newest generation
     <state>/direct/account.key                       the ACME account key (PEM)
+    <state>/direct/account.key.next                  only while the key is being replaced
     <state>/direct/accounts.json                     directory URL to account URL
 
 Every file is 0600 and replaced whole, so a key and what belongs to it are never apart. Reading
@@ -171,6 +172,20 @@ class DirectFiles:
 
     def save_account_key(self, pem: bytes) -> None:
         write_private(self.path / "account.key", pem)
+
+    def next_account_key(self) -> bytes | None:
+        """Return the PEM of the key that a roll-over under way gives the account."""
+        return read_private(self.path / "account.key.next")
+
+    def save_next_account_key(self, pem: bytes) -> None:
+        write_private(self.path / "account.key.next", pem)
+
+    def take_next_account_key(self) -> None:
+        """Let it be the account's key: written whole before the other is removed."""
+        following = self.next_account_key()
+        if following is not None:
+            self.save_account_key(following)
+            (self.path / "account.key.next").unlink()
 
     def account_url(self, directory: str) -> str | None:
         return self._accounts().get(directory)

@@ -271,3 +271,47 @@ def test_a_preferred_chain_is_chosen() -> None:
         with registered(pebble) as client:
             issued = Run(client, challenges).drive(preferred_chain=name)
     assert load_chain(issued.chain_pem.decode())[-1].issuer == wanted.subject
+
+
+def test_an_account_key_is_rolled_over(peers: tuple[Pebble, ChallTestSrv]) -> None:
+    pebble, challenges = peers
+    with registered(pebble) as client:
+        before, url = client.thumbprint, client.account_url
+        client.roll_over(load_account_key(generate_account_key()))
+        assert (client.thumbprint != before, client.account_url) == (True, url)
+        assert client.confirm_account() == url
+        assert Run(client, challenges).drive().chain_pem
+        # Pebble answers 500 where RFC 8555 section 7.3.5 wants 409
+        with registered(pebble) as other, pytest.raises(IssuanceUnavailable):
+            taken = load_account_key(generate_account_key())
+            other.roll_over(taken)
+            client.roll_over(taken)  # a key belongs to one account
+
+
+def test_a_closed_account_orders_nothing(peers: tuple[Pebble, ChallTestSrv]) -> None:
+    pebble, _ = peers
+    with registered(pebble) as client:
+        client.update_contact(["mailto:new@example.com"])
+        client.deactivate()
+        with pytest.raises(IssuanceRejected):
+            client.new_order([NAME])
+
+
+def test_revoked_by_account_and_by_the_certificates_key(
+    peers: tuple[Pebble, ChallTestSrv],
+) -> None:
+    pebble, challenges = peers
+    with registered(pebble) as client, registered(pebble) as stranger:
+        issued = Run(client, challenges).drive()
+        with pytest.raises(IssuanceRejected):
+            stranger.revoke(issued.chain_pem, 1)
+        assert client.revoke(issued.chain_pem, 1)
+        assert not client.revoke(issued.chain_pem, 1)  # it is revoked already
+        run = Run(client, challenges)
+        key = load_account_key(generate_account_key())
+        run.csr_pem = csr_for(run.names, key)
+        chain = run.drive().chain_pem
+        with pytest.raises(IssuanceRejected):
+            stranger.revoke(chain, 1, key=load_account_key(generate_account_key()))
+        assert stranger.revoke(chain, 4, key=key)
+        assert stranger.confirm_account()  # the account's key signs again

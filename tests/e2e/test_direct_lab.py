@@ -440,3 +440,50 @@ def test_agent_away_keeps_the_report(world: DirectWorld, tmp_path: Path) -> None
         agent.start_again()
         assert world.machine.pull().exit_code == 0
         assert [one.certificate for one in agent.direct_reports] == ["app.example.org"]
+
+
+# --- the account ----------------------------------------------------------------------------------
+
+
+def _puller(world: DirectWorld, *words: str) -> subprocess.CompletedProcess[str]:
+    environment = {**clean_environment(), **world.machine.environment}
+    return subprocess.run(
+        [sys.executable, "-m", "internal_puller", *words],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_the_account_gets_another_key(world: DirectWorld) -> None:
+    world.want()
+    world.target()
+    assert world.machine.pull().exit_code == 0
+    (before,) = [one.thumbprint for one in world.ca.accounts]
+    world.ca.faults.lose_answer("keyChange", times=1)  # as if killed after the CA took it
+    assert _puller(world, "direct", "account", "roll-over").returncode == 6
+    assert _puller(world, "direct", "renew", NAME).returncode == 0
+    assert world.machine.pull().exit_code == 0
+    done = _puller(world, "direct", "account", "roll-over")
+    assert done.returncode == 0, done.stderr
+    (after,) = [one.thumbprint for one in world.ca.accounts]
+    assert after != before
+    assert not (world.machine.settings.state_directory / "direct" / "account.key.next").exists()
+    _puller(world, "direct", "renew", NAME)
+    assert world.machine.pull().exit_code == 0
+    assert (len(world.ca.issued), len(world.ca.accounts)) == (3, 1)
+
+
+def test_revoked_by_the_key_after_the_account_was_closed(world: DirectWorld) -> None:
+    world.want()
+    world.target()
+    assert world.machine.pull().exit_code == 0
+    assert _puller(world, "direct", "account", "deactivate").returncode == 3
+    assert _puller(world, "direct", "account", "deactivate", "--yes").returncode == 0
+    assert [one.status for one in world.ca.accounts] == ["deactivated"]
+    assert _puller(world, "direct", "revoke", NAME, "--reason", "nonsense").returncode == 3
+    done = _puller(world, "direct", "revoke", NAME, "--reason", "keyCompromise", "--by-key")
+    assert done.returncode == 0, done.stderr
+    assert list(world.ca.revoked.values()) == [1]

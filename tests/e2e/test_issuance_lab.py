@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from external_agent import keys
-from external_agent.config import AcmeSettings
+from external_agent.config import settings_from
 from external_agent.domain.model import AttemptState
 from external_agent.issuing import ca_settings
 from external_agent.keymaker import KeyMaker, ProcessKeyMaker
@@ -401,7 +401,14 @@ def test_a_key_maker_that_hangs_is_a_failure_with_a_pause(lab: Lab) -> None:
 
 def test_the_key_of_the_account_binding_is_needed_once(tmp_path: Path) -> None:
     file = tmp_path / "eab.key"
-    settings = AcmeSettings(eab_key_id="kid-1", eab_hmac_key_file=file)
+    settings = settings_from(
+        {
+            "state_directory": str(tmp_path / "keys"),
+            "acme": {"eab_key_id": "kid-1", "eab_hmac_key_file": str(file)},
+            "relay": {"url": "https://relay.example.com"},
+        },
+        source="the test",
+    )
     secret = os.urandom(32)
     keys.write_secret(file, urlsafe_b64encode(secret).rstrip(b"="))
     board, clock = ChallengeBoard(), ManualClock()
@@ -413,8 +420,7 @@ def test_the_key_of_the_account_binding_is_needed_once(tmp_path: Path) -> None:
         lab = Lab(ca, tmp_path, board, clock)
         keys.make_directory(tmp_path / "keys")
         keys.make_keys(tmp_path / "keys", "relay.example.com", clock())
-        agent_keys = keys.load_keys(tmp_path / "keys")
-        world = lab.agent(eab=lambda: ca_settings(settings, agent_keys).eab())
+        world = lab.agent(eab=lambda: ca_settings(settings, ca.directory_url).eab())
         certificate, puller = world.add(NAME)
         world.scheduler.run_until_idle()
         first = _generation(world, puller)
@@ -425,7 +431,7 @@ def test_the_key_of_the_account_binding_is_needed_once(tmp_path: Path) -> None:
         world.scheduler.run_until_idle()
         assert _generation(world, puller) > first
         with pytest.raises(ConfigurationError):
-            ca_settings(settings, agent_keys).eab()
+            ca_settings(settings, ca.directory_url).eab()
         lab.close()
 
 

@@ -188,7 +188,7 @@ def defaults(section: type, above: str = "") -> Iterator[tuple[str, object]]:
             issubclass(kind, BaseModel) or dataclasses.is_dataclass(kind)
         ):
             yield from defaults(kind, f"{above}{name}.")
-        elif default not in ("", None, (), frozenset()):
+        elif default not in ("", None, (), frozenset(), {}):
             yield above + name, default
 
 

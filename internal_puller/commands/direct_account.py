@@ -1,0 +1,86 @@
+"""``direct account roll-over`` and ``deactivate``: the ACME account of direct mode."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import closing
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from internal_puller.config import Settings, load_settings
+from internal_puller.direct.part import missing_extra
+from internal_puller.direct.record import DirectFiles
+from internal_puller.direct.settings import require_direct
+from internal_puller.install.lock import installation_lock
+from shared.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from internal_puller.direct.connection import DirectConnection
+
+LOCK_WAIT = 20.0
+account = typer.Typer(
+    help="The ACME account of direct mode.", no_args_is_help=True, rich_markup_mode=None
+)
+Yes = Annotated[bool, typer.Option("--yes", help="Yes, that is meant.")]
+
+
+@account.command("roll-over")
+def roll_over(context: typer.Context, yes: Yes = False) -> None:
+    """Give the account another key (RFC 8555 section 7.3.5); the rest of one interrupted, too."""
+    from shared.acme.keys import generate_account_key, load_account_key
+
+    settings = load_settings(context.obj)
+    connection, files = _connection(settings)
+    if not yes and any(
+        one.challenge == "dns-persist-01"
+        for one in require_direct(settings.direct_file).certificates
+    ):
+        raise ConfigurationError(
+            "A dns-persist-01 record of draft -02 holds a hash over the account key and has to be "
+            "set anew right afterwards.",
+            do="If that is meant, say --yes, and then: internal-puller direct dns-persist record.",
+        )
+    with installation_lock(files.lock_path, wait=LOCK_WAIT):
+        if files.next_account_key() is None:
+            files.save_next_account_key(generate_account_key())
+        following = files.next_account_key()
+        assert following is not None
+        with closing(connection.open()) as client:  # by whichever key the CA knows
+            if not connection.is_rolled_over(client):
+                client.roll_over(load_account_key(following))
+        files.take_next_account_key()
+    sys.stdout.write("account.key is the new key. Back it up; the old one is of no more use.\n")
+
+
+@account.command()
+def deactivate(context: typer.Context, yes: Yes = False) -> None:
+    """Close the account for good; a new key is needed before this CA issues here again."""
+    settings = load_settings(context.obj)
+    connection, files = _connection(settings)
+    if not yes:
+        raise ConfigurationError(
+            "The account would be closed for good: nothing is renewed by it, and dns-persist-01 "
+            "records for it are void.",
+            do="If that is meant, say --yes.",
+        )
+    with (
+        installation_lock(files.lock_path, wait=LOCK_WAIT),
+        closing(connection.open()) as client,
+    ):
+        client.deactivate()
+    sys.stdout.write(
+        f"{client.account_url} is deactivated. To go on with another account, move "
+        f"{files.path / 'account.key'} and accounts.json away, then: internal-puller direct init\n"
+    )
+
+
+def _connection(settings: Settings) -> tuple[DirectConnection, DirectFiles]:
+    known = require_direct(settings.direct_file)
+    files = DirectFiles(settings.state_directory)
+    files.create()
+    try:
+        from internal_puller.direct.connection import DirectConnection
+    except ModuleNotFoundError as error:
+        raise missing_extra(error) from error
+    return DirectConnection(known, settings, files), files
