@@ -156,7 +156,8 @@ class RelaySettings(_Section):
     url: RelayUrl
     listen: tuple[AddressText, ...] = ("0.0.0.0:8443", "[::]:8443")
     other_urls: tuple[RelayUrl, ...] = ()
-    tls: Literal["self", "files", "none"] = "self"
+    tls: Literal["self", "acme", "files", "none"] = "self"
+    challenge: Literal["http-01", "dns-01", "dns-persist-01"] = "http-01"
     certificate_file: Path | None = None
     key_file: Path | None = None
 

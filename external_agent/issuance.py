@@ -20,6 +20,7 @@ from external_agent.certificate_authority import Connector
 from external_agent.clock import Clock
 from external_agent.domain.fallback import Course, after_failure, failures_at
 from external_agent.domain.model import AttemptState, PullerStatus
+from external_agent.domain.policy import RELAY_CERTIFICATE
 from external_agent.keymaker import KeyMaker
 from external_agent.keymaker_messages import KeyRequest
 from external_agent.solvers import SolverTools, solvers_for
@@ -96,6 +97,7 @@ class Tools:
         order_seconds: deadline for one run over one order.
         draw: a random number in [0, 1).
         observe: called once for each run; from worker threads.
+        relay_key: makes the key of the relay's own certificate.
     """
 
     store: Store
@@ -110,6 +112,7 @@ class Tools:
     order_seconds: float = 300.0
     draw: Callable[[], float] = random.random
     observe: Observe = unobserved
+    relay_key: Callable[[CertificateRow], PreparedKey] | None = None
 
 
 class Issuance:
@@ -184,14 +187,21 @@ class Issuance:
     def _prepare(self, claim: Claim, row: CertificateRow) -> GenerationRow:
         tools = self._tools
         generation = tools.store.choose_generation(row.id, now=tools.clock())
-        prepared = (
-            self._left_by_puller(row)
-            if row.key_origin == "puller"
-            else self._made_here(row, generation)
-        )
+        if row.id == RELAY_CERTIFICATE:
+            prepared = self._own_key(row)
+        elif row.key_origin == "puller":
+            prepared = self._left_by_puller(row)
+        else:
+            prepared = self._made_here(row, generation)
         return tools.store.commit_prepared(
             claim, generation, prepared, now=tools.clock(), wanted=row.wanted
         )
+
+    def _own_key(self, row: CertificateRow) -> PreparedKey:
+        """The one key that the agent keeps: its relay serves with it."""
+        if self._tools.relay_key is None:
+            raise FenceLost("The relay's certificate is not wanted any more.")
+        return self._tools.relay_key(row)
 
     def _left_by_puller(self, row: CertificateRow) -> PreparedKey:
         """Take the CSR that waits; its key has never been here."""

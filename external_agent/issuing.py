@@ -11,6 +11,7 @@ from external_agent.certificate_authority import CaSettings, CertificateAuthorit
 from external_agent.config import CaSection, Settings
 from external_agent.keymaker import ProcessKeyMaker
 from external_agent.metrics import Metrics
+from external_agent.relay_tls import RelayKeys
 from external_agent.scheduler import Scheduler, make_scheduler
 from external_agent.serve import Changes, MakeWorker
 from external_agent.store.interface import Store
@@ -79,6 +80,7 @@ def worker_maker(
             dns01=lambda: settings().dns01,
             keep_days=lambda: settings().retention.days,
             observe=metrics.observe_order,
+            relay_key=RelayKeys(store, settings().state_directory).prepare,
         )
 
     return make

@@ -250,9 +250,12 @@ def tls_files(settings: Settings) -> tuple[Path, Path] | None:
 def token_pin(settings: Settings) -> str | None:
     """Return the pin that tokens carry: of the self-made certificate only.
 
+    With a public certificate, too: it is served before the first one is there. A puller takes what
+    is pinned, or what its roots vouch for.
+
     Files of an operator may be renewed with another key; a pin on them would lock pullers out.
     """
-    if settings.relay.tls != "self":
+    if settings.relay.tls not in ("self", "acme"):
         return None
     return certificate_pin(settings.state_directory / TLS_CERTIFICATE_FILE)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from external_agent.domain.model import PullerStatus
+from external_agent.domain.policy import RELAY_CERTIFICATE
 from external_agent.store.rows import CertificateStatus, DeliveryStatus, PullerRow
 from shared.renewal import Reason
 
@@ -65,7 +66,7 @@ def certificate_families(statuses: Sequence[CertificateStatus], now: int) -> Ite
 def unserved_seconds(status: CertificateStatus, now: int) -> int:
     """Return for how long the newest leaf has been issued without being served everywhere."""
     issued = status.issued
-    if issued is None or issued.issued_at is None:
+    if issued is None or issued.issued_at is None or issued.certificate == RELAY_CERTIFICATE:
         return 0
     active = [one for one in status.deliveries if one.puller_status == PullerStatus.ACTIVE]
     if active and all(map(_serves_newest, active)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import resource
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ from external_agent import keys, logs
 from external_agent.config import Settings
 from external_agent.issuing import worker_maker
 from external_agent.keymaker import ProcessKeyMaker
+from external_agent.relay_tls import RelayKeys, settle
 from external_agent.serve import Agent, open_sockets, run_until_signalled
 from external_agent.store.interface import Store
 from shared.errors import ConfigurationError, RelayError
@@ -39,9 +41,11 @@ def run(
         sockets = open_sockets(settings, os.environ)
         with open_store(settings) as store, ProcessKeyMaker() as key_maker:
             _log.info("store", engine=store.description)
+            settle(store, settings, int(time.time()))
+            RelayKeys(store, settings.state_directory).ask_again_for_a_lost_key(int(time.time()))
             worker = worker_maker(store, agent_keys, key_maker)
             agent = Agent(settings, store, agent_keys, sockets, make_worker=worker)
-            run_until_signalled(agent, lambda: _reload(read_settings, agent))
+            run_until_signalled(agent, lambda: _reload(read_settings, agent, store))
 
 
 @contextmanager
@@ -68,9 +72,10 @@ def _alone(state_directory: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _reload(read_settings: ReadSettings, agent: Agent) -> None:
+def _reload(read_settings: ReadSettings, agent: Agent, store: Store) -> None:
     try:
         settings = read_settings()
+        settle(store, settings, int(time.time()))
         agent.reload(settings)
     except RelayError as error:
         _log.error("settings were not reloaded", error=error.what)

@@ -20,7 +20,7 @@ from external_agent.keymaker import KeyMaker
 from external_agent.persist_watch import PersistWatch, Watches
 from external_agent.solvers.http01 import Board
 from external_agent.store.interface import Store
-from external_agent.store.rows import Claim
+from external_agent.store.rows import CertificateRow, Claim, PreparedKey
 from external_agent.windows import WindowWatch
 from shared.acme.dns01 import Dns01Settings
 from shared.acme.dns_persist_use import persist_lookup
@@ -311,6 +311,7 @@ def make_scheduler(
     order_seconds: float = ORDER_SECONDS,
     dns01: Callable[[], Dns01Settings] = Dns01Settings,
     observe: Observe = unobserved,
+    relay_key: Callable[[CertificateRow], PreparedKey] | None = None,
     keep_days: Callable[[], int] = lambda: 0,
 ) -> Scheduler:
     """Put the issuing side of the agent together; the caller closes ``key_maker`` and store."""
@@ -330,6 +331,7 @@ def make_scheduler(
         order_seconds=order_seconds,
         dns01=dns01,
         observe=observe,
+        relay_key=relay_key,
     )
     issuance = Issuance(replace(tools, sleep=sleep, is_stopping=stopping.is_set))
     watch = Watches(

@@ -19,7 +19,9 @@ import structlog
 
 from external_agent import addresses, keys
 from external_agent.config import Settings
+from external_agent.domain.policy import RELAY_CERTIFICATE
 from external_agent.metrics import Gauges, Metrics
+from external_agent.relay_tls import Pair, RelayKeys
 from external_agent.store.interface import Store
 from external_agent.web.authentication import Authenticator
 from external_agent.web.challenge_app import ChallengeListener
@@ -30,7 +32,7 @@ from external_agent.web.servers import MOST_CONNECTIONS, WebServer, tls_context
 from external_agent.web.signed_messages import SignedMessages
 from external_agent.web.waiting import Bell
 from shared.enrolment_token import authority
-from shared.errors import ConfigurationError, PortUnavailable, StoreError
+from shared.errors import ConfigurationError, PortUnavailable, RelayError, StoreError
 from shared.x509 import spki_sha256
 
 _POLL_SECONDS = 1.0
@@ -87,14 +89,17 @@ def open_sockets(settings: Settings, environ: Mapping[str, str]) -> Sockets:
     return found
 
 
-def relay_tls(settings: Settings) -> ssl.SSLContext | None:
+def relay_tls(settings: Settings, own: Pair | None = None) -> ssl.SSLContext | None:
     """Return the TLS context of the relay listener; ``None`` behind a proxy on loopback.
+
+    Args:
+        own: the public certificate that the agent got for itself, if it has one.
 
     Raises:
         ConfigurationError: the files are missing or do not fit each other.
         LooseFileMode: others may read the key.
     """
-    files = keys.tls_files(settings)
+    files = keys.tls_files(settings) if own is None else (own.certificate, own.key)
     if files is None:
         return None
     certificate, key = files
@@ -115,9 +120,12 @@ class Changes:
         self.answers = answers
         self._bell = bell
         self._seen = -1
+        self.on_own_certificate: Callable[[], None] = lambda: None
 
     def published(self, certificate: str) -> None:
         """A generation was published: wake those who wait for it."""
+        if certificate == RELAY_CERTIFICATE:
+            self.on_own_certificate()
         self._bell.ring()
 
     def poll(self) -> bool:
@@ -168,6 +176,7 @@ class Agent:
         self._sockets = sockets
         self._executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="store")
         self._bell = Bell()
+        self._clock = clock
         self._stopping: asyncio.Event | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         answers = ChallengeAnswers()
@@ -194,7 +203,10 @@ class Agent:
             clock,
             metrics.observe_relay,
         )
-        self._tls = relay_tls(settings)
+        self._relay_keys = RelayKeys(store, settings.state_directory)
+        self._own_until: int | None = None
+        self._tls = relay_tls(settings, self._own_pair(settings))
+        self.changes.on_own_certificate = self._own_certificate_changed
         self._relay = WebServer(relay, self._tls, most=_permitted_connections(MOST_CONNECTIONS, 4))
         self._trouble = "starting"
         self._operator = WebServer(
@@ -250,11 +262,31 @@ class Agent:
         Raises:
             ConfigurationError, LooseFileMode: the files cannot be used; the old ones stay.
         """
-        relay_tls(settings)
-        files = keys.tls_files(settings)
+        own = self._own_pair(settings)
+        relay_tls(settings, own)
+        files = keys.tls_files(settings) if own is None else (own.certificate, own.key)
         if files is not None and self._tls is not None:
             self._tls.load_cert_chain(*files)
         self.settings = settings
+
+    def _own_pair(self, settings: Settings) -> Pair | None:
+        """Return the relay's public certificate, and remember until when it will do."""
+        now = int(self._clock())
+        own = self._relay_keys.pair(now) if settings.relay.tls == "acme" else None
+        self._own_until = None if own is None else own.not_after
+        return own
+
+    def _own_certificate_changed(self) -> None:
+        """Serve new connections with it; open ones go on. From any thread."""
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._take_own_certificate)
+
+    def _take_own_certificate(self) -> None:
+        try:
+            self.reload(self.settings)
+            _log.info("the relay's certificate was changed", until=self._own_until)
+        except RelayError as error:
+            _log.error("the relay goes on with its old certificate", error=error.what)
 
     def stop(self) -> None:
         """Ask the agent to stop; from any thread, also from a signal handler."""
@@ -276,6 +308,8 @@ class Agent:
         while True:
             await asyncio.sleep(_POLL_SECONDS)
             await self._poll()
+            if self._own_until is not None and self._own_until <= self._clock():
+                self._take_own_certificate()  # the self-made one, which pullers may have pinned
 
     async def _poll(self) -> None:
         try:

@@ -118,9 +118,11 @@ url = {_value(initial.relay_url)}
 listen = {_value(initial.relay_listen)}
 # Further origins under which pullers reach this agent.
 # other_urls = ["https://relay2.example.com"]
-# "self": a certificate of its own, pinned by the enrolment token; "files": those named below;
+# "self": a certificate of its own, pinned by the enrolment token; "acme": a public one that the
+# agent gets for the host of url, validated by challenge; "files": those named below;
 # "none": a reverse proxy on loopback does TLS.
 tls = {_value(initial.relay_tls)}
+# challenge = "http-01"
 # certificate_file = "/etc/ssl/certs/relay.pem"
 # key_file = "/etc/ssl/private/relay.key"
 

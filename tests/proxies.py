@@ -10,7 +10,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -29,6 +29,7 @@ class ConnectProxy:
         opens: makes a certificate of ``ca`` for each host and looks into the TLS inside.
         rewrite: applied to what goes to the relay, where TLS is opened.
         credentials: ``user:password`` that it demands.
+        hosts: addresses of names that nobody else knows.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class ConnectProxy:
         rewrite: Rewrite = lambda data: data,
         rewrite_back: Rewrite = lambda data: data,
         credentials: str | None = None,
+        hosts: Mapping[str, str] | None = None,
     ) -> None:
         self.ca = Authority.make()
         self.connected: list[str] = []
@@ -49,6 +51,7 @@ class ConnectProxy:
         self._rewrite = rewrite
         self._rewrite_back = rewrite_back
         self._credentials = credentials
+        self._hosts = dict(hosts or {})
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._context = self._server_context("localhost") if tls else None
         self._stopping = threading.Event()
@@ -103,7 +106,9 @@ class ConnectProxy:
             if target is None:
                 return
             host, port = target
-            upstream = stack.enter_context(socket.create_connection((host, port), 10))
+            upstream = stack.enter_context(
+                socket.create_connection((self._hosts.get(host, host), port), 10)
+            )
             connection.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
             if self._opens:
                 self._pump_opened(connection, upstream, host, stack)

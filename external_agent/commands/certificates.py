@@ -24,6 +24,7 @@ from external_agent.domain.policy import (
     CHALLENGES,
     certificate_id,
     changed_names,
+    require_ordinary,
     wanted_challenge,
     wanted_names,
 )
@@ -215,6 +216,7 @@ def change(
     settings = own.settings()
     with own.store(settings) as store:
         found = find_certificate(store, certificate)
+        require_ordinary(found)
         before = store.certificate(found)
         assert before is not None
         wanted = challenge or before.challenge
@@ -269,6 +271,7 @@ def remove(
     own: Context = context.obj
     with own.store(own.settings()) as store:
         found = find_certificate(store, certificate)
+        require_ordinary(found)
         store.remove_certificate(found, now=own.now)
         say(f"{found}: no more orders, no more bundles.")
 

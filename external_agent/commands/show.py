@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from external_agent.commands.context import emit
+from external_agent.domain.policy import RELAY_CERTIFICATE
 from external_agent.store.rows import EventRow, PullerRow
 from shared.acme.dns_persist_text import ending
 
@@ -73,11 +74,13 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> 
 
 def show_status(view: dict[str, Any]) -> None:
     """Print what ``status`` knows; ``view`` is from ``status_view``."""
-    if not view["certificates"] and not view["direct"]:
+    if not (view["certificates"] or view["direct"] or view["relay"]):
         emit("No certificate is wanted yet. Add one: external-agent add NAME")
         return
     for one in view["certificates"]:
         _show_certificate(one, view["now"])
+    if view["relay"]:
+        _show_certificate(view["relay"], view["now"])
     for one in view["direct"]:
         _show_direct(one, view["now"])
 
@@ -105,7 +108,9 @@ def _show_certificate(one: dict[str, Any], now: int) -> None:
     rows += [_persist_record(record, now) for record in one["persist_records"]]
     for delivery in one["pullers"]:
         rows += _delivery(delivery, now)
-    if not one["pullers"]:
+    if one["certificate"] == RELAY_CERTIFICATE:
+        rows.append(("", "the relay's own: it serves with it, and no puller gets it"))
+    elif not one["pullers"]:
         rows.append(("pullers", "none is enrolled"))
     _print_block(f"{one['certificate']}", one["state"], rows)
 

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from shared.errors import PolicyError
 from shared.identifiers import DnsName, check_certificate_id, parse_names
 
+RELAY_CERTIFICATE = "_relay"
+"""The id of the certificate that the relay serves with, which no puller gets."""
 CHALLENGES = ("http-01", "dns-01", "dns-persist-01")
 
 
@@ -63,9 +65,22 @@ def changed_names(
     return tuple(sorted(wanted_names(names, challenge)))
 
 
+def require_ordinary(certificate: str) -> None:
+    """
+    Raises:
+        PolicyError: it is the relay's own, which the settings rule.
+    """
+    if certificate == RELAY_CERTIFICATE:
+        raise PolicyError(
+            f"{RELAY_CERTIFICATE} is the certificate of this agent's own relay.",
+            do="It is ruled by [relay] in the settings: tls, url, challenge.",
+        )
+
+
 def certificate_id(names: Sequence[DnsName], texts: Sequence[str], wanted: str | None) -> str:
     """Return the id of a certificate: ``wanted``, or the path form of the first name given."""
     if wanted is not None:
+        require_ordinary(wanted)
         return check_certificate_id(wanted)
     first = DnsName.parse(texts[0]) if texts else names[0]
     return check_certificate_id(first.certificate_id)

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Row, insert, or_, select, update
 
 from external_agent.domain.audit import canonical
 from external_agent.domain.model import PullerStatus
+from external_agent.domain.policy import require_ordinary
 from external_agent.store.pullers import (
     add_grants,
     granted,
@@ -60,6 +61,7 @@ class EnrolmentQueries(Queries):
         token = key_id(public_key)
         with self._database.write() as connection:
             for certificate in wanted:
+                require_ordinary(certificate)
                 require_certificate(connection, certificate)
                 refuse_second_recipient(connection, certificate, None)
             connection.execute(

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, Row, Select, and_, delete, func, or_, select,
 
 from external_agent.domain.fallback import Course
 from external_agent.domain.model import PullerStatus
+from external_agent.domain.policy import RELAY_CERTIFICATE
 from external_agent.store.csr_rows import can_be_ordered
 from external_agent.store.queries import Queries, append_event, dump_error, dump_troubles
 from external_agent.store.rows import Claim, ErrorNote
@@ -177,8 +178,8 @@ def _due(
 
 
 def _has_recipient() -> Any:
-    """A key is made only for somebody who can open it."""
-    return (
+    """A key is made only for somebody who can open it; the relay's own stays here."""
+    granted = (
         select(grants.c.puller)
         .join(pullers, pullers.c.id == grants.c.puller)
         .where(
@@ -189,3 +190,4 @@ def _has_recipient() -> Any:
         )
         .exists()
     )
+    return or_(certificates.c.id == RELAY_CERTIFICATE, granted)

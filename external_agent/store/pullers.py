@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, delete, insert, select, update
 
 from external_agent.domain.model import UNFINISHED, PullerStatus
+from external_agent.domain.policy import require_ordinary
 from external_agent.store.queries import (
     Queries,
     append_event,
@@ -49,6 +50,7 @@ class PullerQueries(Queries):
 
     def grant(self, puller: str, certificate: str, *, now: int, actor: str = "operator") -> None:
         with self._database.write() as connection:
+            require_ordinary(certificate)
             _require_not_revoked(connection, puller)
             add_grants(connection, puller, (certificate,), now=now, actor=actor)
 

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, func, select
 
 from external_agent.domain.model import UNFINISHED, AttemptState, PullerStatus
+from external_agent.domain.policy import RELAY_CERTIFICATE
 from external_agent.store.csr_rows import csr_row, waiting_csrs
 from external_agent.store.persist import wanted_records
 from external_agent.store.queries import (
@@ -126,6 +127,8 @@ class _Facts:
             )
         if not row.renewal_wanted and row.due_at is not None and row.due_at > now:
             return ""
+        if row.id == RELAY_CERTIFICATE:
+            return _waits_for_pause(row, now)
         active = [puller for puller in granted if puller.status == PullerStatus.ACTIVE]
         if not active:
             return "a puller: no key is made before somebody can open it"

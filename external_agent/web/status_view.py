@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from external_agent.domain.model import PullerStatus
+from external_agent.domain.policy import RELAY_CERTIFICATE
 from external_agent.store.direct_rows import DirectRow
 from external_agent.store.rows import (
     CertificateRow,
@@ -74,7 +75,19 @@ def status_view(
     """Return everything ``status`` shows; ``direct`` is what pullers get by themselves."""
     return {
         "now": now,
-        "certificates": [certificate_view(one, now) for one in statuses],
+        "certificates": [
+            certificate_view(one, now)
+            for one in statuses
+            if one.certificate.id != RELAY_CERTIFICATE
+        ],
+        "relay": next(
+            (
+                certificate_view(one, now)
+                for one in statuses
+                if one.certificate.id == RELAY_CERTIFICATE
+            ),
+            None,
+        ),
         "direct": [direct_view(one, now) for one in direct],
     }
 
