@@ -173,8 +173,8 @@ PARTS = (
     ),
     Part(
         "demo",
-        "deploy/demo ends with success",
-        command=("deploy/demo",),
+        "deploy/demo --all ends with success",
+        command=("deploy/demo", "--all"),
         needs=(Need("deploy/demo", Path("deploy/demo").exists, blocks=True),),
     ),
     Part(
