@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from external_agent import keys
+from external_agent import enrolment, keys
 from external_agent.config import Settings, default_config_path, load_settings
 from external_agent.enrolment import TokenMaker
 from external_agent.store.interface import Store
@@ -63,7 +63,7 @@ def token_maker(settings: Settings) -> TokenMaker:
         ConfigurationError, LooseFileMode: a key file is missing or loose.
     """
     agent = keys.load_keys(settings.state_directory)
-    return TokenMaker(settings.relay.url, agent.signing.public, keys.token_pin(settings))
+    return enrolment.token_maker(settings, agent)
 
 
 def say(text: str = "") -> None:

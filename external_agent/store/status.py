@@ -132,6 +132,8 @@ class _Facts:
         active = [puller for puller in granted if puller.status == PullerStatus.ACTIVE]
         if not active:
             return "a puller: no key is made before somebody can open it"
+        if row.held is not None and row.held.holds(now):
+            return f"an operator: external-agent resume {row.id}"
         if row.key_origin == "puller" and row.id not in self._csrs_waiting:
             return _waits_for_csr(self._csrs.get(row.id), active[0].host)
         return _waits_for_pause(row, now)
