@@ -53,9 +53,9 @@ def check_name(name: str) -> str:
     Raises:
         ConfigurationError: not 1 to 64 printable ASCII characters, or space at an end.
     """
-    if name and len(name) <= MAX_NAME and name.isascii() and name.isprintable():
-        if name == name.strip():
-            return name
+    readable = name.isascii() and name.isprintable() and name == name.strip()
+    if readable and 0 < len(name) <= MAX_NAME:
+        return name
     raise ConfigurationError(
         f"{name!r:.80} is no name of an access token.",
         do=f"Give 1 to {MAX_NAME} printable ASCII characters, such as: prometheus.",

@@ -44,7 +44,7 @@ def operator_api(services: Services) -> FastAPI:
         redirect_slashes=False,
     )
     for part in _PARTS:
-        app.include_router(part(services).router)
+        part(app, services)
     app.add_exception_handler(Refused, _refused)
     app.add_exception_handler(RelayError, _explained)
     app.add_exception_handler(RequestValidationError, _invalid)

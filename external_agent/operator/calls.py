@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from fastapi import APIRouter, Depends
+from fastapi import Depends, FastAPI
 from fastapi import Request as HttpRequest
 from pydantic import BaseModel
 from starlette.responses import Response
@@ -54,14 +54,15 @@ class Calls:
         tag: under which the document lists its calls.
     """
 
-    def __init__(self, tag: str) -> None:
-        self.router = APIRouter(prefix="/v1", tags=[tag])
+    def __init__(self, app: FastAPI, tag: str) -> None:
+        self._app, self._tag = app, tag
 
     def read(
         self, path: str, model: type[BaseModel], example: object, *, refusals: tuple[str, ...] = ()
     ) -> Callable[[Any], Any]:
         """Declare a GET; its answers have an ETag."""
-        return self._declare("GET", path, Role.READ, 200, model, example, refusals)
+        said = _success(model, example)
+        return self._declare("GET", path, Role.READ, {200: said}, refusals)
 
     def act(
         self,
@@ -77,29 +78,30 @@ class Calls:
     ) -> Callable[[Any], Any]:
         """Declare a call that changes something."""
         more = (*refusals, *(_WITH_BODY if body else ()))
-        return self._declare(method, path, role, status, model, example, more)
+        said = {status: _success(model, example)}
+        return self._declare(method, path, role, said, more)
 
     def _declare(
         self,
         method: str,
         path: str,
         role: Role,
-        status: int,
-        model: type[BaseModel] | None,
-        example: object,
+        said: dict[int, Any],
         refusals: tuple[str, ...],
     ) -> Callable[[Any], Any]:
-        responses: dict[int | str, Any] = {status: _success(model, example)}
+        responses: dict[int | str, Any] = dict(said.items())
+        (status,) = said
         if method == "GET":
             responses[304] = {"description": "It is as the caller knows it (If-None-Match)."}
         for slug in (*_ALWAYS, *refusals):
             _document(responses, slug)
 
         def declare(endpoint: Any) -> Any:
-            self.router.add_api_route(
-                path,
+            self._app.add_api_route(
+                f"/v1{path}",
                 endpoint,
                 methods=[method],
+                tags=[self._tag],
                 status_code=status,
                 response_model=None,
                 response_class=Response,

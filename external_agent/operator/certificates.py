@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Annotated, Any
 
-from fastapi import Query
+from fastapi import FastAPI, Query
 from fastapi import Request as HttpRequest
 from pydantic import Field
 from starlette.responses import Response
@@ -16,7 +16,8 @@ from external_agent.operator.answers import answer, require_match
 from external_agent.operator.calls import Calls, caller_of
 from external_agent.operator.found import certificate_document, certificate_row
 from external_agent.operator.listing import Filter, certificate_page
-from external_agent.operator.model import LARGEST_PAGE, Request
+from external_agent.operator.model import LARGEST_PAGE
+from external_agent.operator.model import Query as Parameters
 from external_agent.operator.model_action import Challenge, Change, NewCertificate
 from external_agent.operator.model_certificate import Certificate, CertificatePage, State, Status
 from external_agent.operator.problems import Fault, Refused
@@ -27,8 +28,7 @@ from shared.errors import ConfigurationError, NameRefused, PolicyError, RelayErr
 from shared.x509 import KeyAlgorithm
 
 
-class CertificateQuery(Request):
-    model_config = {"strict": False}
+class CertificateQuery(Parameters):
     after: Annotated[str, Field(max_length=200)] = ""
     limit: Annotated[int, Field(ge=1, le=LARGEST_PAGE)] = 50
     name: Annotated[str, Field(max_length=255, description="Id, or one of its names.")] | None = (
@@ -39,9 +39,9 @@ class CertificateQuery(Request):
     challenge: Challenge | None = None
 
 
-def certificate_calls(services: Services) -> Calls:
-    """Return the calls."""
-    calls, store = Calls("certificates"), services.store
+def certificate_calls(app: FastAPI, services: Services) -> None:
+    """Add the calls."""
+    calls, store = Calls(app, "certificates"), services.store
     changing = asyncio.Lock()
 
     @calls.read("/status", Status, examples.STATUS)
@@ -135,8 +135,6 @@ def certificate_calls(services: Services) -> Calls:
                 actor=caller_of(request).actor,
             )
             return Response(None, 204)
-
-    return calls
 
 
 def _checked(services: Services, wanted: NewCertificate) -> dict[str, Any]:

@@ -32,7 +32,7 @@ def _restore_examples(document: dict[str, Any], app: FastAPI) -> None:
     for route in app.routes:
         if not isinstance(route, APIRoute) or not route.include_in_schema:
             continue
-        for method in route.methods:
+        for method in route.methods or ():
             call = document["paths"][route.path][method.lower()]
             for status, said in route.responses.items():
                 example = said.get("content", {}).get("application/json", {}).get("example")

@@ -1,4 +1,4 @@
-"""What every request passes before a call sees it: host, origin, who asks, size and kind of body."""
+"""What every request passes before a call sees it: host, origin, who asks, the body's size."""
 
 from __future__ import annotations
 

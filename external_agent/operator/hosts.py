@@ -23,7 +23,10 @@ def is_known_host(host: str, allowed: Collection[str]) -> bool:
 
 def is_known_origin(origin: str, host: str, allowed: Collection[str]) -> bool:
     """Tell whether a browser's page may call: our own (RFC 6454), or of an allowed name."""
-    parts = urlsplit(origin)
+    try:
+        parts = urlsplit(origin)
+    except ValueError:
+        return False
     if parts.scheme not in ("http", "https") or not parts.netloc:
         return False
     own = parts.netloc.lower() == host.lower()

@@ -89,3 +89,14 @@ def user_name(uid: int) -> str:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
         return str(uid)
+
+
+def answers(path: Path) -> bool:
+    """Tell whether somebody listens there for this user; a file may have been left behind."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        try:
+            with reachable(path) as short:
+                connection.connect(short)
+        except OSError:
+            return False
+        return True

@@ -1,4 +1,4 @@
-"""Answers about what was recorded: generations, orders, pullers, receipts, events, accounts, CAs."""
+"""Answers about what was recorded: generations, orders, pullers, receipts, events, CAs."""
 
 from __future__ import annotations
 

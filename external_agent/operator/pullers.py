@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from fastapi import Query
+from fastapi import FastAPI, Query
 from fastapi import Request as HttpRequest
 from pydantic import Field
 from starlette.responses import Response
@@ -13,7 +13,8 @@ from external_agent.operator import examples
 from external_agent.operator.answers import answer
 from external_agent.operator.calls import Calls, caller_of
 from external_agent.operator.found import certificate_row, puller_row
-from external_agent.operator.model import LARGEST_PAGE, Request
+from external_agent.operator.model import LARGEST_PAGE
+from external_agent.operator.model import Query as Parameters
 from external_agent.operator.model_action import Suspension
 from external_agent.operator.model_record import Puller, PullerPage
 from external_agent.operator.services import Services
@@ -22,17 +23,16 @@ from external_agent.store.rows import PullerRow
 Json = dict[str, Any]
 
 
-class PullerQuery(Request):
-    model_config = {"strict": False}
+class PullerQuery(Parameters):
     after: Annotated[str, Field(max_length=100)] = ""
     limit: Annotated[int, Field(ge=1, le=LARGEST_PAGE)] = 50
     status: Literal["active", "suspended", "revoked"] | None = None
     certificate: Annotated[str, Field(max_length=200)] | None = None
 
 
-def puller_calls(services: Services) -> Calls:
-    """Return the calls."""
-    calls, store = Calls("pullers"), services.store
+def puller_calls(app: FastAPI, services: Services) -> None:
+    """Add the calls."""
+    calls, store = Calls(app, "pullers"), services.store
 
     async def document(request: HttpRequest, puller: str) -> Response:
         row = await puller_row(services, puller)
@@ -133,8 +133,6 @@ def puller_calls(services: Services) -> Calls:
         actor = caller_of(request).actor
         await services.run(store.revoke_puller, puller, now=services.now, actor=actor)
         return await document(request, puller)
-
-    return calls
 
 
 def puller_view(row: PullerRow, certificates: tuple[str, ...]) -> Json:

@@ -122,13 +122,10 @@ def account_view(row: AccountRow) -> Json:
 
 
 def authority_view(row: AuthorityRow) -> Json:
-    if row.failing:
-        health = "failing"
-    else:
-        health = "untried" if row.issued_at is None else "good"
+    tried = "untried" if row.issued_at is None else "good"
     return {
         "directory": row.directory_url,
-        "health": health,
+        "health": "failing" if row.failing else tried,
         "certificates": row.certificates,
         "failing": row.failing,
         "issued_at": row.issued_at,

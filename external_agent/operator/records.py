@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Annotated, Any
 
-from fastapi import Query
+from fastapi import FastAPI, Query
 from fastapi import Request as HttpRequest
 from pydantic import Field
 from starlette.responses import Response
@@ -14,7 +14,8 @@ from external_agent.operator import examples
 from external_agent.operator.answers import answer
 from external_agent.operator.calls import Calls
 from external_agent.operator.found import no_certificate
-from external_agent.operator.model import LARGEST_PAGE, MAX_NUMBER, Request
+from external_agent.operator.model import LARGEST_PAGE, MAX_NUMBER
+from external_agent.operator.model import Query as Parameters
 from external_agent.operator.model_record import (
     Accounts,
     Authorities,
@@ -36,8 +37,7 @@ Json = dict[str, Any]
 Text = Annotated[str, Field(max_length=200)]
 
 
-class Page(Request):
-    model_config = {"strict": False}
+class Page(Parameters):
     before: Annotated[int, Field(ge=1, le=MAX_NUMBER)] | None = None
     limit: Annotated[int, Field(ge=1, le=LARGEST_PAGE)] = 50
 
@@ -51,9 +51,9 @@ class EventQuery(ReceiptQuery):
     kind: Text | None = None
 
 
-def history_calls(services: Services) -> Calls:
-    """Return the calls about one certificate's generations and orders."""
-    calls, store = Calls("certificates"), services.store
+def history_calls(app: FastAPI, services: Services) -> None:
+    """Add the calls about one certificate's generations and orders."""
+    calls, store = Calls(app, "certificates"), services.store
 
     async def generations(certificate: str, query: Page) -> tuple[list[Any], int | None]:
         if await services.run(store.certificate, certificate) is None:
@@ -93,12 +93,10 @@ def history_calls(services: Services) -> Calls:
         items = [order_view(row, challenges) for row in rows]
         return answer(request, {"items": items, "next": following})
 
-    return calls
 
-
-def record_calls(services: Services) -> Calls:
-    """Return the calls about everything else that was recorded."""
-    calls, store = Calls("records"), services.store
+def record_calls(app: FastAPI, services: Services) -> None:
+    """Add the calls about everything else that was recorded."""
+    calls, store = Calls(app, "records"), services.store
 
     @calls.read("/receipts", ReceiptPage, examples.RECEIPT_PAGE)
     async def list_receipts(
@@ -140,8 +138,6 @@ def record_calls(services: Services) -> Calls:
         """How each CA does: its last success, and its last error."""
         rows = await services.run(store.authorities)
         return answer(request, {"items": [authority_view(row) for row in rows]})
-
-    return calls
 
 
 def _page(items: list[Json], found: int, number: str) -> Json:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from fastapi import FastAPI
 from fastapi import Request as HttpRequest
 from starlette.responses import Response
 
@@ -38,9 +39,9 @@ from shared.errors import PolicyError
 Json = dict[str, Any]
 
 
-def enrolment_calls(services: Services) -> Calls:
-    """Return the calls about enrolment tokens."""
-    calls, store = Calls("enrolment"), services.store
+def enrolment_calls(app: FastAPI, services: Services) -> None:
+    """Add the calls about enrolment tokens."""
+    calls, store = Calls(app, "enrolment"), services.store
 
     @calls.read("/enrolment-tokens", Enrolments, examples.ENROLMENTS)
     async def list_enrolment_tokens(request: HttpRequest) -> Response:
@@ -86,12 +87,10 @@ def enrolment_calls(services: Services) -> Calls:
         await services.run(store.void_token, token_id, now=services.now, actor=actor)
         return answer(request, enrolment_view(await services.run(store.token, token_id)))
 
-    return calls
 
-
-def access_calls(services: Services) -> Calls:
-    """Return the calls about access tokens."""
-    calls, store = Calls("access"), services.store
+def access_calls(app: FastAPI, services: Services) -> None:
+    """Add the calls about access tokens."""
+    calls, store = Calls(app, "access"), services.store
 
     @calls.read("/me", Me, examples.ME)
     async def get_me(request: HttpRequest) -> Response:
@@ -155,8 +154,6 @@ def access_calls(services: Services) -> Calls:
         except PolicyError as error:
             raise Refused("not-found", error) from error
         return answer(request, access_view(row))
-
-    return calls
 
 
 def enrolment_view(row: TokenRow) -> Json:

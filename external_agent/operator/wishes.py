@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from fastapi import FastAPI
 from fastapi import Request as HttpRequest
 from starlette.responses import Response
 
@@ -27,9 +28,9 @@ from shared.acme.revocation import reason_code
 from shared.errors import ConfigurationError, PolicyError
 
 
-def wish_calls(services: Services) -> Calls:
-    """Return the calls."""
-    calls, store = Calls("certificates"), services.store
+def wish_calls(app: FastAPI, services: Services) -> None:
+    """Add the calls."""
+    calls, store = Calls(app, "certificates"), services.store
 
     @calls.act(
         "POST",
@@ -161,5 +162,3 @@ def wish_calls(services: Services) -> Calls:
                 "renewed": done.renewed,
             },
         )
-
-    return calls

@@ -98,7 +98,7 @@ class PageQueries(Queries):
     def generation_page(
         self, certificate: str, *, before: int | None, limit: int
     ) -> list[GenerationRow]:
-        wanted = {generations.c.certificate: certificate}
+        wanted: dict[Any, str | None] = {generations.c.certificate: certificate}
         query = _newest_first(select(generations), generations.c.generation, before, limit, wanted)
         with self._database.read() as connection:
             return [generation_row(row) for row in connection.execute(query)]

@@ -132,8 +132,6 @@ class _Facts:
         active = [puller for puller in granted if puller.status == PullerStatus.ACTIVE]
         if not active:
             return "a puller: no key is made before somebody can open it"
-        if row.held is not None and row.held.holds(now):
-            return f"an operator: external-agent resume {row.id}"
         if row.key_origin == "puller" and row.id not in self._csrs_waiting:
             return _waits_for_csr(self._csrs.get(row.id), active[0].host)
         return _waits_for_pause(row, now)
@@ -162,6 +160,8 @@ def _waits_for_csr(csr: CsrRow | None, host: str) -> str:
 
 
 def _waits_for_pause(row: CertificateRow, now: int) -> str:
+    if row.held is not None and row.held.holds(now):
+        return f"an operator, who paused it ({row.held.reason}): external-agent resume {row.id}"
     if row.paused_until > now and row.last_error is not None:
         return "the pause after the last error to end"
     return ""
