@@ -49,6 +49,7 @@ def operator_api(services: Services) -> FastAPI:
     app.add_exception_handler(RelayError, _explained)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(Exception, _unexpected)
     app.openapi = lambda: openapi_of(app)  # type: ignore[method-assign]
     return app
 
@@ -69,6 +70,10 @@ async def _explained(request: Request, error: Exception) -> Response:
     if refused.slug == "internal":
         _log.error("error in the operator API", path=request.url.path, error=error.what)
     return refused.response()
+
+
+async def _unexpected(request: Request, error: Exception) -> Response:
+    return problem("internal")
 
 
 async def _invalid(request: Request, error: Exception) -> Response:

@@ -91,7 +91,7 @@ class Calls:
     ) -> Callable[[Any], Any]:
         responses: dict[int | str, Any] = dict(said.items())
         (status,) = said
-        if method == "GET":
+        if method == "GET":  # each answers with an ETag
             responses[304] = {"description": "It is as the caller knows it (If-None-Match)."}
         for slug in (*_ALWAYS, *refusals):
             _document(responses, slug)

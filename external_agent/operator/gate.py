@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from external_agent.operator.callers import Caller, local_user
 from external_agent.operator.hosts import is_known_host, is_known_origin
 from external_agent.operator.identity import Identity, not_authenticated
-from external_agent.operator.problems import Refused, problem
+from external_agent.operator.problems import Refused
 from external_agent.operator.services import Services
 from shared.errors import ConfigurationError, RelayError
 
@@ -48,9 +48,8 @@ class Gate:
             return
         try:
             await self._app(inner, _replay(body, receive), send)
-        except Exception:
+        except Exception:  # the app has answered; the traceback is for us
             _log.exception("error in the operator API", path=scope["path"])
-            await problem("internal")(scope, receive, send)
 
     async def _admit(self, scope: Scope, receive: Receive) -> tuple[Scope, bytes]:
         headers = {
