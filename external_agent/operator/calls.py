@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import Depends, FastAPI
+from fastapi import Depends, FastAPI, Path
 from fastapi import Request as HttpRequest
 from pydantic import BaseModel
 from starlette.responses import Response
@@ -17,6 +17,11 @@ from external_agent.operator.problems import TITLES, Refused
 from shared.errors import PolicyError
 from shared.wire import PROBLEM_PREFIX, PROBLEM_TYPE
 
+CertificateInPath = Annotated[
+    str, Path(description="Id of a certificate.", examples=["www.intra.example.com"])
+]
+PullerInPath = Annotated[str, Path(description="Id of a puller.", examples=["3f" * 32])]
+TokenInPath = Annotated[str, Path(description="Id of a token.", examples=["0f1e2d3c4b5a6978"])]
 _ALWAYS = ("not-authenticated", "forbidden", "host-unknown", "invalid-request",
            "too-many-failures", "unavailable")  # fmt: skip
 _WITH_BODY = ("malformed-request", "body-too-large", "not-json")

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from external_agent.domain.policy import certificate_id, require_ordinary, wanted_names
 from external_agent.operator import examples
 from external_agent.operator.answers import answer, require_match
-from external_agent.operator.calls import Calls, caller_of
+from external_agent.operator.calls import Calls, CertificateInPath, caller_of
 from external_agent.operator.found import certificate_document, certificate_row
 from external_agent.operator.listing import Filter, certificate_page
 from external_agent.operator.model import LARGEST_PAGE
@@ -65,7 +65,7 @@ def certificate_calls(app: FastAPI, services: Services) -> None:
     @calls.read(
         "/certificates/{certificate}", Certificate, examples.CERTIFICATE, refusals=("not-found",)
     )
-    async def get_certificate(request: HttpRequest, certificate: str) -> Response:
+    async def get_certificate(request: HttpRequest, certificate: CertificateInPath) -> Response:
         """One certificate: wanted, issued, pulled, installed, served, and what is behind."""
         return answer(request, await certificate_document(services, certificate))
 
@@ -96,7 +96,7 @@ def certificate_calls(app: FastAPI, services: Services) -> None:
         refusals=("not-found", "conflict", "changed-meanwhile"),
     )
     async def change_certificate(
-        request: HttpRequest, certificate: str, wanted: Change
+        request: HttpRequest, certificate: CertificateInPath, wanted: Change
     ) -> Response:
         """Change what is given; a new generation is wanted, and the old one serves on.
 
@@ -123,7 +123,7 @@ def certificate_calls(app: FastAPI, services: Services) -> None:
         status=204,
         refusals=("not-found", "conflict", "changed-meanwhile"),
     )
-    async def remove_certificate(request: HttpRequest, certificate: str) -> Response:
+    async def remove_certificate(request: HttpRequest, certificate: CertificateInPath) -> Response:
         """Order it no more and hand it out no more; what is installed inside stays there."""
         async with changing:
             require_ordinary(certificate)

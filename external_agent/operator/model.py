@@ -29,6 +29,11 @@ class Request(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
+def example(value: dict[str, Any]) -> ConfigDict:
+    """Return what adds an example to the schema of a model."""
+    return ConfigDict(json_schema_extra={"example": value})
+
+
 class Query(BaseModel):
     """A request's query: no parameter that is not known. Its values come as text."""
 

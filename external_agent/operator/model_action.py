@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from external_agent.operator.model import Answer, Moment, Number, Request, Words
+from external_agent.operator.model import Answer, Moment, Number, Request, Words, example
 
 KeyOrigin = Literal["agent", "puller"]
 KeyAlgorithm = Literal["ec-p256", "ec-p384", "rsa-2048", "rsa-3072", "rsa-4096"]
@@ -20,6 +20,8 @@ CertificateId = Annotated[str, Field(min_length=1, max_length=200)]
 
 
 class NewCertificate(Request):
+    model_config = example({"names": ["www.intra.example.com"]})
+
     names: Names
     certificate: CertificateId | None = Field(None, description="Its id; else the first name.")
     key_origin: KeyOrigin = "agent"
@@ -32,6 +34,8 @@ class NewCertificate(Request):
 class Change(Request):
     """Members that are given are changed; a new generation is wanted."""
 
+    model_config = example({"names": ["www.intra.example.com", "intra.example.com"]})
+
     names: Names | None = None
     key_origin: KeyOrigin | None = None
     key_algorithm: KeyAlgorithm | None = None
@@ -41,11 +45,15 @@ class Change(Request):
 
 
 class NewPause(Request):
+    model_config = example({"until": 1_900_000_000, "reason": "the name moves"})
+
     until: Moment | None = Field(None, description="Unix seconds; null: until it is resumed.")
     reason: Words = "an operator asked for it"
 
 
 class Revocation(Request):
+    model_config = example({"reason": "superseded"})
+
     generation: Number | None = Field(None, description="By default the newest.")
     reason: Literal[
         "unspecified", "keyCompromise", "affiliationChanged", "superseded", "cessationOfOperation"
@@ -62,6 +70,8 @@ class Revoked(Answer):
 class RenewAll(Request):
     """To order everything at once has to be said in so many words."""
 
+    model_config = example({"certificates": "all"})
+
     certificates: Literal["all"]
 
 
@@ -72,6 +82,8 @@ class Wanted(Answer):
 
 
 class NewEnrolment(Request):
+    model_config = example({"certificates": ["www.intra.example.com"], "lifetime": 3600})
+
     certificates: Annotated[list[CertificateId], Field(min_length=1, max_length=100)]
     lifetime: Annotated[int, Field(ge=60, le=86400, description="Seconds.")] = 3600
 
@@ -97,10 +109,14 @@ class MadeEnrolment(Enrolment):
 
 
 class Suspension(Request):
+    model_config = example({"reason": "its disk was stolen"})
+
     reason: Words = "an operator asked for it"
 
 
 class NewAccess(Request):
+    model_config = example({"name": "prometheus", "role": "read"})
+
     name: Annotated[str, Field(pattern=r"^[!-~]([ -~]{0,62}[!-~])?$", max_length=64)]
     role: RoleName = "read"
     lifetime: Annotated[int, Field(ge=60, le=366 * 86400, description="Seconds.")] = 90 * 86400

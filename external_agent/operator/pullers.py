@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from external_agent.operator import examples
 from external_agent.operator.answers import answer
-from external_agent.operator.calls import Calls, caller_of
+from external_agent.operator.calls import Calls, CertificateInPath, PullerInPath, caller_of
 from external_agent.operator.found import certificate_row, puller_row
 from external_agent.operator.model import LARGEST_PAGE
 from external_agent.operator.model import Query as Parameters
@@ -34,7 +34,7 @@ def puller_calls(app: FastAPI, services: Services) -> None:
     """Add the calls."""
     calls, store = Calls(app, "pullers"), services.store
 
-    async def document(request: HttpRequest, puller: str) -> Response:
+    async def document(request: HttpRequest, puller: PullerInPath) -> Response:
         row = await puller_row(services, puller)
         return answer(request, puller_view(row, await services.run(store.grants, puller)))
 
@@ -61,7 +61,7 @@ def puller_calls(app: FastAPI, services: Services) -> None:
         )
 
     @calls.read("/pullers/{puller}", Puller, examples.PULLER, refusals=("not-found",))
-    async def get_puller(request: HttpRequest, puller: str) -> Response:
+    async def get_puller(request: HttpRequest, puller: PullerInPath) -> Response:
         """One puller, and what it may fetch."""
         return await document(request, puller)
 
@@ -71,7 +71,9 @@ def puller_calls(app: FastAPI, services: Services) -> None:
         model=Puller,
         example=examples.PULLER,
     )
-    async def grant(request: HttpRequest, puller: str, certificate: str) -> Response:
+    async def grant(
+        request: HttpRequest, puller: PullerInPath, certificate: CertificateInPath
+    ) -> Response:
         """Let it fetch a certificate; one that is sealed gets a generation that it can open."""
         await puller_row(services, puller)
         await certificate_row(services, certificate)
@@ -85,7 +87,9 @@ def puller_calls(app: FastAPI, services: Services) -> None:
         model=Puller,
         example=examples.PULLER,
     )
-    async def withdraw(request: HttpRequest, puller: str, certificate: str) -> Response:
+    async def withdraw(
+        request: HttpRequest, puller: PullerInPath, certificate: CertificateInPath
+    ) -> Response:
         """Take a grant back, if it is there; what was sealed to it is renewed with a new key."""
         await puller_row(services, puller)
         if certificate in await services.run(store.grants, puller):
@@ -100,7 +104,9 @@ def puller_calls(app: FastAPI, services: Services) -> None:
         example=examples.PULLER,
         body=True,
     )
-    async def suspend_puller(request: HttpRequest, puller: str, wanted: Suspension) -> Response:
+    async def suspend_puller(
+        request: HttpRequest, puller: PullerInPath, wanted: Suspension
+    ) -> Response:
         """Hand it nothing until an operator confirms it."""
         await puller_row(services, puller)
         await services.run(
@@ -113,7 +119,7 @@ def puller_calls(app: FastAPI, services: Services) -> None:
         return await document(request, puller)
 
     @calls.act("POST", "/pullers/{puller}/confirm", model=Puller, example=examples.PULLER)
-    async def confirm_puller(request: HttpRequest, puller: str) -> Response:
+    async def confirm_puller(request: HttpRequest, puller: PullerInPath) -> Response:
         """End a suspension."""
         await puller_row(services, puller)
         actor = caller_of(request).actor
@@ -127,7 +133,7 @@ def puller_calls(app: FastAPI, services: Services) -> None:
         example=examples.PULLER,
         refusals=("not-found",),
     )
-    async def revoke_puller(request: HttpRequest, puller: str) -> Response:
+    async def revoke_puller(request: HttpRequest, puller: PullerInPath) -> Response:
         """Hand nothing to it any more, for good; what was sealed to it gets a new key."""
         await puller_row(services, puller)
         actor = caller_of(request).actor

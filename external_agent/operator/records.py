@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from external_agent.operator import examples
 from external_agent.operator.answers import answer
-from external_agent.operator.calls import Calls
+from external_agent.operator.calls import Calls, CertificateInPath
 from external_agent.operator.found import no_certificate
 from external_agent.operator.model import LARGEST_PAGE, MAX_NUMBER
 from external_agent.operator.model import Query as Parameters
@@ -55,7 +55,9 @@ def history_calls(app: FastAPI, services: Services) -> None:
     """Add the calls about one certificate's generations and orders."""
     calls, store = Calls(app, "certificates"), services.store
 
-    async def generations(certificate: str, query: Page) -> tuple[list[Any], int | None]:
+    async def generations(
+        certificate: CertificateInPath, query: Page
+    ) -> tuple[list[Any], int | None]:
         if await services.run(store.certificate, certificate) is None:
             raise no_certificate(certificate)
         rows = await services.run(
@@ -71,7 +73,7 @@ def history_calls(app: FastAPI, services: Services) -> None:
         refusals=("not-found",),
     )
     async def list_generations(
-        request: HttpRequest, certificate: str, query: Annotated[Page, Query()]
+        request: HttpRequest, certificate: CertificateInPath, query: Annotated[Page, Query()]
     ) -> Response:
         """Its generations and attempts, the newest first; also of one that was removed."""
         rows, following = await generations(certificate, query)
@@ -85,7 +87,7 @@ def history_calls(app: FastAPI, services: Services) -> None:
         refusals=("not-found",),
     )
     async def list_orders(
-        request: HttpRequest, certificate: str, query: Annotated[Page, Query()]
+        request: HttpRequest, certificate: CertificateInPath, query: Annotated[Page, Query()]
     ) -> Response:
         """Its orders at CAs step by step, the newest first."""
         rows, following = await generations(certificate, query)

@@ -18,7 +18,7 @@ from external_agent.domain.access import (
 )
 from external_agent.operator import examples
 from external_agent.operator.answers import answer, secret
-from external_agent.operator.calls import Calls, caller_of
+from external_agent.operator.calls import Calls, TokenInPath, caller_of
 from external_agent.operator.found import certificate_row
 from external_agent.operator.model_action import (
     Access,
@@ -81,7 +81,7 @@ def enrolment_calls(app: FastAPI, services: Services) -> None:
         example=examples.ENROLMENT,
         refusals=("not-found",),
     )
-    async def void_enrolment_token(request: HttpRequest, token_id: str) -> Response:
+    async def void_enrolment_token(request: HttpRequest, token_id: TokenInPath) -> Response:
         """Let nobody enrol with it any more; who did stays enrolled."""
         actor = caller_of(request).actor
         await services.run(store.void_token, token_id, now=services.now, actor=actor)
@@ -146,7 +146,7 @@ def access_calls(app: FastAPI, services: Services) -> None:
         example=examples.ACCESS,
         refusals=("not-found",),
     )
-    async def void_access_token(request: HttpRequest, token_id: str) -> Response:
+    async def void_access_token(request: HttpRequest, token_id: TokenInPath) -> Response:
         """Let nobody in with it any more."""
         actor = caller_of(request).actor
         try:

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from external_agent.domain.access import Role
 from external_agent.operator import examples
 from external_agent.operator.answers import answer
-from external_agent.operator.calls import Calls, caller_of
+from external_agent.operator.calls import Calls, CertificateInPath, caller_of
 from external_agent.operator.certificates import fault_of
 from external_agent.operator.found import certificate_document, certificate_row
 from external_agent.operator.model_action import (
@@ -39,7 +39,7 @@ def wish_calls(app: FastAPI, services: Services) -> None:
         model=Certificate,
         example=examples.CERTIFICATE,
     )
-    async def renew_certificate(request: HttpRequest, certificate: str) -> Response:
+    async def renew_certificate(request: HttpRequest, certificate: CertificateInPath) -> Response:
         """Want a new generation at once.
 
         A pause after errors ends, but for one that the CA asked for.
@@ -87,7 +87,7 @@ def wish_calls(app: FastAPI, services: Services) -> None:
         body=True,
     )
     async def pause_certificate(
-        request: HttpRequest, certificate: str, wanted: NewPause
+        request: HttpRequest, certificate: CertificateInPath, wanted: NewPause
     ) -> Response:
         """No attempt from now on, until it is resumed or a time has come.
 
@@ -115,7 +115,7 @@ def wish_calls(app: FastAPI, services: Services) -> None:
         model=Certificate,
         example=examples.CERTIFICATE,
     )
-    async def resume_certificate(request: HttpRequest, certificate: str) -> Response:
+    async def resume_certificate(request: HttpRequest, certificate: CertificateInPath) -> Response:
         """End an operator's pause, if there is one."""
         await certificate_row(services, certificate)
         await services.run(
@@ -135,7 +135,7 @@ def wish_calls(app: FastAPI, services: Services) -> None:
         refusals=("not-found", "conflict", "ca-refused"),
     )
     async def revoke_certificate(
-        request: HttpRequest, certificate: str, wanted: Revocation
+        request: HttpRequest, certificate: CertificateInPath, wanted: Revocation
     ) -> Response:
         """Tell the CA that a generation is not to be trusted any more (RFC 8555 section 7.6).
 

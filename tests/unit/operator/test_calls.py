@@ -9,7 +9,7 @@ import pytest
 
 from external_agent.domain.access import Role
 from external_agent.store.rows import ErrorNote
-from shared.errors import StoreUnavailable
+from shared.errors import IssuanceRateLimited, IssuanceUnavailable, StoreUnavailable
 from shared.wire import Receipt, Served
 from tests.unit.agent_web.harness import CERTIFICATE, OTHER, START, new_nonce
 from tests.unit.operator.test_access import slug
@@ -172,6 +172,31 @@ def test_a_revocation_of_nothing_is_a_conflict(world: World) -> None:
     assert "nothing to revoke" in said.json()["detail"]
 
 
+def test_revoking(world: World) -> None:
+    world.enrol(CERTIFICATE)
+    generation = world.agent.publish(CERTIFICATE)
+    done = world.ask("POST", f"{ONE}/revoke", {"reason": "keyCompromise"}, role=Role.OPERATE)
+    assert done.json() == {
+        "certificate": CERTIFICATE,
+        "generation": generation,
+        "before": False,
+        "renewed": True,
+    }
+    assert world.ca.revoked == [1]
+    kinds = {one.kind: one.actor for one in world.store.events()}
+    assert kinds["revoked"] == kinds["renewal-requested"] == "token the operate"
+    assert world.ask("GET", ONE).json()["state"] == "revoked"
+    for error, status in (
+        (IssuanceUnavailable("The CA is down."), 502),
+        (IssuanceRateLimited("Later.", retry_after=90.0), 503),
+    ):
+        world.ca.error = error
+        said = world.ask("POST", f"{ONE}/revoke", {})
+        assert (said.status_code, said.json()["exit_code"]) == (status, 6)
+        assert said.headers.get("retry-after") == ("90" if status == 503 else None)
+    world.ca.error = None
+
+
 def test_facts_stay_separate_and_say_since_when(world: World) -> None:
     assert world.ask("GET", ONE).json()["differences"] == [
         {"behind": "issued", "of": "wanted", "puller": None, "since": START, "age": 0}
@@ -309,7 +334,7 @@ def test_enrolment_tokens(world: World) -> None:
 
 
 def test_events_accounts_and_authorities(world: World) -> None:
-    page = world.ask("GET", f"/v1/events?kind=certificate-added&limit=1").json()
+    page = world.ask("GET", "/v1/events?kind=certificate-added&limit=1").json()
     assert [one["certificate"] for one in page["items"]] == [OTHER]
     rest = world.ask("GET", f"/v1/events?kind=certificate-added&before={page['next']}").json()
     assert [one["certificate"] for one in rest["items"]] == [CERTIFICATE]

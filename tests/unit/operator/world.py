@@ -6,7 +6,8 @@ import asyncio
 import json
 import secrets
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -14,6 +15,7 @@ from typing import Any, cast
 import httpx
 
 from external_agent import keys
+from external_agent.certificate_authority import Connector
 from external_agent.domain.access import Role
 from external_agent.enrolment import token_maker
 from external_agent.metrics import Metrics
@@ -23,6 +25,7 @@ from external_agent.operator.services import Services
 from external_agent.serve import Agent
 from external_agent.store.open import open_store
 from external_agent.web.operator_app import operator_app
+from shared.errors import RelayError
 from shared.sealing import Identity
 from shared.signing import SigningKey
 from tests.unit.agent_web.harness import (
@@ -39,6 +42,24 @@ HOST = "127.0.0.1:8080"
 REMOTE = "198.51.100.7"
 
 
+class WillingCa:
+    """Revokes whatever it is asked to, or refuses with ``error``."""
+
+    def __init__(self) -> None:
+        self.revoked: list[int] = []
+        self.error: RelayError | None = None
+
+    @contextmanager
+    def connect(self, directory_url: str, sleep: object) -> Iterator[WillingCa]:
+        yield self
+
+    def revoke(self, chain_pem: bytes, reason: int) -> bool:
+        if self.error is not None:
+            raise self.error
+        self.revoked.append(reason)
+        return True
+
+
 class World:
     """An agent that wants two certificates, and whoever asks it."""
 
@@ -50,6 +71,7 @@ class World:
         self.settings = settings_in(state)
         self.store = open_store(self.settings.database_url)
         self.attempts: Counter[str] = Counter()
+        self.ca = WillingCa()
         agent_keys = keys.load_keys(state)
         maker = token_maker(self.settings, agent_keys)
         for certificate in (CERTIFICATE, OTHER):
@@ -69,22 +91,18 @@ class World:
             self._run,
             settings=lambda: self.settings,
             token_maker=lambda: maker,
-            authorities=self._no_ca,
+            authorities=lambda: cast(Connector, self.ca),
             random=secrets.token_bytes,
             observe_access=lambda outcome: self.attempts.update([outcome]),
             **operator,  # type: ignore[arg-type]
         )
         self.app = operator_app(self.services, Metrics(), lambda: "")
-        self._gate = behind_gate(self.app, self.services)
+        self.gate = behind_gate(self.app, self.services)
         self.tokens = {role: self.token(role) for role in Role}
 
     @staticmethod
     async def _run(function: Any, *args: Any, **named: Any) -> Any:
         return function(*args, **named)
-
-    @staticmethod
-    def _no_ca() -> Any:
-        return SimpleNamespace()  # no test asks a CA
 
     def token(self, role: Role, name: str = "", lifetime: int = 3600) -> str:
         made = self.local("POST", "/v1/access-tokens", {
@@ -128,7 +146,7 @@ class World:
             sent.setdefault("Content-Type", "application/json")
 
         async def app(scope: Any, receive: Any, send: Any) -> None:
-            await self._gate({**scope, "state": dict(state or {})}, receive, send)
+            await self.gate({**scope, "state": dict(state or {})}, receive, send)
 
         async def exchange() -> httpx.Response:
             transport = httpx.ASGITransport(app, client=(peer, 40000))
