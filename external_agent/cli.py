@@ -9,7 +9,8 @@ from typing import Annotated
 
 import typer
 
-from external_agent.commands import certificates, pullers, revoking, running, setup
+from external_agent.commands import certificates, pausing, pullers, revoking, running, setup
+from external_agent.commands.access import access
 from external_agent.commands.accounts import account
 from external_agent.commands.context import context_for
 from external_agent.commands.dns_persist import dns_persist
@@ -36,9 +37,12 @@ app.command()(certificates.renew)
 app.command()(certificates.change)
 app.command()(certificates.remove)
 app.command()(revoking.revoke)
+app.command()(pausing.pause)
+app.command()(pausing.resume)
 app.add_typer(pullers.puller, name="puller")
 app.add_typer(dns_persist, name="dns-persist")
 app.add_typer(account, name="account")
+app.add_typer(access, name="access")
 app.add_typer(events, name="events")
 
 

@@ -41,6 +41,14 @@ def _address(text: str) -> str:
     return text
 
 
+def _host_name(text: str) -> str:
+    if not text or any(c in text for c in "/:@ ") or not text.isascii():
+        raise ConfigurationError(
+            f"{text!r:.80} is not a host name: it looks like relay.example.com, without a port."
+        )
+    return text.lower()
+
+
 def _contact(text: str) -> str:
     if not text.startswith("mailto:") or text.count("@") != 1 or any(c in text for c in " ,?\r\n"):
         raise ConfigurationError(
@@ -55,6 +63,7 @@ def _dns01(value: object) -> object:
 
 Dns01Section = Annotated[Dns01Settings, BeforeValidator(_dns01)]
 AddressText = Annotated[str, AfterValidator(_address)]
+HostName = Annotated[str, AfterValidator(_host_name)]
 ContactText = Annotated[str, AfterValidator(_contact)]
 RelayUrl = Annotated[str, AfterValidator(check_relay_url)]
 
@@ -177,17 +186,26 @@ class RelaySettings(_Section):
 
 
 class OperatorSettings(_Section):
-    """The listener for the people who run this: loopback only, and read-only."""
+    """The listeners for the people who run this: over TCP by tokens, on a socket for root."""
 
     listen: tuple[AddressText, ...] = ("127.0.0.1:8080",)
+    certificate_file: Path | None = None
+    key_file: Path | None = None
+    allowed_hosts: frozenset[HostName] = frozenset()
+    open_read: bool = False
+    socket: Path | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        if (self.certificate_file is None) != (self.key_file is None):
+            raise ConfigurationError("operator.certificate_file and operator.key_file go together.")
         for text in self.listen:
-            if not parse_address(text).is_loopback:
+            if self.certificate_file is None and not parse_address(text).is_loopback:
                 raise ConfigurationError(
-                    f"operator.listen names {text}, which is not a loopback address: "
-                    "this listener asks nobody who they are."
+                    f"operator.listen names {text}, which is not a loopback address: without TLS "
+                    "everybody on the way reads the access tokens.",
+                    do="Set operator.certificate_file and operator.key_file, or let a reverse "
+                    "proxy on this machine do TLS.",
                 )
         return self
 
@@ -255,6 +273,10 @@ class Settings(BaseSettings):
     @property
     def database_url(self) -> str:
         return self.database or f"sqlite:///{self.state_directory / 'relay.db'}"
+
+    @property
+    def operator_socket(self) -> Path:
+        return self.operator.socket or self.state_directory / "operator.sock"
 
     @property
     def relay_origins(self) -> tuple[str, ...]:

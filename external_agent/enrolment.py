@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from external_agent import keys
+from external_agent.config import Settings
 from external_agent.store.interface import EnrolmentStore
 from external_agent.web.authentication import Caller
 from shared.enrolment_token import DEFAULT_LIFETIME, MAX_LIFETIME, EnrolmentToken
@@ -35,6 +37,7 @@ class TokenMaker:
         *,
         now: int,
         lifetime: int = DEFAULT_LIFETIME,
+        actor: str = "operator",
     ) -> EnrolmentToken:
         """Return a new one-time token; the store gets its public half only.
 
@@ -48,7 +51,7 @@ class TokenMaker:
         self.check_lifetime(lifetime)
         key = SigningKey.generate()
         row = store.create_token(
-            key.public.public, certificates, now=now, expires_at=now + lifetime
+            key.public.public, certificates, now=now, expires_at=now + lifetime, actor=actor
         )
         return EnrolmentToken(self.relay_url, self.agent, key.seed(), self.tls_pin, row.expires_at)
 
@@ -62,6 +65,15 @@ class TokenMaker:
             raise ConfigurationError(
                 f"A token lives {MIN_LIFETIME} s to {MAX_LIFETIME // 3600} h, not {lifetime} s."
             )
+
+
+def token_maker(settings: Settings, agent: keys.AgentKeys) -> TokenMaker:
+    """Return what makes tokens of this agent.
+
+    Raises:
+        ConfigurationError, LooseFileMode: the relay's TLS key, which tokens pin, is missing.
+    """
+    return TokenMaker(settings.relay.url, agent.signing.public, keys.token_pin(settings))
 
 
 def redeem(store: EnrolmentStore, caller: Caller, now: int) -> EnrolmentAnswer:

@@ -57,6 +57,12 @@ class Metrics:
             ("status", "signed"),
             registry=self._registry,
         )
+        self._access = Counter(
+            "relay_operator_access",
+            "Requests to the operator API with an access token, by how the look at it ended.",
+            ("outcome",),
+            registry=self._registry,
+        )
         self._orders = Counter(
             "relay_orders",
             "Runs over an order since the start, by how they ended and the error's type.",
@@ -82,6 +88,10 @@ class Metrics:
     def observe_relay(self, status: int, signed: bool) -> None:
         """Count an answer of the relay API."""
         self._relay.labels(str(status), "yes" if signed else "no").inc()
+
+    def observe_access(self, outcome: str) -> None:
+        """Count an access token: ``good``, ``unknown``, ``ended``, ``limited``."""
+        self._access.labels(outcome).inc()
 
     def observe_order(self, outcome: str, error: RelayError | None) -> None:
         """Count a run over an order; of an error its type counts, from ``shared.errors``."""

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import resource
+import secrets
 import signal
 import socket
 import ssl
@@ -13,14 +14,20 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 from typing import Any, Protocol
 
 import structlog
 
 from external_agent import addresses, keys
+from external_agent.certificate_authority import Connector
 from external_agent.config import Settings
 from external_agent.domain.policy import RELAY_CERTIFICATE
+from external_agent.enrolment import token_maker
 from external_agent.metrics import Gauges, Metrics
+from external_agent.operator import local_socket
+from external_agent.operator.app import behind_gate
+from external_agent.operator.services import Services
 from external_agent.relay_tls import Pair, RelayKeys
 from external_agent.store.interface import Store
 from external_agent.web.authentication import Authenticator
@@ -100,9 +107,20 @@ def relay_tls(settings: Settings, own: Pair | None = None) -> ssl.SSLContext | N
         LooseFileMode: others may read the key.
     """
     files = keys.tls_files(settings) if own is None else (own.certificate, own.key)
-    if files is None:
-        return None
-    certificate, key = files
+    return None if files is None else _tls(*files)
+
+
+def operator_tls(settings: Settings) -> ssl.SSLContext | None:
+    """Return the TLS context of the operator listener; ``None`` on loopback without TLS.
+
+    Raises:
+        ConfigurationError, LooseFileMode: as :func:`relay_tls`.
+    """
+    files = (settings.operator.certificate_file, settings.operator.key_file)
+    return None if files[0] is None or files[1] is None else _tls(files[0], files[1])
+
+
+def _tls(certificate: Path, key: Path) -> ssl.SSLContext:
     keys.read_secret(key)
     try:
         return tls_context(str(certificate), str(key))
@@ -174,6 +192,7 @@ class Agent:
     ) -> None:
         self.settings = settings
         self._sockets = sockets
+        self._local_path = settings.operator_socket
         self._executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="store")
         self._bell = Bell()
         self._clock = clock
@@ -209,14 +228,33 @@ class Agent:
         self.changes.on_own_certificate = self._own_certificate_changed
         self._relay = WebServer(relay, self._tls, most=_permitted_connections(MOST_CONNECTIONS, 4))
         self._trouble = "starting"
-        self._operator = WebServer(
-            operator_app(store, metrics, clock, self._run, lambda: self._trouble),
-            most=_permitted_connections(MOST_CONNECTIONS, 16),
+        services = Services(
+            store,
+            clock,
+            self._run,
+            settings=lambda: self.settings,
+            token_maker=lambda: token_maker(self.settings, agent_keys),
+            authorities=self._authorities,
+            random=secrets.token_bytes,
+            observe_access=metrics.observe_access,
+            allowed_hosts=settings.operator.allowed_hosts,
+            open_read=settings.operator.open_read,
         )
+        self._store = store
+        api = behind_gate(operator_app(services, metrics, lambda: self._trouble), services)
+        self._operator_tls = operator_tls(settings)
+        most = _permitted_connections(MOST_CONNECTIONS, 16)
+        self._operator = WebServer(api, self._operator_tls, most=most)
+        self._local = WebServer(api, most=most, who=local_socket.state_of)
 
     async def _run(self, function: Callable[..., Any], *args: Any, **named: Any) -> Any:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._executor, partial(function, *args, **named))
+
+    def _authorities(self) -> Connector:
+        from external_agent.issuing import authorities_of  # it needs this module
+
+        return authorities_of(lambda: self.settings, self._store)
 
     def _own_keys(self) -> frozenset[str]:
         """The account keys as they are on the disk now: a roll-over needs no restart."""
@@ -244,6 +282,7 @@ class Agent:
         await self._challenge.start(self._sockets["challenge"])
         await self._relay.start(self._sockets["relay"])
         await self._operator.start(self._sockets["operator"])
+        await self._local.start([local_socket.listen(self._local_path)])
         if self._worker is not None:
             self._worker.start()
         poller = asyncio.create_task(self._keep_in_step())
@@ -265,8 +304,13 @@ class Agent:
         own = self._own_pair(settings)
         relay_tls(settings, own)
         files = keys.tls_files(settings) if own is None else (own.certificate, own.key)
+        operator_tls(settings)
         if files is not None and self._tls is not None:
             self._tls.load_cert_chain(*files)
+        if self._operator_tls is not None and settings.operator.certificate_file is not None:
+            self._operator_tls.load_cert_chain(
+                settings.operator.certificate_file, settings.operator.key_file
+            )
         self.settings = settings
 
     def _own_pair(self, settings: Settings) -> Pair | None:
@@ -302,6 +346,8 @@ class Agent:
             await self._run(self._worker.stop, _WORKER_SECONDS)
         await self._challenge.stop()
         await self._operator.stop()
+        await self._local.stop()
+        local_socket.take_away(self._local_path)
         self._executor.shutdown(wait=True)
 
     async def _keep_in_step(self) -> None:

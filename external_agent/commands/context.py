@@ -12,13 +12,17 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from external_agent import keys
+from external_agent import enrolment, keys
 from external_agent.config import Settings, default_config_path, load_settings
 from external_agent.enrolment import TokenMaker
 from external_agent.store.interface import Store
 from shared.errors import ConfigurationError, NameRefused, PolicyError
 from shared.identifiers import DnsName
+
+if TYPE_CHECKING:
+    from external_agent.commands.client import Api
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,23 @@ class Context:
 
     def settings(self) -> Settings:
         return load_settings(self.config_path)
+
+    @contextmanager
+    def api(self) -> Iterator[Api]:
+        """Give the operator API: the running agent's, or the same one over the opened store.
+
+        Raises:
+            ConfigurationError, LooseFileMode, StoreUnavailable: as :meth:`store`.
+        """
+        from external_agent.commands import client
+
+        settings = self.settings()
+        with client.running_agent(settings.operator_socket) as running:
+            if running is not None:
+                yield running
+                return
+        with self.store(settings) as store:
+            yield client.own_api(settings, store, lambda: self.now)
 
     @contextmanager
     def store(self, settings: Settings) -> Iterator[Store]:
@@ -63,7 +84,7 @@ def token_maker(settings: Settings) -> TokenMaker:
         ConfigurationError, LooseFileMode: a key file is missing or loose.
     """
     agent = keys.load_keys(settings.state_directory)
-    return TokenMaker(settings.relay.url, agent.signing.public, keys.token_pin(settings))
+    return enrolment.token_maker(settings, agent)
 
 
 def say(text: str = "") -> None:
@@ -123,16 +144,17 @@ def find_puller(store: Store, text: str) -> str:
     )
 
 
-def parse_duration(text: str) -> int:
-    """Return seconds of ``90s``, ``30m``, ``1h``.
+def parse_duration(text: str, *, days: bool = False) -> int:
+    """Return seconds of ``90s``, ``30m``, ``1h`` and, where they make sense, ``7d``.
 
     Raises:
         ConfigurationError: anything else.
     """
-    units = {"s": 1, "m": 60, "h": 3600}
+    units = {"s": 1, "m": 60, "h": 3600} | ({"d": 86400} if days else {})
     if len(text) > 1 and text[:-1].isascii() and text[:-1].isdigit() and text[-1] in units:
         return int(text[:-1]) * units[text[-1]]
-    raise ConfigurationError(f"{text!r:.40} is not a time: write 90s, 30m or 1h.")
+    more = ", 1h or 7d" if days else " or 1h"
+    raise ConfigurationError(f"{text!r:.40} is not a time: write 90s, 30m{more}.")
 
 
 def one_of(text: str, choices: Sequence[str], what: str) -> str:

@@ -9,14 +9,18 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
+from external_agent.domain.access import Role
 from external_agent.domain.fallback import Course
 from external_agent.domain.persist import Seen
 from external_agent.store.direct_rows import DirectRow
 from external_agent.store.rows import (
+    AccessRow,
     AccountRow,
+    AuthorityRow,
     AwaitedCsr,
     CertificateRow,
     CertificateStatus,
+    ChallengeRow,
     Claim,
     CsrRow,
     Deleted,
@@ -95,6 +99,22 @@ class CertificateStore(Protocol):
         self, reason: str, *, now: int, actor: str = "operator"
     ) -> tuple[str, ...]:
         """:meth:`request_renewal` for every certificate; return their ids."""
+
+    def pause_certificate(
+        self,
+        certificate: str,
+        *,
+        until: int | None,
+        reason: str,
+        now: int,
+        actor: str = "operator",
+    ) -> CertificateRow:
+        """No attempt before ``until``, or until it is resumed. Raises PolicyError: unknown."""
+
+    def resume_certificate(
+        self, certificate: str, *, now: int, actor: str = "operator"
+    ) -> CertificateRow:
+        """End an operator's pause, if there is one. Raises PolicyError: unknown."""
 
     def certificate(self, certificate: str) -> CertificateRow | None: ...
 
@@ -449,6 +469,68 @@ class DirectStore(Protocol):
     def direct_certificates(self) -> list[DirectRow]: ...
 
 
+class AccessStore(Protocol):
+    """Access tokens of the operator API."""
+
+    def create_access(
+        self, name: str, role: Role, digest: str, *, now: int, expires_at: int, actor: str
+    ) -> AccessRow:
+        """Raises PolicyError: a live one has that name."""
+
+    def void_access(self, token: str, *, now: int, actor: str) -> AccessRow:
+        """Raises PolicyError: there is none with that id."""
+
+    def access_tokens(self) -> list[AccessRow]: ...
+
+    def access_by_digest(self, digest: str) -> AccessRow | None: ...
+
+    def note_access_used(self, token: str, *, now: int) -> None: ...
+
+
+class PageStore(Protocol):
+    """What is listed page by page; ``limit`` rows at most, from an index."""
+
+    def puller_page(
+        self, *, after: str, limit: int, status: str | None = None, certificate: str | None = None
+    ) -> list[PullerRow]:
+        """In order of id, above ``after``."""
+
+    def grants_of(self, pullers: Sequence[str]) -> dict[str, tuple[str, ...]]:
+        """Certificates by puller."""
+
+    def receipt_page(
+        self,
+        *,
+        before: int | None,
+        limit: int,
+        certificate: str | None = None,
+        puller: str | None = None,
+    ) -> list[tuple[int, ReceiptRow]]:
+        """Number and receipt, the newest first, below ``before``."""
+
+    def event_page(
+        self,
+        *,
+        before: int | None,
+        limit: int,
+        certificate: str | None = None,
+        puller: str | None = None,
+        kind: str | None = None,
+    ) -> list[EventRow]:
+        """The newest first, below ``before``."""
+
+    def generation_page(
+        self, certificate: str, *, before: int | None, limit: int
+    ) -> list[GenerationRow]:
+        """The newest first, below ``before``; attempts that failed among them."""
+
+    def challenges_of(self, certificate: str) -> list[ChallengeRow]:
+        """What a CA may ask for now."""
+
+    def authorities(self) -> list[AuthorityRow]:
+        """How each CA does, by directory URL."""
+
+
 class Store(
     CertificateStore,
     EnrolmentStore,
@@ -458,6 +540,8 @@ class Store(
     PersistStore,
     DirectStore,
     RetentionStore,
+    AccessStore,
+    PageStore,
     Protocol,
 ):
     """All of it, and its end."""

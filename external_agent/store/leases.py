@@ -151,6 +151,7 @@ def _due(
     not_paused = or_(
         certificates.c.paused_until <= now, certificates.c.paused_at > now + CLOCK_STEP
     )
+    not_held = or_(certificates.c.held_at.is_(None), certificates.c.held_until <= now)
     free = or_(
         certificates.c.lease_owner.is_(None),
         certificates.c.lease_until <= now,
@@ -163,6 +164,7 @@ def _due(
             can_be_ordered(),
             wanted,
             not_paused,
+            not_held,
             free,
             _has_recipient(),
         )

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from external_agent.store.access import AccessQueries
 from external_agent.store.attempts import AttemptQueries
 from external_agent.store.certificates import CertificateQueries
 from external_agent.store.csrs import CsrQueries
 from external_agent.store.database import Database
 from external_agent.store.direct import DirectQueries
 from external_agent.store.enrolment import EnrolmentQueries
+from external_agent.store.holds import HoldQueries
 from external_agent.store.leases import LeaseQueries
+from external_agent.store.pages import PageQueries
 from external_agent.store.persist import PersistQueries
 from external_agent.store.pullers import PullerQueries
 from external_agent.store.relay import RelayQueries
@@ -33,6 +36,9 @@ class SqlStore(
     StatusQueries,
     WindowQueries,
     RetentionQueries,
+    AccessQueries,
+    HoldQueries,
+    PageQueries,
 ):
     """``external_agent.store.interface.Store`` over SQLAlchemy Core."""
 

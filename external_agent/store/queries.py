@@ -18,6 +18,7 @@ from external_agent.store.rows import (
     ErrorNote,
     EventRow,
     GenerationRow,
+    Hold,
     PullerRow,
     ReceiptRow,
     ServedRow,
@@ -70,7 +71,12 @@ def certificate_row(row: Row[Any]) -> CertificateRow:
         due_reason=row.due_reason,
         cas=tuple(json.loads(row.cas)) if row.cas else (row.directory_url,),
         troubles=_read_troubles(row.troubles),
+        held=_hold(row),
     )
+
+
+def _hold(row: Row[Any]) -> Hold | None:
+    return None if row.held_at is None else Hold(row.held_at, row.held_until, row.held_reason)
 
 
 def _read_troubles(text: str | None) -> dict[str, Trouble]:

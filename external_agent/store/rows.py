@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from external_agent.domain.access import Role
 from external_agent.domain.fallback import Trouble
 from external_agent.domain.model import AttemptState, PullerStatus
 from external_agent.domain.persist import Seen
@@ -44,6 +45,18 @@ class AccountRow:
 
 
 @dataclass(frozen=True, slots=True)
+class Hold:
+    """An operator's pause: no attempt before ``until``; ``None`` is until it is resumed."""
+
+    at: int
+    until: int | None
+    reason: str
+
+    def holds(self, now: int) -> bool:
+        return self.until is None or self.until > now
+
+
+@dataclass(frozen=True, slots=True)
 class CertificateRow:
     """What an operator wants, and how far the agent is with it.
 
@@ -58,6 +71,7 @@ class CertificateRow:
         cas: directory URLs of the CAs that may issue it, the preferred first.
         directory_url: the one of them that is asked next.
         troubles: what stands against each of them since the last success.
+        held: an operator's pause; it may have run out.
     """
 
     id: str
@@ -80,6 +94,7 @@ class CertificateRow:
     due_reason: str | None = None
     cas: tuple[str, ...] = ()
     troubles: Mapping[str, Trouble] = field(default_factory=dict)
+    held: Hold | None = None
 
     @property
     def renewal_wanted(self) -> bool:
@@ -113,6 +128,27 @@ class TokenRow:
     redeemed_at: int | None
     redeemed_by: str | None
     voided_at: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class AccessRow:
+    """An access token of the operator API; ``digest`` is all that is known of its secret.
+
+    Attributes:
+        used_at: within the last hour of it; ``None`` for never.
+    """
+
+    id: str
+    name: str
+    role: Role
+    digest: str
+    created_at: int
+    expires_at: int
+    voided_at: int | None
+    used_at: int | None
+
+    def is_live(self, now: int) -> bool:
+        return self.voided_at is None and self.expires_at > now
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,6 +316,32 @@ class ReceiptRow:
     served: tuple[ServedRow, ...]
     at: int
     received_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChallengeRow:
+    """A challenge that is answered now; ``hits`` counts the answers given."""
+
+    name: str
+    created_at: int
+    hits: int
+
+
+@dataclass(frozen=True, slots=True)
+class AuthorityRow:
+    """How one CA does.
+
+    Attributes:
+        certificates: those that ask it next; ``failing`` of them failed last.
+        issued_at: its last success; ``None`` for never.
+        last_error: the newest among those certificates.
+    """
+
+    directory_url: str
+    certificates: int
+    failing: int
+    issued_at: int | None
+    last_error: ErrorNote | None
 
 
 @dataclass(frozen=True, slots=True)

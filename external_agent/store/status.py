@@ -183,6 +183,8 @@ def _waits_for_csr(csr: CsrRow | None, host: str) -> str:
 
 
 def _waits_for_pause(row: CertificateRow, now: int) -> str:
+    if row.held is not None and row.held.holds(now):
+        return f"an operator, who paused it ({row.held.reason}): external-agent resume {row.id}"
     if row.paused_until > now and row.last_error is not None:
         return "the pause after the last error to end"
     return ""

@@ -61,6 +61,9 @@ certificates = Table(
     Column("asked_until", BigInteger),
     Column("cas", Text),
     Column("troubles", Text),
+    Column("held_at", BigInteger),
+    Column("held_until", BigInteger),
+    Column("held_reason", Text),
     Index("certificates_due", "due_at"),
 )
 
@@ -283,6 +286,19 @@ direct_certificates = Table(
     Column("at", BigInteger, nullable=False),
     Column("received_at", BigInteger, nullable=False),
     PrimaryKeyConstraint("puller", "certificate"),
+)
+
+access_tokens = Table(
+    "access_tokens",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("role", Text, nullable=False),
+    Column("digest", Text, nullable=False, unique=True),
+    Column("created_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, nullable=False),
+    Column("voided_at", BigInteger),
+    Column("used_at", BigInteger),
 )
 
 facts = Table(

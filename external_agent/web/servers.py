@@ -20,6 +20,7 @@ _MAX_HEAD = 64 * 1024
 MOST_CONNECTIONS = 2000
 _LINGER_SECONDS = 1.0
 _LINGER_TIMES = 20
+Who = Callable[[int], dict[str, Any]]
 
 
 class _Transport:
@@ -60,7 +61,7 @@ class _Protocol(HttpToolsProtocol):
 
     def __init__(self, server: _Server, gone: Callable[[Guest], None]) -> None:
         super().__init__(server.config, server.server_state, {}, asyncio.get_running_loop())
-        self._gone = gone
+        self._gone, self._who = gone, server.who
 
     def is_inside(self) -> bool:
         return self._first is not None
@@ -89,6 +90,8 @@ class _Protocol(HttpToolsProtocol):
     def connection_made(self, transport: Any) -> None:
         super().connection_made(cast(asyncio.Transport, _Transport(transport, self.loop)))
         self._first = self.loop.call_later(_HEAD_SECONDS, self._too_slow)
+        if self._who is not None:
+            self.app_state = self._who(transport.get_extra_info("socket").fileno())
 
     def _too_slow(self) -> None:
         if getattr(self, "cycle", None) is None and not self.transport.is_closing():
@@ -104,8 +107,11 @@ class _Protocol(HttpToolsProtocol):
 class _Server(uvicorn.Server):
     """uvicorn's server behind our door."""
 
-    def __init__(self, config: uvicorn.Config, tls: ssl.SSLContext | None, most: int) -> None:
+    def __init__(
+        self, config: uvicorn.Config, tls: ssl.SSLContext | None, most: int, who: Who | None
+    ) -> None:
         super().__init__(config)
+        self.who = who
         self.door = Door(lambda gone: _Protocol(self, gone), tls, most)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -127,10 +133,16 @@ class WebServer:
     Args:
         tls: ``None`` for plain HTTP.
         most: connections at once.
+        who: given the descriptor of a connection, says what ``state`` its requests have.
     """
 
     def __init__(
-        self, app: ASGIApp, tls: ssl.SSLContext | None = None, *, most: int = MOST_CONNECTIONS
+        self,
+        app: ASGIApp,
+        tls: ssl.SSLContext | None = None,
+        *,
+        most: int = MOST_CONNECTIONS,
+        who: Who | None = None,
     ) -> None:
         config = uvicorn.Config(
             app,
@@ -145,7 +157,7 @@ class WebServer:
             timeout_graceful_shutdown=5,
         )
         config.load()
-        self._server = _Server(config, tls, most)
+        self._server = _Server(config, tls, most, who)
         self._task: asyncio.Task[None] | None = None
 
     async def start(self, sockets: Sequence[socket.socket]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 
 from external_agent.domain.model import PullerStatus
 from external_agent.domain.policy import RELAY_CERTIFICATE
@@ -15,6 +16,7 @@ from external_agent.store.rows import (
     PersistRow,
     ReceiptRow,
 )
+from external_agent.web.differences import differences
 from external_agent.web.direct_view import direct_view
 from shared.renewal import Advice, Reason
 
@@ -45,6 +47,7 @@ def certificate_view(status: CertificateStatus, now: int) -> Json:
         "cas": [_ca(row, url) for url in row.cas],
         "profile": row.profile,
         "state": _state(status, now),
+        "paused": None if row.held is None or not row.held.holds(now) else asdict(row.held),
         "issued": None if issued is None else _issued(issued),
         "attempt": None
         if status.attempt is None
@@ -66,6 +69,7 @@ def certificate_view(status: CertificateStatus, now: int) -> Json:
             "at": row.last_error.at,
         },
         "pullers": [_delivery(delivery) for delivery in status.deliveries],
+        "differences": differences(status, now),
     }
 
 

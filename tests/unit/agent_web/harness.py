@@ -61,7 +61,7 @@ def settings_in(directory: Path, **relay: object) -> Settings:
             "acme": {"directory": "https://ca.example.com/directory", "terms_agreed": True},
             "challenge": {"listen": ["127.0.0.1:0", "[::1]:0"]},
             "relay": {"url": f"https://{AUTHORITY}", "listen": ["127.0.0.1:0"], **relay},
-            "operator": {"listen": ["127.0.0.1:0"]},
+            "operator": {"listen": ["127.0.0.1:0"], "open_read": True},
         },
         source="the test",
     )

@@ -1,0 +1,1 @@
+"""The operator API: everything the agent knows, and the one way to change it."""

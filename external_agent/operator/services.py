@@ -1,0 +1,49 @@
+"""What the calls of the operator API work with; made by the running agent or by a command."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Collection
+from dataclasses import dataclass
+from typing import Any
+
+from external_agent.certificate_authority import Connector
+from external_agent.config import Settings
+from external_agent.enrolment import TokenMaker
+from external_agent.store.interface import Store
+
+Run = Callable[..., Awaitable[Any]]
+
+
+def _nobody(outcome: str) -> None:
+    return None
+
+
+@dataclass(frozen=True)
+class Services:
+    """
+    Attributes:
+        clock: unix seconds.
+        run: calls a function that may block.
+        settings: as they are now.
+        token_maker: makes enrolment tokens; raises ConfigurationError if keys are missing.
+        authorities: connections to CAs.
+        random: gives so many random bytes.
+        observe_access: told how each attempt with an access token ended.
+        allowed_hosts: further host names under which the listener is known.
+        open_read: whether loopback may read without a token.
+    """
+
+    store: Store
+    clock: Callable[[], float]
+    run: Run
+    settings: Callable[[], Settings]
+    token_maker: Callable[[], TokenMaker]
+    authorities: Callable[[], Connector]
+    random: Callable[[int], bytes]
+    observe_access: Callable[[str], None] = _nobody
+    allowed_hosts: Collection[str] = ()
+    open_read: bool = False
+
+    @property
+    def now(self) -> int:
+        return int(self.clock())
