@@ -22,12 +22,15 @@ import structlog
 from external_agent import addresses, keys
 from external_agent.certificate_authority import Connector
 from external_agent.config import Settings
+from external_agent.dashboard.app import Dashboard
+from external_agent.dashboard.front import Front
 from external_agent.domain.policy import RELAY_CERTIFICATE
 from external_agent.enrolment import token_maker
 from external_agent.metrics import Gauges, Metrics
 from external_agent.operator import local_socket
 from external_agent.operator.app import behind_gate
 from external_agent.operator.services import Services
+from external_agent.overview import Overview
 from external_agent.relay_tls import Pair, RelayKeys
 from external_agent.store.interface import Store
 from external_agent.web.authentication import Authenticator
@@ -242,9 +245,14 @@ class Agent:
         )
         self._store = store
         api = behind_gate(operator_app(services, metrics, lambda: self._trouble), services)
+        overview = Overview(store, clock)
+        pages = Dashboard(
+            api, overview, self._run, clock, secure=settings.operator.certificate_file is not None
+        )
+        front = Front(api, pages.asgi(), settings.operator.allowed_hosts)
         self._operator_tls = operator_tls(settings)
         most = _permitted_connections(MOST_CONNECTIONS, 16)
-        self._operator = WebServer(api, self._operator_tls, most=most)
+        self._operator = WebServer(front, self._operator_tls, most=most)
         self._local = WebServer(api, most=most, who=local_socket.state_of)
 
     async def _run(self, function: Callable[..., Any], *args: Any, **named: Any) -> Any:

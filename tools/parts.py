@@ -12,7 +12,7 @@ from pathlib import Path
 INCOMPLETE = 77  # the status by which a command says: nothing failed, but I could not do it all
 
 # A test that carries several marks belongs to the first of these, so that none runs twice.
-MARKS = ("topology", "faults", "servers", "pebble", "cas", "clients", "lab")
+MARKS = ("browser", "topology", "faults", "servers", "pebble", "cas", "clients", "lab")
 
 
 @dataclass(frozen=True)
@@ -170,6 +170,12 @@ PARTS = (
         _program("ss", "iproute2"),
         _program("nginx", "nginx-light"),
         _program("pebble"),
+    ),
+    _marked(
+        "browser",
+        "the dashboard in Chromium",
+        _program("chromium", blocks=True),
+        _program("npm"),
     ),
     Part(
         "demo",

@@ -1,0 +1,1 @@
+"""The pages of the operator listener: rendered here, usable without JavaScript."""
