@@ -71,3 +71,30 @@ def test_the_api_answers_as_its_document_says(
         assert said.status_code < 500
 
     every()
+
+
+def test_what_one_call_makes_the_next_can_use(
+    api_schema: Any, world: World, snapshot: Snapshot
+) -> None:
+    """Calls in a row, as the document links them: what was removed is gone, what was made is there."""
+    snapshot.restore()
+    world.clock.now = START
+    token = world.tokens[Role.ADMIN]
+
+    class Sequences(api_schema.as_state_machine()):  # type: ignore[misc]
+        def get_call_kwargs(self, case: schemathesis.Case) -> dict[str, Any]:
+            return {"headers": {"Authorization": f"Bearer {token}"}}
+
+        def before_call(self, case: schemathesis.Case) -> None:
+            world.clock.now += 20
+
+    Sequences.run(
+        settings=settings(
+            max_examples=EXAMPLES,
+            stateful_step_count=6,
+            deadline=None,
+            derandomize=True,
+            database=None,
+            suppress_health_check=list(HealthCheck),
+        )
+    )
