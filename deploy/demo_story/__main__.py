@@ -13,6 +13,11 @@ from tools import environment
 def main() -> NoReturn:
     parser = argparse.ArgumentParser(prog="deploy/demo", description=_ABOUT)
     parser.add_argument("--keep", action="store_true", help="leave it running until Ctrl-C")
+    parser.add_argument(
+        "--all",
+        action="store_true",
+        help="the other ways, too: keys made inside, dns-01, dns-persist-01, direct mode",
+    )
     options = parser.parse_args()
     try:
         python = environment.ensure(environment.DEMO)
@@ -21,6 +26,7 @@ def main() -> NoReturn:
         sys.exit(2)
     variables = environment.variables(environment.DEMO) | {"PYTHONPATH": str(environment.ROOT)}
     arguments = [str(python), "-m", "deploy.demo_story.story", *(["--keep"] * options.keep)]
+    arguments += ["--all"] * options.all
     os.execve(python, arguments, variables)
 
 

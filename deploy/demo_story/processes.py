@@ -48,6 +48,16 @@ class Processes:
             )
         return log
 
+    def set(self, **variables: str) -> None:
+        """Add variables for what is started from now on."""
+        self._variables = self._variables | variables
+
+    def end(self, name: str) -> None:
+        """End one process that stays."""
+        process = self._running.pop(name)
+        process.send_signal(signal.SIGTERM)
+        process.wait(timeout=60)
+
     def run(
         self, *command: str, given: str = "", accept: tuple[int, ...] = (0,)
     ) -> subprocess.CompletedProcess[str]:

@@ -79,10 +79,11 @@ class Story:
                 *python("-m", "tests.lab", "--dns-zone", "example.com"),
                 *("--http-port", str(self.challenge_port), "--state", str(state)),
                 *("--record-outside", f"{NAME}={OUTSIDE}", "--record-inside", f"{NAME}={INSIDE}"),
-                *("--ca-dir", str(self.directory / "ca")),
+                *("--ca-dir", str(self.directory / "ca"), "--tsig-key", "demo"),
             )
             self.processes.wait("The lab", lambda: state.exists() or None)
             self.lab = json.loads(state.read_text())
+        self._dns01()
         self.screen.note(f"ACME directory {self.lab['directory_url']}")
         rows = [
             (view, NAME, self._ask_dns(self.lab[f"dns_{view}"]), whose)
@@ -92,6 +93,30 @@ class Story:
             )
         ]
         self.screen.table("asked from", "name", "address", "which is", rows=rows)
+
+    def _dns01(self) -> None:
+        """Let the agent change TXT records of the zone, with a TSIG key."""
+        (key,) = self.lab["tsig_keys"]
+        file = self.directory / "tsig.key"
+        file.touch(0o600)
+        file.write_text(
+            f'key "{key["name"]}" {{ algorithm {key["algorithm"]}; secret "{key["secret"]}"; }};\n'
+        )
+        server = "{}:{}".format(*self.lab["dns_outside"])
+        self.processes.set(
+            RELAY_AGENT_DNS01__RESOLVERS=json.dumps([server]),
+            RELAY_AGENT_DNS01__NAME_SERVERS=json.dumps([server]),
+            RELAY_AGENT_DNS01__RFC2136__SERVER=server,
+            RELAY_AGENT_DNS01__RFC2136__KEY_FILE=str(file),
+        )
+
+    def dns01_sections(self) -> str:
+        """Return the same for direct mode's file."""
+        server = "{}:{}".format(*self.lab["dns_outside"])
+        return (
+            f'[dns01]\nresolvers = ["{server}"]\nname_servers = ["{server}"]\n'
+            f'[dns01.rfc2136]\nserver = "{server}"\nkey_file = "{self.directory / "tsig.key"}"\n'
+        )
 
     def _ask_dns(self, server: list[Any]) -> str:
         query = dns.message.make_query(NAME, "A")
@@ -285,18 +310,22 @@ def _self_signed() -> bytes:
     )
 
 
-def tell(story: Story) -> None:
+def tell(story: Story, *, every_way: bool) -> None:
     story.world()
     story.outside()
     story.inside()
     story.first_certificate()
     story.renewal()
     story.roll_back()
+    if every_way:
+        from deploy.demo_story.ways import Ways
+
+        Ways(story).tell()
     story.end()
 
 
 def main() -> int:
-    keep = "--keep" in sys.argv[1:]
+    keep, every_way = "--keep" in sys.argv[1:], "--all" in sys.argv[1:]
     screen = Screen()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with ExitStack() as stack:
@@ -314,7 +343,7 @@ def main() -> int:
         stack.callback(processes.stop)
         story = Story(directory, processes, screen)
         try:
-            tell(story)
+            tell(story, every_way=every_way)
             if keep:
                 story.addresses()
                 threading.Event().wait()

@@ -120,7 +120,15 @@ class CertificateStore(Protocol):
 
     def certificates(self, *, with_removed: bool = False) -> list[CertificateRow]: ...
 
-    def status(self, now: int) -> list[CertificateStatus]: ...
+    def status(
+        self, now: int, *, after: str = "", limit: int | None = None, only: str | None = None
+    ) -> list[CertificateStatus]:
+        """Everything that is shown, in order of ids; of generations without CSR and chain.
+
+        Args:
+            after, limit: one page of it, above an id.
+            only: one certificate.
+        """
 
     def account(self, directory_url: str) -> AccountRow | None: ...
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, insert, select, update
 
 from external_agent.domain.audit import canonical
 from external_agent.domain.persist import Seen, digest
@@ -31,14 +31,18 @@ class PersistQueries(Queries):
             _record(connection, certificate, name, offer, seen)
 
 
-def wanted_records(connection: Connection) -> list[PersistRow]:
-    """Return what ``PersistStore.persist_records`` does, in a transaction."""
+def wanted_records(
+    connection: Connection, which: ColumnElement[bool] | None = None
+) -> list[PersistRow]:
+    """Return what ``PersistStore.persist_records`` does, in a transaction; or some of it."""
     query = (
         select(persist_records, certificates.c.names)
         .join(certificates, certificates.c.id == persist_records.c.certificate)
         .where(certificates.c.removed_at.is_(None), certificates.c.challenge == CHALLENGE)
         .order_by(persist_records.c.certificate, persist_records.c.name)
     )
+    if which is not None:
+        query = query.where(which)
     rows = [(row, json.loads(row.names)) for row in connection.execute(query)]
     return [_row(row, names) for row, names in rows if _concerns(row.name, names)]
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Column, ColumnElement, Connection, func, literal, null, select, true
 
 from external_agent.domain.model import UNFINISHED, AttemptState, PullerStatus
 from external_agent.domain.policy import RELAY_CERTIFICATE
@@ -25,6 +25,7 @@ from external_agent.store.rows import (
     CsrRow,
     DeliveryStatus,
     GenerationRow,
+    PersistRow,
     PullerRow,
     ReceiptRow,
 )
@@ -34,46 +35,68 @@ from external_agent.store.tables import (
     csrs,
     generations,
     grants,
+    persist_records,
     pullers,
     receipts,
+    windows,
 )
 from external_agent.store.windows import all_advice
 from shared.errors import KeyOriginRefused
 
 Pair = tuple[str, str]
+Within = Callable[[Any], ColumnElement[bool]]
+"""Says of a column of certificate ids which are meant."""
 
 
 class StatusQueries(Queries):
     """``CertificateStore.status``."""
 
-    def status(self, now: int) -> list[CertificateStatus]:
+    def status(
+        self, now: int, *, after: str = "", limit: int | None = None, only: str | None = None
+    ) -> list[CertificateStatus]:
+        query = (
+            select(certificates)
+            .where(certificates.c.removed_at.is_(None), certificates.c.id > after)
+            .order_by(certificates.c.id)
+            .limit(limit)
+        )
+        if only is not None:
+            query = query.where(certificates.c.id == only)
         with self._database.read() as connection:
-            facts = _Facts(connection)
-            query = (
-                select(certificates)
-                .where(certificates.c.removed_at.is_(None))
-                .order_by(certificates.c.id)
-            )
             rows = [certificate_row(row) for row in connection.execute(query)]
+            everything = not after and limit is None and only is None
+            facts = _Facts(connection, None if everything or not rows else rows)
         return [facts.of(row, now) for row in rows]
 
 
 class _Facts:
-    """Everything needed for all certificates, in a handful of queries."""
+    """Everything needed for some certificates, in a handful of queries.
 
-    def __init__(self, connection: Connection) -> None:
+    Args:
+        rows: neighbours in the order of ids, so that each query reads one stretch of an index;
+            ``None`` for all there are.
+    """
+
+    def __init__(self, connection: Connection, rows: Sequence[CertificateRow] | None) -> None:
+        def within(column: Column[str]) -> ColumnElement[bool]:
+            return true() if rows is None else column.between(rows[0].id, rows[-1].id)
+
         issued = str(AttemptState.ISSUED)
-        self._issued = _newest_generations(connection, [issued])
-        self._attempts = _newest_generations(connection, sorted(map(str, UNFINISHED)))
-        self._granted = _granted_pullers(connection)
-        self._csrs = {row.certificate: csr_row(row) for row in connection.execute(select(csrs))}
-        self._csrs_waiting = {row.certificate for row in connection.execute(waiting_csrs())}
-        self._offered = _newest_bundles(connection, fetched=False)
-        self._pulled = _newest_bundles(connection, fetched=True)
-        self._last_receipt = _last_receipts(connection, None)
-        self._last_installed = _last_receipts(connection, "installed")
-        self._persist = wanted_records(connection)
-        self._advice = all_advice(connection)
+        known = select(csrs).where(within(csrs.c.certificate))
+        waiting = waiting_csrs().where(within(csrs.c.certificate))
+        self._issued = _newest_generations(connection, [issued], within)
+        self._attempts = _newest_generations(connection, sorted(map(str, UNFINISHED)), within)
+        self._granted = _granted_pullers(connection, within)
+        self._csrs = {row.certificate: csr_row(row) for row in connection.execute(known)}
+        self._csrs_waiting = {row.certificate for row in connection.execute(waiting)}
+        self._offered = _newest_bundles(connection, within, fetched=False)
+        self._pulled = _newest_bundles(connection, within, fetched=True)
+        self._last_receipt = _last_receipts(connection, None, within)
+        self._last_installed = _last_receipts(connection, "installed", within)
+        self._persist: defaultdict[str, list[PersistRow]] = defaultdict(list)
+        for record in wanted_records(connection, within(persist_records.c.certificate)):
+            self._persist[record.certificate].append(record)
+        self._advice = all_advice(connection, within(windows.c.certificate))
 
     def of(self, row: CertificateRow, now: int) -> CertificateStatus:
         issued = self._issued.get(row.id)
@@ -81,7 +104,7 @@ class _Facts:
             certificate=row,
             issued=issued,
             attempt=self._attempts.get(row.id),
-            persist=tuple(one for one in self._persist if one.certificate == row.id),
+            persist=tuple(self._persist.get(row.id, ())),
             deliveries=tuple(self._delivery(row.id, one, issued) for one in self._granted[row.id]),
             waits_for=self._waits_for(row, issued, now),
             csr=self._csrs.get(row.id),
@@ -167,14 +190,19 @@ def _waits_for_pause(row: CertificateRow, now: int) -> str:
     return ""
 
 
-def _newest_generations(connection: Connection, states: list[str]) -> dict[str, GenerationRow]:
+def _newest_generations(
+    connection: Connection, states: list[str], within: Within
+) -> dict[str, GenerationRow]:
+    """Without CSR and chain, which are large and which no status shows."""
     newest = (
         select(generations.c.certificate, func.max(generations.c.generation).label("generation"))
-        .where(generations.c.state.in_(states))
+        .where(generations.c.state.in_(states), within(generations.c.certificate))
         .group_by(generations.c.certificate)
         .subquery()
     )
-    query = select(generations).join(
+    large = {"csr": literal(b"").label("csr"), "chain": null().label("chain")}
+    columns: list[Any] = [large.get(one.name, one) for one in generations.c]
+    query = select(*columns).join(
         newest,
         (newest.c.certificate == generations.c.certificate)
         & (newest.c.generation == generations.c.generation),
@@ -182,10 +210,11 @@ def _newest_generations(connection: Connection, states: list[str]) -> dict[str, 
     return {row.certificate: generation_row(row) for row in connection.execute(query)}
 
 
-def _granted_pullers(connection: Connection) -> defaultdict[str, list[PullerRow]]:
+def _granted_pullers(connection: Connection, within: Within) -> defaultdict[str, list[PullerRow]]:
     query = (
         select(pullers, grants.c.certificate)
         .join(grants, grants.c.puller == pullers.c.id)
+        .where(within(grants.c.certificate))
         .order_by(pullers.c.host, pullers.c.id)
     )
     found: defaultdict[str, list[PullerRow]] = defaultdict(list)
@@ -194,10 +223,17 @@ def _granted_pullers(connection: Connection) -> defaultdict[str, list[PullerRow]
     return found
 
 
-def _newest_bundles(connection: Connection, *, fetched: bool) -> dict[Pair, Any]:
-    query = select(
-        bundles.c.puller, bundles.c.certificate, bundles.c.generation, bundles.c.first_fetched_at
-    ).order_by(bundles.c.generation)
+def _newest_bundles(connection: Connection, within: Within, *, fetched: bool) -> dict[Pair, Any]:
+    query = (
+        select(
+            bundles.c.puller,
+            bundles.c.certificate,
+            bundles.c.generation,
+            bundles.c.first_fetched_at,
+        )
+        .where(within(bundles.c.certificate))
+        .order_by(bundles.c.certificate, bundles.c.generation)
+    )
     if fetched:
         query = query.where(bundles.c.first_fetched_at.is_not(None))
     found: dict[Pair, Any] = {}
@@ -206,8 +242,14 @@ def _newest_bundles(connection: Connection, *, fetched: bool) -> dict[Pair, Any]
     return found
 
 
-def _last_receipts(connection: Connection, outcome: str | None) -> dict[Pair, ReceiptRow]:
-    last = select(func.max(receipts.c.id)).group_by(receipts.c.puller, receipts.c.certificate)
+def _last_receipts(
+    connection: Connection, outcome: str | None, within: Within
+) -> dict[Pair, ReceiptRow]:
+    last = (
+        select(func.max(receipts.c.id))
+        .where(within(receipts.c.certificate))
+        .group_by(receipts.c.certificate, receipts.c.puller)
+    )
     if outcome is not None:
         last = last.where(receipts.c.outcome == outcome)
     query = select(receipts).where(receipts.c.id.in_(last))

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, delete, func, insert, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    Select,
+    delete,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
 
 from external_agent.domain.model import AttemptState
 from external_agent.store.queries import Queries, append_event
@@ -75,9 +86,10 @@ def mark_replaced(connection: Connection, certificate: str, generation: int) -> 
     )
 
 
-def all_advice(connection: Connection) -> dict[str, Advice]:
+def all_advice(connection: Connection, which: ColumnElement[bool]) -> dict[str, Advice]:
     """Return by certificate what its CA suggests about the newest generation."""
-    return {row.certificate: _advice(row) for row in connection.execute(select(windows))}
+    query = select(windows).where(which)
+    return {row.certificate: _advice(row) for row in connection.execute(query)}
 
 
 def _looks_due(now: int) -> Select[Any]:

@@ -46,11 +46,10 @@ http {{
 
 
 @dataclass
-class Stage:
-    """Everything before the first certificate: the agent is set up, nginx serves an old one."""
+class Inside:
+    """The intranet before the first certificate: nginx serves an old one."""
 
     world: World
-    agent: Agent
     puller: Puller
     nginx: Path
 
@@ -76,6 +75,13 @@ class Stage:
             program = re.search(r'users:\(\("([^"]+)"', line)
             found.add(f"{program[1] if program else '?'}:{port}")
         return found
+
+
+@dataclass
+class Stage(Inside):
+    """The intranet, and an agent that is set up."""
+
+    agent: Agent
 
 
 @dataclass
@@ -116,10 +122,17 @@ def play(built: World, directory_url: str, ca_root_pem: str, base: Path) -> Iter
         RELAY_AGENT_LOG__FORMAT="json",
     )
     agent.init(directory_url, ca_root_pem, f"https://{RELAY}:8443")
+    with inside(built, base) as made:
+        yield Stage(**vars(made), agent=agent)
+
+
+@contextmanager
+def inside(built: World, base: Path) -> Iterator[Inside]:
+    """Set a puller up, and nginx with a certificate that nobody trusts."""
     puller = Puller(base / "puller", built.intranet.argv)
     nginx = built.intranet.etc("nginx")
     nginx.mkdir()
-    made = Stage(built, agent, puller, nginx)
+    made = Inside(built, puller, nginx)
     old = base / "old"
     old.mkdir()
     (old / "fullchain.pem").write_text(self_signed(old))

@@ -173,7 +173,7 @@ def inside_dns(built: World) -> Iterator[SplitDns]:
     """What the intranet is told: the name is the server's own address."""
     with built.nat.entered():
         dns = SplitDns("example.com", inside_host=GATEWAY, inside_port=53)
-        for name, address in ((WWW, INTRANET), (RELAY, VM)):
+        for name, address in ((WWW, INTRANET), (RELAY, VM), (CA, INTERNET)):
             dns.set("inside", name, "A", address)
         dns.start()
     with contextlib.closing(dns):
