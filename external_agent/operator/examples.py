@@ -83,6 +83,7 @@ CERTIFICATE: Json = {
         }
     ],
     "differences": [],
+    "concerns": [],
 }
 PAUSED: Json = {
     **CERTIFICATE,
