@@ -148,7 +148,7 @@ def own_api(settings: Settings, store: Store, clock: Callable[[], int]) -> Api:
     from external_agent import enrolment, keys
     from external_agent.issuing import authorities_of
     from external_agent.operator.app import behind_gate, operator_api
-    from external_agent.operator.gate import LOCAL_USER
+    from external_agent.operator.callers import LOCAL_USER, user_name
     from external_agent.operator.services import Services
 
     async def at_once(function: Callable[..., Any], *args: Any, **named: Any) -> Any:
@@ -167,7 +167,7 @@ def own_api(settings: Settings, store: Store, clock: Callable[[], int]) -> Api:
         random=secrets.token_bytes,
     )
     app = behind_gate(operator_api(services), services)
-    state = {LOCAL_USER: local_socket.user_name(os.geteuid())}
+    state = {LOCAL_USER: user_name(os.geteuid())}
 
     async def as_user(scope: Any, receive: Any, send: Any) -> None:
         await app({**scope, "state": state}, receive, send)

@@ -181,7 +181,11 @@ def _changes(services: Services, before: CertificateRow, wanted: Change) -> dict
 
 def _cas(services: Services, texts: list[str]) -> tuple[str, ...]:
     directory_of = services.settings().acme.directory_of
-    return tuple(dict.fromkeys(_refuse_member("cas", directory_of, text) for text in texts))
+    try:
+        return tuple(dict.fromkeys(directory_of(text) for text in texts))
+    except ConfigurationError as error:
+        more = "A running agent reads its settings again on SIGHUP."
+        raise fault_of("cas", ConfigurationError(error.what, do=f"{error.do} {more}")) from error
 
 
 def _check_solver(services: Services, challenge: str) -> None:

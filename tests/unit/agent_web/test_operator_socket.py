@@ -13,7 +13,8 @@ import pytest
 from external_agent.commands import client
 from external_agent.domain.access import Role
 from external_agent.operator import local_socket
-from external_agent.operator.local_socket import listen, state_of, take_away, user_name
+from external_agent.operator.callers import user_name
+from external_agent.operator.local_socket import listen, state_of, take_away
 from shared.errors import PolicyError, PortUnavailable, StoreUnavailable, TransportError
 from tests.unit.agent_web.harness import CERTIFICATE, RunningAgent, running_agent, settings_in
 
