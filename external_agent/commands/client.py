@@ -18,6 +18,7 @@ from urllib.parse import quote
 
 import httpx
 
+from external_agent.certificate_authority import Connector
 from external_agent.config import Settings
 from external_agent.operator import local_socket
 from external_agent.store.interface import Store
@@ -146,7 +147,6 @@ def running_agent(path: Path) -> Iterator[Api | None]:
 def own_api(settings: Settings, store: Store, clock: Callable[[], int]) -> Api:
     """Return the API over an opened store, in this process."""
     from external_agent import enrolment, keys
-    from external_agent.issuing import authorities_of
     from external_agent.operator.app import behind_gate, operator_api
     from external_agent.operator.callers import LOCAL_USER, user_name
     from external_agent.operator.services import Services
@@ -157,13 +157,18 @@ def own_api(settings: Settings, store: Store, clock: Callable[[], int]) -> Api:
     def make() -> enrolment.TokenMaker:
         return enrolment.token_maker(settings, keys.load_keys(settings.state_directory))
 
+    def authorities() -> Connector:
+        from external_agent.issuing import authorities_of  # web servers and all: only if needed
+
+        return authorities_of(lambda: settings, store)
+
     services = Services(
         store,
         clock,
         at_once,
         settings=lambda: settings,
         token_maker=make,
-        authorities=lambda: authorities_of(lambda: settings, store),
+        authorities=authorities,
         random=secrets.token_bytes,
     )
     app = behind_gate(operator_api(services), services)
