@@ -13,15 +13,12 @@ import secrets
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import quote
 
 import httpx
 
-from external_agent.certificate_authority import Connector
-from external_agent.config import Settings
 from external_agent.operator import local_socket
-from external_agent.store.interface import Store
 from shared.errors import (
     ConfigurationError,
     PolicyError,
@@ -29,6 +26,11 @@ from shared.errors import (
     StoreUnavailable,
     TransportError,
 )
+
+if TYPE_CHECKING:
+    from external_agent.certificate_authority import Connector
+    from external_agent.config import Settings
+    from external_agent.store.interface import Store
 
 _SECONDS = 600.0  # a CA may take its time over a revocation
 _ORIGIN = "http://localhost"
@@ -139,7 +141,11 @@ def running_agent(path: Path) -> Iterator[Api | None]:
         return
     with (
         local_socket.reachable(path) as short,
-        httpx.Client(transport=httpx.HTTPTransport(uds=short), timeout=_SECONDS) as client,
+        httpx.Client(
+            transport=httpx.HTTPTransport(uds=short, verify=False),
+            timeout=_SECONDS,
+            trust_env=False,
+        ) as client,
     ):
         yield Api(client.send)
 
@@ -178,7 +184,9 @@ def own_api(settings: Settings, store: Store, clock: Callable[[], int]) -> Api:
         await app({**scope, "state": state}, receive, send)
 
     async def ask(request: httpx.Request) -> httpx.Response:
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(as_user)) as client:
+        async with httpx.AsyncClient(
+            transport=httpx.ASGITransport(as_user), trust_env=False
+        ) as client:
             answer = await client.send(request)
             await answer.aread()
             return answer
