@@ -20,6 +20,7 @@ from external_agent.commands.lookup import find_certificate
 from external_agent.commands.show import show_status
 from external_agent.domain.policy import (
     CHALLENGES,
+    RELAY_CERTIFICATE,
     certificate_id,
     changed_names,
     require_ordinary,
@@ -276,22 +277,26 @@ def status(
     """Show for each certificate what is wanted, issued, pulled, installed and served."""
     own: Context = context.obj
     with own.api() as api:
-        view = api.get("status")
-        if certificate is not None:
-            view = _only(api, view, certificate)
+        view = api.get("status") if certificate is None else _only(api, certificate, own.now)
     if as_json:
         emit_json(view)
     else:
         show_status(view)
 
 
-def _only(api: Api, view: dict[str, Any], text: str) -> dict[str, Any]:
-    direct = [one for one in view["direct"] if text in (one["certificate"], *one["names"])]
-    wanted = text if direct else find_certificate(api, text)
-    relay = view["relay"]
+def _only(api: Api, text: str, now: int) -> dict[str, Any]:
+    """Return what ``status`` shows of one; a direct one may have the id of an ordinary one."""
+    directs = api.get("direct-certificates")["items"]
+    direct = [one for one in directs if text in (one["certificate"], *one["names"])]
+    if direct:
+        ordinary = list(api.pages("certificates", name=text))
+        found = [one for one in ordinary if one["certificate"] == text]
+    else:
+        found = [api.get("certificates", find_certificate(api, text))]
+    relay = next((one for one in found if one["certificate"] == RELAY_CERTIFICATE), None)
     return {
-        **view,
-        "certificates": [one for one in view["certificates"] if one["certificate"] == wanted],
-        "relay": relay if relay is not None and relay["certificate"] == wanted else None,
+        "now": now,
+        "certificates": [] if relay else found,
+        "relay": relay,
         "direct": direct,
     }

@@ -35,6 +35,14 @@ async def certificate_page(
     return shown, str(shown[-1]["certificate"]) if len(found) > limit else None
 
 
+async def every_status(services: Services, now: int) -> list[CertificateStatus]:
+    """Return all of them, each slice as it was at its moment."""
+    found: list[CertificateStatus] = await services.run(
+        lambda: list(_statuses(services, Filter(), now, ""))
+    )
+    return found
+
+
 async def one_certificate(services: Services, certificate: str) -> Json | None:
     """Return what is known of one; ``None`` where there is none."""
     now = services.now

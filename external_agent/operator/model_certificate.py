@@ -198,6 +198,10 @@ class Direct(Answer):
     received_at: int
 
 
+class Directs(Answer):
+    items: list[Direct]
+
+
 class Status(Answer):
     """Everything at once, as `external-agent status --json` prints it."""
 

@@ -5,17 +5,26 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+import ssl
 import stat
+import urllib.request
 from pathlib import Path
 
 import pytest
 
 from external_agent.commands import client
+from external_agent.config import Settings, settings_from
 from external_agent.domain.access import Role
 from external_agent.operator import local_socket
 from external_agent.operator.callers import user_name
 from external_agent.operator.local_socket import listen, state_of, take_away
-from shared.errors import PolicyError, PortUnavailable, StoreUnavailable, TransportError
+from shared.errors import (
+    ConfigurationError,
+    PolicyError,
+    PortUnavailable,
+    StoreUnavailable,
+    TransportError,
+)
 from tests.unit.agent_web.harness import CERTIFICATE, RunningAgent, running_agent, settings_in
 
 
@@ -112,6 +121,42 @@ def test_what_a_command_makes_of_an_answer() -> None:
         422, b'{"detail": "x", "faults": [{"member": "until", "what": "too large"}]}'
     )
     assert said.explain() == "until: too large.\nNothing was changed."
+
+
+def test_tls_is_needed_on_other_addresses_than_loopback(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    files = {
+        "certificate_file": str(state / "relay-tls.pem"),
+        "key_file": str(state / "relay-tls.key"),
+    }
+
+    def settings(**operator: object) -> Settings:
+        return settings_from(
+            {
+                "state_directory": str(state),
+                "acme": {"directory": "https://ca.example.com/directory"},
+                "challenge": {"listen": ["127.0.0.1:0"]},
+                "relay": {"url": "https://relay.example.com", "listen": ["127.0.0.1:0"]},
+                "operator": operator,
+            },
+            source="the test",
+        )
+
+    with pytest.raises(ConfigurationError, match="not a loopback address"):
+        settings(listen=["0.0.0.0:0"])
+    with pytest.raises(ConfigurationError, match="go together"):
+        settings(key_file=files["key_file"])
+    with pytest.raises(ConfigurationError, match="is not a host name"):
+        settings(allowed_hosts=["https://relay.example.com"])
+    own = settings(listen=["0.0.0.0:0"], **files)
+    with running_agent(tmp_path, CERTIFICATE, settings=own) as running:
+        context = ssl.create_default_context(cafile=files["certificate_file"])
+        context.check_hostname = False
+        url = f"https://127.0.0.1:{running.port('operator')}/healthz"
+        for _ in range(2):
+            with urllib.request.urlopen(url, context=context, timeout=10) as answer:
+                assert answer.read() == b"ok\n"
+            running.agent.reload(own)
 
 
 def test_who_listens_where(tmp_path: Path) -> None:
