@@ -38,6 +38,7 @@ _BY_STATUS: Mapping[int, type[RelayError]] = {
     403: PolicyError,
     404: PolicyError,
     409: PolicyError,
+    500: RelayError,
     503: StoreUnavailable,
 }
 
@@ -168,6 +169,9 @@ def own_api(settings: Settings, store: Store, clock: Callable[[], int]) -> Api:
 
         return authorities_of(lambda: settings, store)
 
+    def loud(error: Exception) -> None:
+        raise error
+
     services = Services(
         store,
         clock,
@@ -176,6 +180,7 @@ def own_api(settings: Settings, store: Store, clock: Callable[[], int]) -> Api:
         token_maker=make,
         authorities=authorities,
         random=secrets.token_bytes,
+        unexpected=loud,
     )
     app = behind_gate(operator_api(services), services)
     state = {LOCAL_USER: user_name(os.geteuid())}

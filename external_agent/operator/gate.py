@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 
-import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from external_agent.operator.callers import (
@@ -26,7 +25,6 @@ MAX_BODY = 64 * 1024
 OPEN = frozenset(("/healthz", "/readyz", "/openapi.json"))
 """Paths that tell nothing of what this agent does: no token is asked for."""
 _BODY_SECONDS = 15.0
-_log = structlog.get_logger(__name__)
 
 
 class Gate:
@@ -50,8 +48,8 @@ class Gate:
             return
         try:
             await self._app(inner, _replay(body, receive), send)
-        except Exception:  # the app has answered; the traceback is for us
-            _log.exception("error in the operator API", path=scope["path"])
+        except Exception as error:  # the app has answered; the traceback is for us
+            self._services.unexpected(error)
 
     async def _admit(self, scope: Scope, receive: Receive) -> tuple[Scope, bytes]:
         headers = {

@@ -40,7 +40,8 @@ def test_access_tokens(agent: Terminal) -> None:
     assert agent("access", "create", "ci", "--role", "operate", "--lifetime", "30d").code == 0
     again = agent("access", "create", "ci")
     assert (again.code, "named 'ci' already" in again.err) == (4, True)
-    rows = json.loads(agent("access", "list", "--json").out)
+    listed = json.loads(agent("access", "list", "--json").out)
+    rows = sorted(listed, key=lambda one: one["role"], reverse=True)
     assert [(one["name"], one["role"]) for one in rows] == [
         ("prometheus", "read"),
         ("ci", "operate"),
