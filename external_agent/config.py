@@ -398,6 +398,8 @@ def known_settings(section: type = Settings, above: str = "") -> list[str]:
 
 def _nearest(dotted: str) -> str:
     names = known_settings()
+    section = difflib.get_close_matches(dotted, {one.split(".")[0] for one in names}, n=1)
+    names = [one for one in names if one.split(".")[0] in section] or names
     near = difflib.get_close_matches(dotted, names, n=1, cutoff=0.0)
     last = dotted.rsplit(".", 1)[-1]
     same_end = [name for name in names if name.rsplit(".", 1)[-1] == last]

@@ -240,6 +240,7 @@ class Agent:
             authorities=self._authorities,
             random=secrets.token_bytes,
             observe_access=metrics.observe_access,
+            unexpected=lambda error: _log.error("error in the operator API", exc_info=error),
             allowed_hosts=settings.operator.allowed_hosts,
             open_read=settings.operator.open_read,
         )

@@ -126,9 +126,14 @@ tls = {_value(initial.relay_tls)}
 # certificate_file = "/etc/ssl/certs/relay.pem"
 # key_file = "/etc/ssl/private/relay.key"
 
-# Health, status and metrics for the people who run this; loopback only.
+# The API for the people who run this, with access tokens (external-agent access create), and its
+# metrics. Addresses that are not loopback need the two files.
 [operator]
 listen = {_value(initial.operator_listen)}
+# open_read = false    # reading without a token, from this machine
+# allowed_hosts = ["relay.example.com"]
+# certificate_file = "/etc/ssl/certs/operator.pem"
+# key_file = "/etc/ssl/private/operator.key"
 
 [issuing]
 # workers = 4

@@ -336,6 +336,7 @@ def main() -> int:
             {
                 "PYTHONDONTWRITEBYTECODE": "1",
                 "RELAY_AGENT_CONFIG": str(directory / "agent" / "agent.toml"),
+                "RELAY_AGENT_OPERATOR__OPEN_READ": "true",
                 "RELAY_PULLER_CONFIG": str(directory / "puller" / "puller.toml"),
             },
         )

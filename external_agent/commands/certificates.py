@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import shlex
-from typing import Annotated, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -12,28 +11,29 @@ from external_agent.commands.context import (
     Context,
     emit,
     emit_json,
-    find_certificate,
     one_of,
     parse_duration,
     say,
     token_maker,
 )
+from external_agent.commands.lookup import find_certificate
 from external_agent.commands.show import show_status
-from external_agent.config import Settings
 from external_agent.domain.policy import (
     CHALLENGES,
+    RELAY_CERTIFICATE,
     certificate_id,
     changed_names,
     require_ordinary,
     wanted_challenge,
     wanted_names,
 )
-from external_agent.store.interface import Store
-from external_agent.store.rows import CertificateRow
-from external_agent.web.status_view import status_view
+from external_agent.enrolment import TokenMaker
 from shared.bundle import KeyOrigin
 from shared.errors import ConfigurationError, PolicyError
 from shared.x509 import KeyAlgorithm
+
+if TYPE_CHECKING:
+    from external_agent.commands.client import Api
 
 CT_NOTE = (
     "Note: the name will show in public CT logs; a wildcard by a DNS challenge hides the host "
@@ -77,28 +77,25 @@ def add(
     assert origin is not None
     settings = own.settings()
     cas = tuple(dict.fromkeys(map(settings.acme.directory_of, ca or [settings.acme.directory])))
-    _check_solver(challenge, settings)
-    maker = token_maker(settings)
-    maker.check_lifetime(seconds)
-    with own.store(settings) as store:
-        first = not store.certificates(with_removed=True)
-        store.add_certificate(
-            identifier,
-            wanted,
-            directory_url=cas[0],
-            cas=cas,
-            now=own.now,
-            key_origin=origin,
-            key_algorithm=algorithm,
-            challenge=challenge,
-            profile=_profile(profile or settings.acme.at(cas[0]).profile),
-        )
+    token_maker(settings).check_lifetime(seconds)  # before anything is changed
+    body = {
+        "names": list(wanted),
+        "certificate": identifier,
+        "cas": list(cas),
+        "key_origin": origin,
+        "key_algorithm": str(algorithm),
+        "challenge": challenge,
+        "profile": _profile(profile or settings.acme.at(cas[0]).profile),
+    }
+    with own.api() as api:
+        first = not api.get("events", kind="certificate-added", limit=1)["items"]
+        api.post("certificates", body=body)
         if first:
             say(CT_NOTE)
         say(f"Wanted: {identifier} ({', '.join(wanted)})")
         if challenge == "dns-persist-01":
             say(f"First set its TXT record: external-agent dns-persist record {shlex.join(names)}")
-        _print_token(own, settings, store, [identifier], seconds)
+        _print_token(api, [identifier], seconds)
 
 
 def _origin(text: str | None) -> KeyOrigin | None:
@@ -117,13 +114,6 @@ def _profile(text: str | None) -> str | None:
     return text
 
 
-def _check_solver(challenge: str, settings: Settings) -> None:
-    if challenge != "http-01":
-        from external_agent.solvers import check_solver  # late, for it loads a good deal
-
-        check_solver(challenge, settings.dns01)
-
-
 def token(
     context: typer.Context,
     certificates: Annotated[list[str], typer.Argument(help="Certificates it grants.")],
@@ -132,19 +122,17 @@ def token(
     """Print another one-time enrolment token: for one more puller, or a new machine."""
     own: Context = context.obj
     seconds = parse_duration(lifetime)
-    settings = own.settings()
-    with own.store(settings) as store:
-        wanted = [find_certificate(store, text) for text in certificates]
-        _print_token(own, settings, store, wanted, seconds)
+    TokenMaker.check_lifetime(seconds)
+    with own.api() as api:
+        wanted = [find_certificate(api, text) for text in certificates]
+        _print_token(api, wanted, seconds)
 
 
-def _print_token(
-    own: Context, settings: Settings, store: Store, certificates: list[str], seconds: int
-) -> None:
-    made = token_maker(settings).make(store, certificates, now=own.now, lifetime=seconds)
+def _print_token(api: Api, certificates: list[str], seconds: int) -> None:
+    made = api.post("enrolment-tokens", body={"certificates": certificates, "lifetime": seconds})
     minutes = seconds // 60
     say(f"Enrolment token: works once, for {minutes} min, and is not shown again.")
-    emit(made.encode())
+    emit(made["token"])
     say("Next, on the machine inside:  internal-puller enroll   (and paste the token)")
 
 
@@ -172,26 +160,27 @@ def renew(
             "Name the certificates to renew, or say --all.",
             do="external-agent renew NAME, or external-agent renew --all --now.",
         )
-    with own.store(own.settings()) as store:
+    with own.api() as api:
         if everything:
-            _renew_all(own, store, at_once)
+            _renew_all(api, at_once)
             return
-        wanted = [find_certificate(store, text) for text in names]
+        wanted = [find_certificate(api, text) for text in names]
         for one in wanted:
-            store.request_renewal(one, "an operator asked for it", now=own.now)
+            api.post("certificates", one, "renew")
             say(f"{one}: a new generation is wanted.")
 
 
-def _renew_all(own: Context, store: Store, at_once: bool) -> None:
-    count = len(store.certificates())
+def _renew_all(api: Api, at_once: bool) -> None:
     if not at_once:
+        count = sum(1 for _ in api.pages("certificates", limit=200))
         raise PolicyError(
             f"This would order {count} certificates at once, and CAs limit orders.",
             do="If that is meant: external-agent renew --all --now.",
         )
-    for one in store.request_renewal_of_all("an operator asked for all at once", now=own.now):
+    found = api.post("renewals", body={"certificates": "all"})["certificates"]
+    for one in found:
         say(f"{one}: a new generation is wanted.")
-    say(f"{count} certificates; external-agent status shows how far they are.")
+    say(f"{len(found)} certificates; external-agent status shows how far they are.")
 
 
 def change(
@@ -214,37 +203,41 @@ def change(
     """Change what is wanted of a certificate; it gets a new generation, the old one serves on."""
     own: Context = context.obj
     settings = own.settings()
-    with own.store(settings) as store:
-        found = find_certificate(store, certificate)
+    with own.api() as api:
+        found = find_certificate(api, certificate)
         require_ordinary(found)
-        before = store.certificate(found)
-        assert before is not None
-        wanted = challenge or before.challenge
-        names = changed_names(before.names, add_name or (), remove_name or (), wanted)
-        if challenge is not None:
-            _check_solver(wanted_challenge(challenge), settings)
+        before = api.get("certificates", found)
+        wanted = wanted_challenge(challenge or before["challenge"])
+        names = changed_names(before["names"], add_name or (), remove_name or (), wanted)
         changes = {
-            "names": None if names == before.names else names,
+            "names": None if names == tuple(before["names"]) else list(names),
             "challenge": challenge,
             "key_origin": _origin(key_origin),
-            "key_algorithm": None if key_algorithm is None else _algorithm(key_algorithm),
+            "key_algorithm": None if key_algorithm is None else str(_algorithm(key_algorithm)),
             "profile": None if profile is None else _profile("" if profile == "none" else profile),
-            "cas": tuple(dict.fromkeys(map(settings.acme.directory_of, ca or ()))) or None,
+            "cas": list(dict.fromkeys(map(settings.acme.directory_of, ca or ()))) or None,
         }
         given = {name: value for name, value in changes.items() if value is not None}
         if not given:
             raise ConfigurationError(
                 "There is nothing to change.", do="See external-agent change --help."
             )
-        after = store.change_certificate(found, now=own.now, **given)  # type: ignore[arg-type]
-    say(f"{found}: changed; a new generation is wanted.")
-    _say_names(found, before, after)
-    if before.key_origin != after.key_origin:
-        _say_origin(found, after.key_origin)
+        after = api.patch("certificates", found, body=given)
+    _say_changed(found, before, after)
 
 
-def _say_names(certificate: str, before: CertificateRow, after: CertificateRow) -> None:
-    gone = sorted(set(before.names) - set(after.names))
+def _say_changed(certificate: str, before: dict[str, Any], after: dict[str, Any]) -> None:
+    wishes = ("names", "challenge", "key_origin", "key_algorithm", "profile", "cas")
+    if all(before[name] == after[name] for name in wishes):
+        say(f"{certificate}: it is so already.")
+        return
+    say(f"{certificate}: changed; a new generation is wanted.")
+    _say_names(certificate, sorted(set(before["names"]) - set(after["names"])))
+    if before["key_origin"] != after["key_origin"]:
+        _say_origin(certificate, after["key_origin"])
+
+
+def _say_names(certificate: str, gone: list[str]) -> None:
     if gone:
         say(
             f"Without {', '.join(gone)}: a puller whose target still names that refuses the new "
@@ -253,7 +246,7 @@ def _say_names(certificate: str, before: CertificateRow, after: CertificateRow) 
         )
 
 
-def _say_origin(certificate: str, origin: KeyOrigin) -> None:
+def _say_origin(certificate: str, origin: str) -> None:
     if origin == "puller":
         say("Its puller makes the key and leaves a CSR with its next pull; nothing more to do.")
     else:
@@ -269,10 +262,10 @@ def remove(
 ) -> None:
     """Order it no more and hand it out no more; what is installed inside stays there."""
     own: Context = context.obj
-    with own.store(own.settings()) as store:
-        found = find_certificate(store, certificate)
+    with own.api() as api:
+        found = find_certificate(api, certificate)
         require_ordinary(found)
-        store.remove_certificate(found, now=own.now)
+        api.delete("certificates", found)
         say(f"{found}: no more orders, no more bundles.")
 
 
@@ -283,17 +276,27 @@ def status(
 ) -> None:
     """Show for each certificate what is wanted, issued, pulled, installed and served."""
     own: Context = context.obj
-    with own.store(own.settings()) as store:
-        direct = [
-            one
-            for one in store.direct_certificates()
-            if certificate in (None, one.certificate, *one.names)
-        ]
-        only = None if certificate is None or direct else find_certificate(store, certificate)
-        wanted = certificate if direct else only
-        statuses = [one for one in store.status(own.now) if wanted in (None, one.certificate.id)]
-    view = status_view(statuses, own.now, direct)
+    with own.api() as api:
+        view = api.get("status") if certificate is None else _only(api, certificate, own.now)
     if as_json:
         emit_json(view)
     else:
-        show_status(json.loads(json.dumps(view)))
+        show_status(view)
+
+
+def _only(api: Api, text: str, now: int) -> dict[str, Any]:
+    """Return what ``status`` shows of one; a direct one may have the id of an ordinary one."""
+    directs = api.get("direct-certificates")["items"]
+    direct = [one for one in directs if text in (one["certificate"], *one["names"])]
+    if direct:
+        ordinary = list(api.pages("certificates", name=text))
+        found = [one for one in ordinary if one["certificate"] == text]
+    else:
+        found = [api.get("certificates", find_certificate(api, text))]
+    relay = next((one for one in found if one["certificate"] == RELAY_CERTIFICATE), None)
+    return {
+        "now": now,
+        "certificates": [] if relay else found,
+        "relay": relay,
+        "direct": direct,
+    }

@@ -13,14 +13,12 @@ import secrets
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import quote
 
 import httpx
 
-from external_agent.config import Settings
 from external_agent.operator import local_socket
-from external_agent.store.interface import Store
 from shared.errors import (
     ConfigurationError,
     PolicyError,
@@ -29,12 +27,18 @@ from shared.errors import (
     TransportError,
 )
 
+if TYPE_CHECKING:
+    from external_agent.certificate_authority import Connector
+    from external_agent.config import Settings
+    from external_agent.store.interface import Store
+
 _SECONDS = 600.0  # a CA may take its time over a revocation
 _ORIGIN = "http://localhost"
 _BY_STATUS: Mapping[int, type[RelayError]] = {
     403: PolicyError,
     404: PolicyError,
     409: PolicyError,
+    500: RelayError,
     503: StoreUnavailable,
 }
 
@@ -138,7 +142,11 @@ def running_agent(path: Path) -> Iterator[Api | None]:
         return
     with (
         local_socket.reachable(path) as short,
-        httpx.Client(transport=httpx.HTTPTransport(uds=short), timeout=_SECONDS) as client,
+        httpx.Client(
+            transport=httpx.HTTPTransport(uds=short, verify=False),
+            timeout=_SECONDS,
+            trust_env=False,
+        ) as client,
     ):
         yield Api(client.send)
 
@@ -146,9 +154,8 @@ def running_agent(path: Path) -> Iterator[Api | None]:
 def own_api(settings: Settings, store: Store, clock: Callable[[], int]) -> Api:
     """Return the API over an opened store, in this process."""
     from external_agent import enrolment, keys
-    from external_agent.issuing import authorities_of
     from external_agent.operator.app import behind_gate, operator_api
-    from external_agent.operator.gate import LOCAL_USER
+    from external_agent.operator.callers import LOCAL_USER, user_name
     from external_agent.operator.services import Services
 
     async def at_once(function: Callable[..., Any], *args: Any, **named: Any) -> Any:
@@ -157,23 +164,34 @@ def own_api(settings: Settings, store: Store, clock: Callable[[], int]) -> Api:
     def make() -> enrolment.TokenMaker:
         return enrolment.token_maker(settings, keys.load_keys(settings.state_directory))
 
+    def authorities() -> Connector:
+        from external_agent.issuing import authorities_of  # web servers and all: only if needed
+
+        return authorities_of(lambda: settings, store)
+
+    def loud(error: Exception) -> None:
+        raise error
+
     services = Services(
         store,
         clock,
         at_once,
         settings=lambda: settings,
         token_maker=make,
-        authorities=lambda: authorities_of(lambda: settings, store),
+        authorities=authorities,
         random=secrets.token_bytes,
+        unexpected=loud,
     )
     app = behind_gate(operator_api(services), services)
-    state = {LOCAL_USER: local_socket.user_name(os.geteuid())}
+    state = {LOCAL_USER: user_name(os.geteuid())}
 
     async def as_user(scope: Any, receive: Any, send: Any) -> None:
         await app({**scope, "state": state}, receive, send)
 
     async def ask(request: httpx.Request) -> httpx.Response:
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(as_user)) as client:
+        async with httpx.AsyncClient(
+            transport=httpx.ASGITransport(as_user), trust_env=False
+        ) as client:
             answer = await client.send(request)
             await answer.aread()
             return answer

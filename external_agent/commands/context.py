@@ -18,8 +18,7 @@ from external_agent import enrolment, keys
 from external_agent.config import Settings, default_config_path, load_settings
 from external_agent.enrolment import TokenMaker
 from external_agent.store.interface import Store
-from shared.errors import ConfigurationError, NameRefused, PolicyError
-from shared.identifiers import DnsName
+from shared.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from external_agent.commands.client import Api
@@ -99,49 +98,6 @@ def emit(text: str) -> None:
 
 def emit_json(value: object) -> None:
     emit(json.dumps(value, indent=2))
-
-
-def find_certificate(store: Store, text: str) -> str:
-    """Return the id of the certificate that is meant by its id or one of its names.
-
-    Raises:
-        PolicyError: there is none, or there are several.
-    """
-    rows = store.certificates()
-    try:
-        name: str = DnsName.parse(text)
-    except NameRefused:
-        name = text
-    exact = [row.id for row in rows if row.id in (text, name)]
-    found = exact or [row.id for row in rows if name in row.names]
-    if len(found) == 1:
-        return found[0]
-    known = ", ".join(row.id for row in rows[:10]) or "none yet"
-    if found:
-        raise PolicyError(f"{text!r:.80} is in several certificates: {', '.join(found)}.")
-    raise PolicyError(
-        f"There is no certificate {text!r:.80} here.",
-        do=f"Known ones: {known}. Add one with external-agent add NAME.",
-    )
-
-
-def find_puller(store: Store, text: str) -> str:
-    """Return the id of the puller that is meant by the beginning of its id, or its host name.
-
-    Raises:
-        PolicyError: there is none, or there are several.
-    """
-    rows = store.pullers()
-    found = [row.id for row in rows if row.host == text]
-    if len(text) >= 6:
-        found += [row.id for row in rows if row.id.startswith(text) and row.id not in found]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        raise PolicyError(f"{text!r:.80} means several pullers: give more of the id.")
-    raise PolicyError(
-        f"There is no puller {text!r:.80} here.", do="See external-agent puller list."
-    )
 
 
 def parse_duration(text: str, *, days: bool = False) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from typing import Annotated
 
@@ -34,10 +35,11 @@ def show(
     if context.invoked_subcommand is not None:
         return
     own: Context = context.obj
-    with own.store(own.settings()) as store:
-        rows = store.latest_events(limit)
+    with own.api() as api:
+        pages = api.pages("events", cursor="before", limit=min(limit, 200))
+        rows = list(islice(pages, limit))[::-1]
     if as_json:
-        emit_json([asdict(row) for row in rows])
+        emit_json(rows)
     else:
         show_events(rows)
 

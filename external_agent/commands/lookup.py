@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from external_agent.commands.client import Api
+from typing import TYPE_CHECKING
+
 from external_agent.domain.policy import RELAY_CERTIFICATE
 from shared.errors import NameRefused, PolicyError
 from shared.identifiers import DnsName
+
+if TYPE_CHECKING:
+    from external_agent.commands.client import Api
 
 
 def find_certificate(api: Api, text: str) -> str:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from external_agent.commands.context import Context, find_certificate, say
-from shared.acme.revocation import REASONS, reason_code
+from external_agent.commands.context import Context, say
+from external_agent.commands.lookup import find_certificate
+from external_agent.operator.callers import user_name
+from shared.acme.revocation import REASONS, reason_code, reason_name
 from shared.errors import ConfigurationError
 
 
@@ -35,10 +38,6 @@ def revoke(
 
     With superseded or cessationOfOperation no other is ordered.
     """
-    from external_agent import keys, revocation
-    from external_agent.issuing import authorities_of
-    from shared.acme.keys import load_account_key
-
     own: Context = context.obj
     code = reason_code(reason)
     if (certificate is None) == (file is None) or (key is not None and file is None):
@@ -47,31 +46,45 @@ def revoke(
             do="external-agent revoke NAME, or external-agent revoke --certificate FILE "
             "[--key FILE] [--ca CA].",
         )
+    if file is not None:
+        _revoke_file(own, file, key, ca, code)
+        return
+    assert certificate is not None
+    with own.api() as api:
+        found = find_certificate(api, certificate)
+        done = api.post(
+            *("certificates", found, "revoke"),
+            body={"generation": generation, "reason": reason_name(code)},
+        )
+    _say(f"{found}: generation {done['generation']}", before=done["before"])
+    if done["renewed"]:
+        say("A new generation is wanted; until it is installed the revoked one is still served.")
+
+
+def _revoke_file(own: Context, file: Path, key: Path | None, ca: str | None, code: int) -> None:
+    """A file, and perhaps its key, are at this terminal; the agent need not see them."""
+    from external_agent import keys, revocation
+    from external_agent.issuing import authorities_of
+    from shared.acme.keys import load_account_key
+
     settings = own.settings()
     with own.store(settings) as store:
-        authorities = authorities_of(lambda: settings, store)
-        if file is not None:
-            done = revocation.revoke_file(
-                store,
-                authorities,
-                _read(file),
-                None if key is None else load_account_key(keys.read_secret(key)),
-                code,
-                directory_url=settings.acme.directory_of(ca or settings.acme.directory),
-                sleep=time.sleep,
-                now=own.now,
-            )
-            what = str(file)
-        else:
-            assert certificate is not None
-            found = find_certificate(store, certificate)
-            done = revocation.revoke_generation(
-                store, authorities, found, generation, code, sleep=time.sleep, now=own.now
-            )
-            what = f"{found}: generation {done.generation}"
-    say(f"{what} {'was revoked already' if done.before else 'is revoked'}.")
-    if done.renewed:
-        say("A new generation is wanted; until it is installed the revoked one is still served.")
+        done = revocation.revoke_file(
+            store,
+            authorities_of(lambda: settings, store),
+            _read(file),
+            None if key is None else load_account_key(keys.read_secret(key)),
+            code,
+            directory_url=settings.acme.directory_of(ca or settings.acme.directory),
+            sleep=time.sleep,
+            now=own.now,
+            actor=f"user {user_name(os.geteuid())}",
+        )
+    _say(str(file), before=done.before)
+
+
+def _say(what: str, *, before: bool) -> None:
+    say(f"{what} {'was revoked already' if before else 'is revoked'}.")
 
 
 def _read(path: Path) -> bytes:

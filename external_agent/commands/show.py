@@ -9,7 +9,6 @@ from typing import Any
 
 from external_agent.commands.context import emit
 from external_agent.domain.policy import RELAY_CERTIFICATE
-from external_agent.store.rows import EventRow, PullerRow
 from shared.acme.dns_persist_text import ending
 
 _STYLES = {
@@ -254,39 +253,39 @@ def _print_block(title: str, state: str, rows: Sequence[tuple[str, str]]) -> Non
     Console().print(grid)
 
 
-def show_pullers(rows: Sequence[PullerRow], grants: dict[str, tuple[str, ...]], now: int) -> None:
+def show_pullers(rows: Sequence[dict[str, Any]], now: int) -> None:
     """Print the enrolled pullers."""
     table(
         "Pullers",
         ("id", "host", "status", "seen", "enrolled", "certificates"),
         [
             (
-                row.id[:12],
-                row.host,
-                str(row.status),
-                distance(row.last_seen_at, now) if row.last_seen_at else "never",
-                moment(row.enrolled_at),
-                ", ".join(grants.get(row.id, ())),
+                row["id"][:12],
+                row["host"],
+                row["status"],
+                distance(row["last_seen_at"], now) if row["last_seen_at"] else "never",
+                moment(row["enrolled_at"]),
+                ", ".join(row["certificates"]),
             )
             for row in rows
         ],
     )
 
 
-def show_events(rows: Sequence[EventRow]) -> None:
+def show_events(rows: Sequence[dict[str, Any]]) -> None:
     """Print the audit trail."""
     table(
         "Events",
         ("seq", "at", "kind", "actor", "certificate", "puller", "details"),
         [
             (
-                str(row.seq),
-                moment(row.at),
-                row.kind,
-                row.actor,
-                row.certificate or "-",
-                (row.puller or "-")[:12],
-                "; ".join(f"{key}: {_detail(row.details[key])}" for key in sorted(row.details)),
+                str(row["seq"]),
+                moment(row["at"]),
+                row["kind"],
+                row["actor"],
+                row["certificate"] or "-",
+                (row["puller"] or "-")[:12],
+                "; ".join(f"{key}: {_detail(one)}" for key, one in sorted(row["details"].items())),
             )
             for row in rows
         ],

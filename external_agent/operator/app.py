@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
@@ -31,7 +30,6 @@ _PARTS = (
     record_calls,
     access_calls,
 )
-_log = structlog.get_logger(__name__)
 
 
 def operator_api(services: Services) -> FastAPI:
@@ -66,10 +64,7 @@ async def _refused(request: Request, error: Exception) -> Response:
 
 async def _explained(request: Request, error: Exception) -> Response:
     assert isinstance(error, RelayError)
-    refused = Refused(error=error)
-    if refused.slug == "internal":
-        _log.error("error in the operator API", path=request.url.path, error=error.what)
-    return refused.response()
+    return Refused(error=error).response()
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:

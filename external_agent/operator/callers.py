@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import pwd
 from dataclasses import dataclass
 
 from external_agent.domain.access import Role
+
+# Members of a request's ``state``, where the gate finds and leaves what is known of who asks.
+CALLER = "caller"
+LOCAL_USER = "local_user"
+THROUGH_SOCKET = "through_socket"
+STRANGER = "stranger"
+"""Set for a user of this machine who may not speak to the socket."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +30,14 @@ class Caller:
 
 ANYBODY = Caller("anybody on this machine", Role.READ)
 """Who asks over loopback without a token, where ``operator.open_read`` permits it."""
+
+
+def user_name(uid: int) -> str:
+    """Return the name of a user, or its number where it has none."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
 
 
 def local_user(name: str, *, through_socket: bool) -> Caller:

@@ -11,8 +11,7 @@ from pydantic import BaseModel
 from starlette.responses import Response
 
 from external_agent.domain.access import Role
-from external_agent.operator.callers import Caller
-from external_agent.operator.gate import CALLER
+from external_agent.operator.callers import CALLER, Caller
 from external_agent.operator.problems import TITLES, Refused
 from shared.errors import PolicyError
 from shared.wire import PROBLEM_PREFIX, PROBLEM_TYPE

@@ -15,14 +15,21 @@ from external_agent.operator import examples
 from external_agent.operator.answers import answer, require_match
 from external_agent.operator.calls import Calls, CertificateInPath, caller_of
 from external_agent.operator.found import certificate_document, certificate_row
-from external_agent.operator.listing import Filter, certificate_page
+from external_agent.operator.listing import Filter, certificate_page, every_status
 from external_agent.operator.model import LARGEST_PAGE
 from external_agent.operator.model import Query as Parameters
 from external_agent.operator.model_action import Challenge, Change, NewCertificate
-from external_agent.operator.model_certificate import Certificate, CertificatePage, State, Status
+from external_agent.operator.model_certificate import (
+    Certificate,
+    CertificatePage,
+    Directs,
+    State,
+    Status,
+)
 from external_agent.operator.problems import Fault, Refused
 from external_agent.operator.services import Services
 from external_agent.store.rows import CertificateRow
+from external_agent.web.direct_view import direct_view
 from external_agent.web.status_view import status_view
 from shared.errors import ConfigurationError, NameRefused, PolicyError, RelayError
 from shared.x509 import KeyAlgorithm
@@ -49,7 +56,14 @@ def certificate_calls(app: FastAPI, services: Services) -> None:
         """Everything at once: for each certificate issued, pulled, installed and served."""
         now = services.now
         direct = await services.run(store.direct_certificates)
-        return answer(request, status_view(await services.run(store.status, now), now, direct))
+        return answer(request, status_view(await every_status(services, now), now, direct))
+
+    @calls.read("/direct-certificates", Directs, examples.DIRECTS)
+    async def list_direct_certificates(request: HttpRequest) -> Response:
+        """Certificates that pullers get by themselves, as they were told."""
+        now = services.now
+        rows = await services.run(store.direct_certificates)
+        return answer(request, {"items": [direct_view(row, now) for row in rows]})
 
     @calls.read("/certificates", CertificatePage, examples.CERTIFICATE_PAGE)
     async def list_certificates(
@@ -181,7 +195,11 @@ def _changes(services: Services, before: CertificateRow, wanted: Change) -> dict
 
 def _cas(services: Services, texts: list[str]) -> tuple[str, ...]:
     directory_of = services.settings().acme.directory_of
-    return tuple(dict.fromkeys(_refuse_member("cas", directory_of, text) for text in texts))
+    try:
+        return tuple(dict.fromkeys(directory_of(text) for text in texts))
+    except ConfigurationError as error:
+        more = "A running agent reads its settings again on SIGHUP."
+        raise fault_of("cas", ConfigurationError(error.what, do=f"{error.do} {more}")) from error
 
 
 def _check_solver(services: Services, challenge: str) -> None:

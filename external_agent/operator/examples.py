@@ -83,6 +83,7 @@ CERTIFICATE: Json = {
         }
     ],
     "differences": [],
+    "concerns": [],
 }
 PAUSED: Json = {
     **CERTIFICATE,
@@ -90,6 +91,28 @@ PAUSED: Json = {
 }
 CERTIFICATE_PAGE: Json = {"now": _NOW, "items": [CERTIFICATE], "next": None}
 STATUS: Json = {"now": _NOW, "certificates": [CERTIFICATE], "relay": None, "direct": []}
+DIRECTS: Json = {
+    "items": [
+        {
+            "certificate": "app.example.org",
+            "origin": "direct",
+            "names": ["app.example.org"],
+            "puller": _PULLER,
+            "host": "web1",
+            "puller_status": "active",
+            "state": "served",
+            "generation": _GENERATION,
+            "not_after": _NOW + 60 * _DAY,
+            "leaf_sha256": _LEAF,
+            "next_renewal": _NOW + 30 * _DAY,
+            "outcome": "installed",
+            "error": "none",
+            "served": {"matches": True, "leaves": _SERVED["leaves"]},
+            "at": _NOW,
+            "received_at": _NOW,
+        }
+    ]
+}
 WANTED: Json = {"certificates": [_NAME]}
 REVOKED: Json = {
     "certificate": _NAME,

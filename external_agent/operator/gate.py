@@ -5,10 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 
-import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from external_agent.operator.callers import Caller, local_user
+from external_agent.operator.callers import (
+    CALLER,
+    LOCAL_USER,
+    STRANGER,
+    THROUGH_SOCKET,
+    Caller,
+    local_user,
+)
 from external_agent.operator.hosts import is_known_host, is_known_origin
 from external_agent.operator.identity import Identity, not_authenticated
 from external_agent.operator.problems import Refused
@@ -18,13 +24,7 @@ from shared.errors import ConfigurationError, RelayError
 MAX_BODY = 64 * 1024
 OPEN = frozenset(("/healthz", "/readyz", "/openapi.json"))
 """Paths that tell nothing of what this agent does: no token is asked for."""
-CALLER = "caller"
-LOCAL_USER = "local_user"
-THROUGH_SOCKET = "through_socket"
-STRANGER = "stranger"
-"""Set for a user of this machine who may not speak to the socket."""
 _BODY_SECONDS = 15.0
-_log = structlog.get_logger(__name__)
 
 
 class Gate:
@@ -48,8 +48,8 @@ class Gate:
             return
         try:
             await self._app(inner, _replay(body, receive), send)
-        except Exception:  # the app has answered; the traceback is for us
-            _log.exception("error in the operator API", path=scope["path"])
+        except Exception as error:  # the app has answered; the traceback is for us
+            self._services.unexpected(error)
 
     async def _admit(self, scope: Scope, receive: Receive) -> tuple[Scope, bytes]:
         headers = {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pwd
 import socket
 import stat
 import struct
@@ -12,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from external_agent.operator.gate import LOCAL_USER, STRANGER, THROUGH_SOCKET
+from external_agent.operator.callers import LOCAL_USER, STRANGER, THROUGH_SOCKET, user_name
 from shared.errors import PortUnavailable
 
 _CREDENTIALS = struct.Struct("3i")  # pid, uid, gid: unix(7), SO_PEERCRED
@@ -81,14 +80,6 @@ def state_of(descriptor: int) -> dict[str, object]:
     if uid not in (0, os.geteuid()):
         return {STRANGER: True}
     return {LOCAL_USER: user_name(uid), THROUGH_SOCKET: True}
-
-
-def user_name(uid: int) -> str:
-    """Return the name of a user, or its number where it has none."""
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
 
 
 def answers(path: Path) -> bool:

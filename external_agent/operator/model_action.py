@@ -15,7 +15,7 @@ RoleName = Literal["read", "operate", "admin"]
 DnsText = Annotated[str, Field(min_length=1, max_length=255)]
 Names = Annotated[list[DnsText], Field(min_length=1, max_length=100)]
 Cas = Annotated[list[Annotated[str, Field(min_length=1, max_length=500)]], Field(max_length=10)]
-Profile = Annotated[str, Field(max_length=64, pattern=r"^[!-~]*$")]
+Profile = Annotated[str, Field(max_length=64, pattern=r"^[ -~]*$")]
 CertificateId = Annotated[str, Field(min_length=1, max_length=200)]
 
 

@@ -123,6 +123,17 @@ class Difference(Answer):
     age: int | None = Field(description="Seconds.")
 
 
+class Concern(Answer):
+    """What needs an operator, or is on its way."""
+
+    kind: str = Field(description="Stable: expiring, served-differs, puller-silent …")
+    severity: Literal["ok", "info", "warning", "critical"]
+    about: str | None = Field(description="The puller or the name that is meant.")
+    since: int | None
+    what: str
+    do: str
+
+
 class Pause(Answer):
     """An operator's pause."""
 
@@ -152,6 +163,7 @@ class Certificate(Answer):
     last_error: ErrorNote | None
     pullers: list[Delivery]
     differences: list[Difference]
+    concerns: list[Concern]
 
 
 class CertificatePage(Answer):
@@ -184,6 +196,10 @@ class Direct(Answer):
     served: DirectServed
     at: int
     received_at: int
+
+
+class Directs(Answer):
+    items: list[Direct]
 
 
 class Status(Answer):

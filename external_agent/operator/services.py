@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from external_agent.certificate_authority import Connector
 from external_agent.config import Settings
 from external_agent.enrolment import TokenMaker
 from external_agent.store.interface import Store
 
+if TYPE_CHECKING:
+    from external_agent.certificate_authority import Connector
+
 Run = Callable[..., Awaitable[Any]]
 
 
-def _nobody(outcome: str) -> None:
+def _nobody(outcome: object) -> None:
     return None
 
 
@@ -29,6 +31,7 @@ class Services:
         authorities: connections to CAs.
         random: gives so many random bytes.
         observe_access: told how each attempt with an access token ended.
+        unexpected: told of an error of ours, after the caller was.
         allowed_hosts: further host names under which the listener is known.
         open_read: whether loopback may read without a token.
     """
@@ -41,6 +44,7 @@ class Services:
     authorities: Callable[[], Connector]
     random: Callable[[int], bytes]
     observe_access: Callable[[str], None] = _nobody
+    unexpected: Callable[[Exception], None] = _nobody
     allowed_hosts: Collection[str] = ()
     open_read: bool = False
 

@@ -23,8 +23,6 @@ from external_agent.operator.model_action import (
 )
 from external_agent.operator.model_certificate import Certificate
 from external_agent.operator.services import Services
-from external_agent.revocation import revoke_generation
-from shared.acme.revocation import reason_code
 from shared.errors import ConfigurationError, PolicyError
 
 
@@ -141,6 +139,9 @@ def wish_calls(app: FastAPI, services: Services) -> None:
 
         Unless nothing is missing afterwards, another one is ordered at once.
         """
+        from external_agent.revocation import revoke_generation  # they load a good deal
+        from shared.acme.revocation import reason_code
+
         await certificate_row(services, certificate)
         done = await services.run(
             revoke_generation,

@@ -549,7 +549,7 @@ def test_an_export_can_be_checked_elsewhere(agent: Terminal, tmp_path: Path) -> 
     assert agent("events", "verify", "--file", str(file)).out == end
     file.write_text(agent("events", "export", "--after", "1").out)
     assert agent("events", "verify", "--file", str(file), "--known", end.strip()).code == 0
-    file.write_text(file.read_text().replace('"operator"', '"nobody"', 1))
+    file.write_text(file.read_text().replace('"user ', '"not ', 1))
     said = agent("events", "verify", "--file", str(file))
     assert (said.code, "entry 2" in said.err) == (11, True)
     for nonsense in ("", "[]\n", "{}\n", "no json\n", "[1,2]\n"):

@@ -64,7 +64,9 @@ class Line:
 
     def made(self, name: str) -> Agent:
         """An agent with these ports."""
-        agent = Agent(self.base / name, RELAY_AGENT_LOG__FORMAT="json")
+        agent = Agent(
+            self.base / name, RELAY_AGENT_LOG__FORMAT="json", RELAY_AGENT_OPERATOR__OPEN_READ="true"
+        )
         agent.init(
             *(self.ca.directory_url, self.ca.tls_root_pem, f"https://localhost:{self.relay}"),
             *("--challenge-listen", f"127.0.0.1:{self.challenge}"),

@@ -172,7 +172,11 @@ def test_no_key_is_left_outside(line: Line, tmp_path: Path) -> None:
         agent_family = cores.family(serving.pid)
         assert len(agent_family) > 1, "the process that makes keys is one of them"
         shown = [_arguments_and_environment(pid) for pid in agent_family]
-        copied = shutil.copytree(line.agent.state, tmp_path / "state while it runs")
+        copied = shutil.copytree(
+            line.agent.state,
+            tmp_path / "state while it runs",
+            ignore=shutil.ignore_patterns("*.sock"),
+        )
         dumped = [cores.dump(pid, dumps) for pid in agent_family]
         answers = _answers(line)
     forbidden = [private_key(f"key {n}", pem) for n, pem in enumerate(line.keys(), 1)]
@@ -216,7 +220,11 @@ def test_a_key_born_inside_never_comes_out(line: Line, tmp_path: Path) -> None:
         line.said += [run.text()]
         agent_family = cores.family(serving.pid)
         shown = [_arguments_and_environment(pid) for pid in agent_family]
-        copied = shutil.copytree(line.agent.state, tmp_path / "state while it runs")
+        copied = shutil.copytree(
+            line.agent.state,
+            tmp_path / "state while it runs",
+            ignore=shutil.ignore_patterns("*.sock"),
+        )
         dumped = [cores.dump(pid, dumps) for pid in agent_family]
         answers = _answers(line)
     pending = PendingKeys(line.puller.state, WWW).by_spki()

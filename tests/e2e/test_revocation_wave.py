@@ -52,7 +52,7 @@ class Wave:
                 "acme": {"directory": self.ca.directory_url, "terms_agreed": True},
                 "challenge": {"listen": [f"127.0.0.1:{self.port}"]},
                 "relay": {"url": f"https://{AUTHORITY}", "listen": ["127.0.0.1:0"]},
-                "operator": {"listen": ["127.0.0.1:0"]},
+                "operator": {"listen": ["127.0.0.1:0"], "open_read": True},
             },
             source="the test",
         )

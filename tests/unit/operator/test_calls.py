@@ -47,7 +47,7 @@ def test_adding(world: World) -> None:
         ({"names": ["a.example.org"], "challenge": "dns-01"}, "challenge"),
         ({"names": ["a.example.org"], "challenge": "tls-alpn-01"}, "challenge"),
         ({"names": ["a.example.org"], "key_algorithm": "dsa"}, "key_algorithm"),
-        ({"names": ["a.example.org"], "profile": "a b"}, "profile"),
+        ({"names": ["a.example.org"], "profile": "a\u0007b"}, "profile"),
         ({"names": ["a.example.org"], "nmaes": []}, "nmaes"),
         ({}, "names"),
         ([], "body"),

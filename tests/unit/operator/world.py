@@ -20,7 +20,7 @@ from external_agent.domain.access import Role
 from external_agent.enrolment import token_maker
 from external_agent.metrics import Metrics
 from external_agent.operator.app import behind_gate
-from external_agent.operator.gate import LOCAL_USER
+from external_agent.operator.callers import LOCAL_USER
 from external_agent.operator.services import Services
 from external_agent.serve import Agent
 from external_agent.store.open import open_store
