@@ -27,7 +27,7 @@ from pydantic_settings import (
 )
 
 from external_agent.addresses import parse_address
-from shared.acme.directories import CERTIFICATE_AUTHORITIES, LETS_ENCRYPT
+from shared.acme.directories import CERTIFICATE_AUTHORITIES, KNOWN_CAS, binding_hint, wants_binding
 from shared.acme.dns01.settings import Dns01Settings, read_dns01_settings, section_fields
 from shared.enrolment_token import check_relay_url
 from shared.errors import ConfigurationError, RelayError
@@ -95,7 +95,7 @@ class CaSection(_Section):
 class AcmeSettings(CaSection):
     """The CA that certificates are asked from, and by name those that may be asked, too."""
 
-    directory: str = LETS_ENCRYPT.url
+    directory: str = KNOWN_CAS["letsencrypt"].url
     cas: Mapping[str, CaSection] = {}
     allowed_http_hosts: frozenset[str] = frozenset()
 
@@ -121,10 +121,9 @@ class AcmeSettings(CaSection):
     def section(self, name: str) -> CaSection:
         """Return a further CA with what it inherits: directory, contact, proxy."""
         section = self.cas[name]
-        known = CERTIFICATE_AUTHORITIES.get(name)
         return section.model_copy(
             update={
-                "directory": section.directory or (known.url if known else ""),
+                "directory": section.directory or CERTIFICATE_AUTHORITIES.get(name, ""),
                 "contact": section.contact or self.contact,
                 "proxy": self.proxy if section.proxy is None else section.proxy,
             }
@@ -138,15 +137,15 @@ class AcmeSettings(CaSection):
         """
         if text in self.cas:
             return self.section(text).directory
-        known = CERTIFICATE_AUTHORITIES.get(text)
-        url = known.url if known else text
+        known = text in CERTIFICATE_AUTHORITIES
+        url = CERTIFICATE_AUTHORITIES.get(text, text)
         here = [self.directory, *(self.section(name).directory for name in self.cas)]
         if url in here:
             return url
         raise ConfigurationError(
             f"The CA {text!r:.80} is not in the settings.",
             do=f"Add a section [acme.cas.{text if known else 'NAME'}] with terms_agreed = true"
-            + (f" ({known.needs})" if known and known.needs else "")
+            + (f". {binding_hint(url)}" if wants_binding(url) else "")
             + f"; there are: {', '.join(here)}.",
         )
 

@@ -265,10 +265,9 @@ class Issuance:
         return Outcome.CLOCK_WRONG if isinstance(error, ClockWrong) else Outcome.FAILED
 
     def _course(self, row: CertificateRow, error: RelayError, now: int, pause: int) -> Course:
-        newest = self._tools.store.newest_issued(row.id)
-        end = 0 if newest is None or newest.not_after is None else newest.not_after
+        life = _life(self._tools.store.newest_issued(row.id))
         course = after_failure(
-            row.cas, row.directory_url, row.troubles, error, now=now, pause=pause, end=end
+            row.cas, row.directory_url, row.troubles, error, now=now, pause=pause, life=life
         )
         if course.directory_url != row.directory_url:
             _log.warning("another CA is asked next", certificate=row.id, ca=course.directory_url)
@@ -277,6 +276,12 @@ class Issuance:
     def _see_to_account(self, row: CertificateRow, error: IssuanceError) -> None:
         if problem_code(error.problem) == "accountDoesNotExist":
             self._tools.authorities.forget_account(row.directory_url)
+
+
+def _life(newest: GenerationRow | None) -> Life | None:
+    if newest is None or newest.not_before is None or newest.not_after is None:
+        return None
+    return Life(newest.not_before, newest.not_after, newest.issued_at or newest.not_before)
 
 
 def _is_over(attempt: GenerationRow, error: RelayError, now: int) -> bool:

@@ -273,9 +273,9 @@ def _check_names(manifest: Manifest, leaf: x509.Certificate, wanted: Wanted) -> 
             raise NameMismatch(
                 f"The certificate is for {', '.join(manifest.names):.200}, which does not cover "
                 f"{name}, as a target here needs.",
-                do="If the name was given up, write the target anew with the names that it needs: "
-                f"internal-puller target add {manifest.certificate} --name NAME, and then: "
-                "internal-puller pull --retry.",
+                do=f"If that name has moved away: internal-puller target change "
+                f"{wanted.certificate} --remove-name {name}. Else put it into the certificate "
+                f"again, where that is done.",
             )
 
 

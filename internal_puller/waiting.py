@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from internal_puller.pending import PendingKeys
-from internal_puller.progress import CertificateProgress
-from shared.errors import KeyOriginRefused
+from internal_puller.progress import CertificateProgress, LastError
+from shared.errors import KeyOriginRefused, NameMismatch
 
 
 def waits_for(
@@ -15,12 +15,8 @@ def waits_for(
     Args:
         installed: generation in place; 0 is none.
     """
-    if known.error is not None and known.error.type == KeyOriginRefused.type:
-        return (
-            f"a command here: internal-puller target change {certificate} --key-origin any; until "
-            "then only keys made on this machine are installed, and the certificate in place "
-            "goes on serving"
-        )
+    if refused := _waits_for_a_command(certificate, known.error):
+        return refused
     if known.key_origin != "puller":
         return ""
     if known.csr_error:
@@ -29,4 +25,20 @@ def waits_for(
         return "the next pull, which makes a key and leaves a CSR with the agent"
     if not installed or known.offered < installed:
         return "the agent to get a certificate for the CSR that was left with it"
+    return ""
+
+
+def _waits_for_a_command(certificate: str, error: LastError | None) -> str:
+    if error is not None and error.type == KeyOriginRefused.type:
+        return (
+            f"a command here: internal-puller target change {certificate} --key-origin any; until "
+            "then only keys made on this machine are installed, and the certificate in place "
+            "goes on serving"
+        )
+    if error is not None and error.type == NameMismatch.type:
+        return (
+            f"a name that is wanted here and not in what came: {error.what} If it has moved "
+            f"away: internal-puller target change {certificate} --remove-name NAME; the "
+            "certificate in place goes on serving"
+        )
     return ""

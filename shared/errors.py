@@ -4,6 +4,7 @@
     ├── ConfigurationError            3   a setting, file or argument is wrong; nothing was done
     │   ├── LooseFileMode                 a secret file that others may read
     │   ├── PortUnavailable               a listener cannot bind
+    │   ├── CaNotConfigured               this CA cannot be used with its settings; another may
     │   └── ClockWrong                7   our clock and a peer's differ by more than 300 s
     ├── PolicyError                   4   not allowed: a name, a grant, a challenge
     │   ├── NameRefused                   not a public DNS name
@@ -17,9 +18,10 @@
     ├── IssuanceError                 6   the CA and we
     │   ├── IssuanceRejected              do not retry soon: the CA said no
     │   │   ├── OrderGone                 the order no longer exists at the CA: make another
-    │   │   └── ValidationFailed          it looked, and did not find our answer
+    │   │   └── ValidationFailed          the CA could not validate a name
     │   ├── IssuanceRateLimited           retry after the moment given
     │   ├── IssuanceUnavailable           retry: network, 5xx, nonsense in between
+    │   │   └── DnsUnavailable            retry: the public DNS could not be asked
     │   ├── DnsFailure                    retry: the DNS did not take or show our record
     │   └── IssuanceUnfinished            the same order is to be resumed, not replaced
     ├── TransportError                7   puller and agent; retry
@@ -116,6 +118,13 @@ class PortUnavailable(ConfigurationError):
     type = "configuration/port-unavailable"
     means = "The listener was not started."
     do = "Stop what listens there, choose another address, or let systemd pass the socket."
+
+
+class CaNotConfigured(ConfigurationError):
+    """Terms, account binding, profile: what concerns one CA and would not concern another."""
+
+    type = "configuration/ca"
+    means = "No order was made at this CA."
 
 
 class ClockWrong(ConfigurationError):
@@ -219,8 +228,8 @@ class OrderGone(IssuanceRejected):
 
 
 class ValidationFailed(IssuanceRejected):
-    type = "issuance/validation-failed"
-    do = "See that the CA can reach what it looked at, from everywhere; it is tried again."
+    type = "issuance/validation"
+    do = "Look at the name as the CA does: its DNS, and port 80 or the TXT record."
 
 
 class IssuanceRateLimited(IssuanceError):
@@ -233,6 +242,12 @@ class IssuanceUnavailable(IssuanceError):
     type = "issuance/unavailable"
     retry = True
     do = "Nothing to do unless it lasts: then look at the CA's status page and our network."
+
+
+class DnsUnavailable(IssuanceUnavailable):
+    type = "issuance/dns-unavailable"
+    means = "The CA was not asked to look; the certificate in place goes on serving."
+    do = "Nothing to do unless it lasts: then look at the resolvers in the settings."
 
 
 class DnsFailure(IssuanceError):

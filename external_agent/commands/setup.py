@@ -23,7 +23,7 @@ from external_agent.config import (
     settings_from,
 )
 from external_agent.settings_file import InitialSettings, default_listen, render
-from shared.acme.directories import directory_url
+from shared.acme.directories import directory_url, require_binding_options
 from shared.enrolment_token import check_relay_url
 from shared.errors import ConfigurationError, TokenMalformed
 
@@ -67,11 +67,13 @@ def init(
 ) -> None:
     """Make this machine an agent: keys, database, and a commented settings file."""
     own: Context = context.obj
+    directory = directory_url(ca)
+    require_binding_options(directory, eab_key_id)
     initial = InitialSettings(
         state_directory=(state_directory or default_state_directory()).absolute(),
         relay_url=_origin(relay_url),
         contact=contact or [],
-        directory=directory_url(ca),
+        directory=directory,
         terms_agreed=True,
         ca_root=None if ca_root is None else _existing(ca_root),
         eab_key_id=eab_key_id,

@@ -7,6 +7,7 @@ import json
 import sys
 import time
 import tomllib
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Any
@@ -35,7 +36,7 @@ from internal_puller.proxies import check_proxy_url
 from internal_puller.state import StateDirectory
 from internal_puller.targets import load_targets
 from internal_puller.toml_file import replace_toml
-from shared.acme.directories import directory_url
+from shared.acme.directories import directory_url, require_binding_options
 from shared.acme.revocation import REASONS, reason_code
 from shared.errors import ConfigurationError, IssuanceRateLimited, PolicyError
 
@@ -53,7 +54,10 @@ def init(
     context: typer.Context,
     *,
     ca: Annotated[
-        str, typer.Option(help="letsencrypt, letsencrypt-staging, or a directory URL.")
+        str,
+        typer.Option(
+            help="A known CA, such as letsencrypt-staging or zerossl, or a directory URL."
+        ),
     ] = "letsencrypt",
     ca_root: Annotated[
         Path | None, typer.Option(help="PEM file with the root of a private CA's own HTTPS.")
@@ -76,9 +80,11 @@ def init(
 ) -> None:
     """Make an ACME account key and a commented file direct.toml. No agent is needed."""
     settings = load_settings(context.obj)
+    directory = directory_url(ca)
+    require_binding_options(directory, eab_key_id)
     found = DirectSettings(
         settings.direct_file,
-        directory_url(ca),
+        directory,
         terms_agreed=True,
         contact=tuple(check_contact("--contact", one) for one in contact or ()),
         ca_root=None if ca_root is None else _existing(ca_root),
@@ -121,6 +127,10 @@ def add(
     preferred_chain: Annotated[
         str | None, typer.Option(help="Common name of the issuer the chain is to end in.")
     ] = None,
+    ca: Annotated[
+        list[str] | None,
+        typer.Option("--ca", help="A CA of direct.toml; repeated: tried in this order."),
+    ] = None,
     identifier: Annotated[
         str | None, typer.Option("--id", help="Its id, if not the first name.")
     ] = None,
@@ -135,7 +145,9 @@ def add(
         key_algorithm=key_algorithm,
         profile=profile,
         preferred_chain=preferred_chain,
+        ca=tuple(ca) if ca else None,
     )
+    directories = known.directories(wanted)
     _refuse_granted(settings, wanted)
     _check_challenge(known, challenge)
     add_certificate(settings.direct_file, wanted)
@@ -144,7 +156,8 @@ def add(
         one.certificate == wanted.certificate for one in load_targets(settings.targets_file)
     )
     sys.stdout.write(
-        f"{wanted.certificate}: {', '.join(wanted.names)} by {challenge} from {known.directory}\n"
+        f"{wanted.certificate}: {', '.join(wanted.names)} by {challenge} from "
+        f"{', then '.join(directories)}\n"
         "Its names will stand in public Certificate Transparency logs.\n"
     )
     if with_record:
@@ -197,7 +210,8 @@ def list_direct(
 def renew(context: typer.Context, certificate: Certificate) -> None:
     """Order a new generation at the next pull, a pause after a failure notwithstanding."""
     settings = load_settings(context.obj)
-    wanted = require_direct(settings.direct_file).find(certificate)
+    known = require_direct(settings.direct_file)
+    wanted = known.find(certificate)
     files = DirectFiles(settings.state_directory)
     files.create()
     with installation_lock(files.lock_path, wait=LOCK_WAIT):
@@ -206,6 +220,7 @@ def renew(context: typer.Context, certificate: Certificate) -> None:
         progress.renew = "an operator asked for it"
         if progress.error is None or progress.error.type != IssuanceRateLimited.type:
             progress.paused_at = progress.paused_until = 0
+        _end_pauses(progress, known.directories(wanted))
         own.save_progress(progress)
     sys.stdout.write(f"{wanted.certificate} is ordered again at the next pull.\n")
     if progress.paused_until > time.time():
@@ -256,7 +271,7 @@ def revoke(
         issued = own.issued()
         if issued is None:
             raise ConfigurationError(f"No certificate was issued for {wanted.certificate} yet.")
-        with closing(_client(known, settings)) as client:
+        with closing(_client(known, settings, issued.directory)) as client:
             from shared.acme.keys import load_account_key
 
             key = load_account_key(issued.key.encode("ascii")) if by_key else None
@@ -271,12 +286,26 @@ def revoke(
     )
 
 
-def _client(known: DirectSettings, settings: Settings) -> Any:
+def _end_pauses(progress: DirectProgress, directories: Sequence[str]) -> None:
+    """With several CAs each has a pause of its own; those that a CA asked for stay."""
+    if not progress.standings:
+        return
+    from shared.ca_choice import Standing, paused_until, without_own_pauses
+
+    now = int(time.time())
+    known = {url: Standing(**members) for url, members in progress.standings.items()}
+    kept = without_own_pauses(known, now)
+    progress.standings = {url: dataclasses.asdict(one) for url, one in kept.items()}
+    progress.paused_until = paused_until(directories, kept, now)
+    progress.paused_at = now if progress.paused_until else 0
+
+
+def _client(known: DirectSettings, settings: Settings, directory: str) -> Any:
     try:
         from internal_puller.direct.connection import DirectConnection
     except ModuleNotFoundError as error:
         raise missing_extra(error) from error
-    return DirectConnection(known, settings, DirectFiles(settings.state_directory)).open()
+    return DirectConnection(known, settings, DirectFiles(settings.state_directory)).open(directory)
 
 
 def _existing(path: Path) -> Path:

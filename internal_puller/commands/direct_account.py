@@ -46,18 +46,27 @@ def roll_over(context: typer.Context, yes: Yes = False) -> None:
             files.save_next_account_key(generate_account_key())
         following = files.next_account_key()
         assert following is not None
-        with closing(connection.open()) as client:  # by whichever key the CA knows
-            if not connection.is_rolled_over(client):
-                client.roll_over(load_account_key(following))
+        for directory in files.directories():  # a CA that fails keeps both keys for the next try
+            with closing(connection.open(directory)) as client:  # by whichever key it knows
+                if not connection.is_rolled_over(client):
+                    client.roll_over(load_account_key(following))
         files.take_next_account_key()
     sys.stdout.write("account.key is the new key. Back it up; the old one is of no more use.\n")
 
 
 @account.command()
-def deactivate(context: typer.Context, yes: Yes = False) -> None:
+def deactivate(
+    context: typer.Context,
+    ca: Annotated[
+        str | None, typer.Option("--ca", help="A CA of direct.toml; by default the first.")
+    ] = None,
+    yes: Yes = False,
+) -> None:
     """Close the account for good; a new key is needed before this CA issues here again."""
     settings = load_settings(context.obj)
     connection, files = _connection(settings)
+    known = require_direct(settings.direct_file)
+    directory = known.directory if ca is None else known.find_ca(ca)
     if not yes:
         raise ConfigurationError(
             "The account would be closed for good: nothing is renewed by it, and dns-persist-01 "
@@ -66,7 +75,7 @@ def deactivate(context: typer.Context, yes: Yes = False) -> None:
         )
     with (
         installation_lock(files.lock_path, wait=LOCK_WAIT),
-        closing(connection.open()) as client,
+        closing(connection.open(directory)) as client,
     ):
         client.deactivate()
     sys.stdout.write(

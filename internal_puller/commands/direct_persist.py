@@ -13,7 +13,7 @@ import typer
 from internal_puller.config import load_settings
 from internal_puller.direct.part import missing_extra
 from internal_puller.direct.record import DirectFiles
-from internal_puller.direct.settings import require_direct
+from internal_puller.direct.settings import DirectSettings, require_direct
 from shared.errors import DnsFailure
 from shared.identifiers import DnsName, parse_names
 
@@ -30,6 +30,10 @@ Names = Annotated[list[str], typer.Argument(help="DNS names; *.NAME wants its wi
 Wildcard = Annotated[
     bool, typer.Option("--wildcard", help="The record covers the wildcards of the names too.")
 ]
+Ca = Annotated[
+    str | None,
+    typer.Option("--ca", help="Of this CA; else of the preferred one of the names' certificate."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
 
 
@@ -45,11 +49,12 @@ def record(
     any_domain: Annotated[
         bool, typer.Option("--any-domain", help="Draft -02: one text that fits every domain.")
     ] = False,
+    ca: Ca = None,
     as_json: AsJson = False,
 ) -> None:
     """Print the record for each name, after the CA confirmed the account; write nothing."""
     wanted = parse_names(names)
-    offer, _ = _ask(context, wanted)
+    offer, _ = _ask(context, wanted, ca)
     from shared.acme.dns_persist_text import explain_records, parse_until
     from shared.acme.dns_persist_use import advise
 
@@ -69,11 +74,16 @@ def record(
 
 @dns_persist.command()
 def check(
-    context: typer.Context, names: Names, *, wildcard: Wildcard = False, as_json: AsJson = False
+    context: typer.Context,
+    names: Names,
+    *,
+    wildcard: Wildcard = False,
+    ca: Ca = None,
+    as_json: AsJson = False,
 ) -> None:
     """Look at every authoritative server whether the record stands, and say what is wrong."""
     wanted = parse_names(names)
-    offer, lookup = _ask(context, wanted)
+    offer, lookup = _ask(context, wanted, ca)
     from shared.acme.dns_persist_text import explain_reports
     from shared.acme.dns_persist_use import check as check_records
 
@@ -91,7 +101,9 @@ def check(
         )
 
 
-def _ask(context: typer.Context, names: tuple[DnsName, ...]) -> tuple[Offer, TxtLookup]:
+def _ask(
+    context: typer.Context, names: tuple[DnsName, ...], ca: str | None
+) -> tuple[Offer, TxtLookup]:
     """Return what the CA takes for our account, and how the DNS is looked at."""
     settings = load_settings(context.obj)
     direct = require_direct(settings.direct_file)
@@ -103,8 +115,19 @@ def _ask(context: typer.Context, names: tuple[DnsName, ...]) -> tuple[Offer, Txt
         raise missing_extra(error) from error
     lookup = public_dns(direct)
     files = DirectFiles(settings.state_directory)
-    with closing(DirectConnection(direct, settings, files).open()) as client:
+    connection = DirectConnection(direct, settings, files)
+    with closing(connection.open(_directory(direct, names, ca))) as client:
         return ask_offer(client, names), lookup
+
+
+def _directory(direct: DirectSettings, names: tuple[DnsName, ...], ca: str | None) -> str:
+    """Return the CA that is meant, else the preferred one of the names' certificate."""
+    if ca is not None:
+        return direct.find_ca(ca)
+    for one in direct.certificates:
+        if set(names) & set(one.names):
+            return direct.directories(one)[0]
+    return direct.directory
 
 
 def _print_json(members: dict[str, object]) -> None:

@@ -130,6 +130,12 @@ def change(
     context: typer.Context,
     certificate: Annotated[str, typer.Argument(help="Certificate, or the target's directory.")],
     *,
+    add_name: Annotated[
+        list[str] | None, typer.Option(help="A name that the server needs too; may be repeated.")
+    ] = None,
+    remove_name: Annotated[
+        list[str] | None, typer.Option(help="A name that it needs no more; may be repeated.")
+    ] = None,
     key_origin: Annotated[
         str | None, typer.Option(help="any, or puller: only keys made on this machine.")
     ] = None,
@@ -137,7 +143,7 @@ def change(
         str | None, typer.Option(help=f"Of keys made here: {', '.join(KEY_ALGORITHMS)}.")
     ] = None,
 ) -> None:
-    """Change which keys a target takes; for everything else, add it again.
+    """Change which names and keys a target takes; for everything else, add it again.
 
     A target that has had a key made on this machine takes no other, so that nobody outside can
     bring one in: --key-origin any is the word that it may, once, go back to the agent's.
@@ -147,16 +153,45 @@ def change(
     mine = _matching(targets, certificate)
     given = {"key_origin": key_origin, "key_algorithm": key_algorithm}
     changes = {name: value for name, value in given.items() if value is not None}
-    if not changes:
+    more, fewer = _parsed(add_name), _parsed(remove_name)
+    if not (changes or more or fewer):
         raise ConfigurationError(
-            "There is nothing to change.", do="Give --key-origin or --key-algorithm."
+            "There is nothing to change.", do="See internal-puller target change --help."
         )
-    changed = [dataclasses.replace(one, **changes) if one in mine else one for one in targets]  # type: ignore[arg-type]
-    save_targets(settings.targets_file, changed)
-    for one in mine:
-        what = ", ".join(f"{name} {value}" for name, value in changes.items())
+    new = {
+        one.directory: dataclasses.replace(_with_names(one, more, fewer), **changes)  # type: ignore[arg-type]
+        for one in mine
+    }
+    save_targets(settings.targets_file, [new.get(one.directory, one) for one in targets])
+    for one in new.values():
+        names = {"names": ", ".join(one.names)} if more or fewer else {}
+        what = "; ".join(f"{name} {value}" for name, value in {**names, **changes}.items())
         sys.stdout.write(f"{one.certificate} in {one.directory}: {what}\n")
     sys.stdout.write("Next: internal-puller pull\n")
+
+
+def _parsed(names: list[str] | None) -> tuple[str, ...]:
+    return tuple(str(DnsName.parse(one)) for one in names or ())
+
+
+def _with_names(one: Target, more: tuple[str, ...], fewer: tuple[str, ...]) -> Target:
+    """Return the target with other names; points that look for a name that goes, go with it."""
+    unknown = [name for name in fewer if name not in one.names]
+    if unknown:
+        raise ConfigurationError(
+            f"{unknown[0]} is no name of the target in {one.directory}; it needs "
+            f"{', '.join(one.names):.500}."
+        )
+    names = tuple(dict.fromkeys(name for name in (*one.names, *more) if name not in fewer))
+    gone = {DnsName(name).probe_name for name in fewer}
+    points = one.probe and tuple(point for point in one.probe if point.sni not in gone)
+    if one.probe and not points:
+        raise ConfigurationError(
+            f"Nothing would be probed any more in {one.directory}: every point of it looks for a "
+            "name that goes.",
+            do="Add the target again, with --name and --probe.",
+        )
+    return dataclasses.replace(one, names=names, probe=points)
 
 
 @target.command("list")

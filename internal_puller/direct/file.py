@@ -33,6 +33,16 @@ contact = {_value(list(direct.contact))}
 # External account binding, when the CA asks for it (ZeroSSL, Google and most paid CAs).
 {_optional("eab_key_id", direct.eab_key_id, "kid")}
 {_optional("eab_hmac_key_file", direct.eab_hmac_key_file, "/etc/split-horizon-relay/eab.key")}
+# For certificates that name none.
+{_optional("profile", direct.profile, "tlsserver")}
+{_optional("preferred_chain", direct.preferred_chain, "ISRG Root X1")}
+
+# Further CAs, for `internal-puller direct add NAME --ca letsencrypt --ca zerossl`. The directory of
+# a known CA need not be given; contact and proxy are those above where they are not given.
+# [ca.zerossl]
+# terms_agreed = true
+# eab_key_id = "kid"
+# eab_hmac_key_file = "/etc/split-horizon-relay/zerossl-eab.key"
 
 # dns-01: how TXT records are written. Keep one of the sections below.
 # [dns01]
@@ -107,6 +117,8 @@ def _members(wanted: DirectCertificate) -> dict[str, object]:
     for key in ("profile", "preferred_chain"):
         if getattr(wanted, key) is not None:
             members[key] = getattr(wanted, key)
+    if wanted.ca:
+        members["ca"] = list(wanted.ca)
     return members
 
 

@@ -34,7 +34,9 @@ from shared.acme.dns_persist_use import NameReport
 from shared.acme.order import drive_order
 from shared.acme.ports import ChallengeSolver, Clock, Sleep
 from shared.acme.problems import problem_code
+from shared.ca_choice import Setback, Standing, after_failure, in_turn, without_own_pauses
 from shared.errors import (
+    ClockWrong,
     IssuanceError,
     IssuanceRejected,
     IssuanceUnavailable,
@@ -70,9 +72,9 @@ _HURRIED = (Reason.WINDOW_PAST, Reason.BRAKED)
 class Connector(Protocol):
     """:class:`internal_puller.direct.connection.DirectConnection` is one."""
 
-    def open(self, *, with_account: bool = True) -> AcmeClient: ...
+    def open(self, directory: str, *, with_account: bool = True) -> AcmeClient: ...
 
-    def forget_account(self) -> None: ...
+    def forget_account(self, directory: str) -> None: ...
 
 
 class SolverFactory(Protocol):
@@ -145,13 +147,14 @@ class DirectIssuing:
         Raises:
             IssuanceError, ConfigurationError, PolicyError: no certificate for now.
         """
-        self._say(f"{wanted.certificate}: ordering from {self._direct.directory}")
         files = self._files.of(wanted.certificate)
+        url = self._turn(wanted, progress, files)
+        self._say(f"{wanted.certificate}: ordering from {url}")
         try:
-            with closing(self._connector.open()) as client:
-                issued = self._run(client, wanted, progress, files)
+            with closing(self._connector.open(url)) as client:
+                issued = self._run(client, wanted, progress, files, url)
         except RelayError as error:
-            self._failed(wanted, progress, files, error)
+            self._failed(wanted, progress, files, error, url)
             raise
         files.save_issued(issued)
         if issued.hurried:
@@ -169,7 +172,7 @@ class DirectIssuing:
             return
         advice = Advice(**progress.advice)
         try:
-            with closing(self._connector.open(with_account=False)) as client:
+            with closing(self._connector.open(issued.directory, with_account=False)) as client:
                 window = client.renewal_info(_leaf_pem(issued))
             advice = after_look(advice, window, self._now(), self._draw())
         except RelayError as error:
@@ -179,14 +182,30 @@ class DirectIssuing:
 
     # --- one attempt --------------------------------------------------------------------------
 
+    def _turn(
+        self, wanted: DirectCertificate, progress: DirectProgress, files: CertificateFiles
+    ) -> str:
+        """Return the CA to ask: that of an unfinished attempt, else the first that may be asked."""
+        found = self._unfinished(wanted, files)
+        if found is not None:
+            return found.directory
+        return in_turn(self._direct.directories(wanted), _standings(progress), self._now())
+
+    def _unfinished(self, wanted: DirectCertificate, files: CertificateFiles) -> Attempt | None:
+        found = files.attempt()
+        made_for = fingerprint(wanted, *self._direct.directories(wanted))
+        return found if found is not None and found.made_for == made_for else None
+
     def _run(
         self,
         client: AcmeClient,
         wanted: DirectCertificate,
         progress: DirectProgress,
         files: CertificateFiles,
+        url: str,
     ) -> Issued:
-        attempt = self._attempt(wanted, progress, files)
+        attempt = self._attempt(wanted, progress, files, url)
+        usual = self._direct.at(url)
         adopt = attempt.begun and attempt.order_url is None
         solver = self._solver(wanted, client, progress)  # refused before anything is ordered
         if not attempt.begun:
@@ -204,9 +223,9 @@ class DirectIssuing:
                 journal=journal,
                 sleep=self._sleep,
                 deadline_seconds=ORDER_SECONDS + longest_wait(wanted.challenge, self._direct),
-                profile=wanted.profile,
+                profile=wanted.profile or usual.profile,
                 replaces=self._replaces(client, attempt, progress, files),
-                preferred_chain=wanted.preferred_chain,
+                preferred_chain=wanted.preferred_chain or usual.preferred_chain,
             ).chain_pem.decode("ascii")
         except RelayError as error:
             lost_answer = isinstance(error, IssuanceUnavailable)
@@ -228,12 +247,15 @@ class DirectIssuing:
         )
 
     def _attempt(
-        self, wanted: DirectCertificate, progress: DirectProgress, files: CertificateFiles
+        self,
+        wanted: DirectCertificate,
+        progress: DirectProgress,
+        files: CertificateFiles,
+        url: str,
     ) -> Attempt:
         """Return the attempt to go on with: the unfinished one unless something else is wanted."""
-        made_for = fingerprint(wanted, self._direct.directory)
-        found = files.attempt()
-        if found is not None and found.made_for == made_for:
+        found = self._unfinished(wanted, files)
+        if found is not None:
             return found
         known = (self._floors(wanted.certificate), progress.generation)
         key = generate_key(KeyAlgorithm(wanted.key_algorithm))
@@ -242,8 +264,8 @@ class DirectIssuing:
         attempt = Attempt(
             generation=max(self._now(), *(one + 1 for one in known)),
             names=wanted.names,
-            made_for=made_for,
-            directory=self._direct.directory,
+            made_for=fingerprint(wanted, *self._direct.directories(wanted)),
+            directory=url,
             key=pem.decode("ascii"),
             csr=csr.public_bytes(Encoding.PEM).decode("ascii"),
             hurried=self._is_hurried(wanted, progress),
@@ -255,7 +277,8 @@ class DirectIssuing:
         """Tell whether it is ordered for no other reason than a window in the past."""
         if progress.renew or progress.reason not in _HURRIED:
             return False
-        return not wants_order(progress, wanted, self._direct.directory, progress.due_at - 1)
+        directories = self._direct.directories(wanted)
+        return not wants_order(progress, wanted, directories, progress.due_at - 1)
 
     def _solver(
         self, wanted: DirectCertificate, client: AcmeClient, progress: DirectProgress
@@ -312,19 +335,42 @@ class DirectIssuing:
         progress: DirectProgress,
         files: CertificateFiles,
         error: RelayError,
+        url: str,
     ) -> None:
-        if isinstance(error, IssuanceRejected):
+        setback = self._setback(wanted, progress, error, url)
+        if isinstance(error, IssuanceRejected) or (setback is not None and setback.gives_way):
             files.drop_attempt()
         if isinstance(error, IssuanceError) and problem_code(error.problem) == (
             "accountDoesNotExist"
         ):
-            self._connector.forget_account()
+            self._connector.forget_account(url)
         progress.failures += 1
         progress.paused_at = self._now()
         pause = pause_after(error, progress.failures, wanted.certificate)
         progress.paused_until = progress.paused_at + pause
+        if setback is not None:
+            progress.paused_until = setback.paused_until
+            progress.standings[url] = asdict(setback.standing)
         progress.error = LastError(error.type, error.what, progress.paused_at)
         files.save_progress(progress)
+
+    def _setback(
+        self, wanted: DirectCertificate, progress: DirectProgress, error: RelayError, url: str
+    ) -> Setback | None:
+        """Return what follows where there are several CAs; ``None`` where there is one."""
+        directories = self._direct.directories(wanted)
+        if len(directories) < 2 or isinstance(error, ClockWrong):
+            return None
+        life = Life(progress.not_before, progress.not_after, progress.issued_at)
+        return after_failure(
+            directories,
+            _standings(progress),
+            url,
+            error,
+            certificate=wanted.certificate,
+            life=life if progress.generation else None,
+            now=self._now(),
+        )
 
     def _note_issued(
         self, wanted: DirectCertificate, progress: DirectProgress, issued: Issued
@@ -335,9 +381,10 @@ class DirectIssuing:
         progress.not_after = int(leaf.not_valid_after_utc.timestamp())
         progress.issued_at = issued.issued_at
         progress.leaf_sha256 = leaf_sha256(leaf)
-        progress.made_for = issued.made_for
+        progress.made_for, progress.issued_by = issued.made_for, issued.directory
         progress.renew, progress.error = "", None
         progress.failures = progress.paused_at = progress.paused_until = 0
+        keep_asked(progress, self._now())
         self._note_due(wanted, progress, first_look(self._now(), self._draw()))
 
     def _note_due(
@@ -375,6 +422,16 @@ class _Journal:
 
     def certificate_url(self, url: str) -> None:
         """Nothing new to keep: the order names it."""
+
+
+def keep_asked(progress: DirectProgress, now: int) -> None:
+    """Forget how CAs stand, but for pauses that they asked for."""
+    kept = without_own_pauses(_standings(progress), now)
+    progress.standings = {url: asdict(one) for url, one in kept.items()}
+
+
+def _standings(progress: DirectProgress) -> dict[str, Standing]:
+    return {url: Standing(**members) for url, members in progress.standings.items()}
 
 
 def _leaf_pem(issued: Issued) -> bytes:

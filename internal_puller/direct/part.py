@@ -93,8 +93,21 @@ class DirectPart:
                 progress = issuing.settle(one)
                 if wants_look(progress, self._clock()) and not self._is_due(one):
                     issuing.look(one, progress)
-                if self._is_due(one):
-                    issuing.order(one, progress)
+            except RelayError as error:
+                self.failed[one.certificate] = error
+                continue
+            self._order(issuing, one, progress)
+
+    def _order(
+        self, issuing: DirectIssuing, one: DirectCertificate, progress: DirectProgress
+    ) -> None:
+        """Ask one CA after another, as long as one may be asked at once."""
+        for _ in self.direct.directories(one):
+            if not self._is_due(one):
+                return
+            try:
+                issuing.order(one, progress)
+                self.failed.pop(one.certificate, None)
             except RelayError as error:
                 self.failed[one.certificate] = error
 
@@ -127,7 +140,8 @@ class DirectPart:
     def _is_due(self, one: DirectCertificate) -> bool:
         unfinished = self.files.of(one.certificate).has_attempt()
         progress = self._progress(one.certificate)
-        return is_due(progress, one, self.direct.directory, self._clock(), unfinished=unfinished)
+        directories = self.direct.directories(one)
+        return is_due(progress, one, directories, self._clock(), unfinished=unfinished)
 
     def _wants_look(self, one: DirectCertificate) -> bool:
         return wants_look(self._progress(one.certificate), self._clock())

@@ -47,6 +47,9 @@ class DirectProgress:
         failures: attempts that failed in a row.
         paused_at, paused_until: no attempt is made in between.
         error: the last failure, until the next success.
+        standings: directory URL to how that CA stands, as :class:`shared.ca_choice.Standing`
+            keeps it; empty while there is one CA.
+        issued_by: directory URL of the CA that issued the newest generation.
     """
 
     generation: int = 0
@@ -66,6 +69,8 @@ class DirectProgress:
     paused_at: int = 0
     paused_until: int = 0
     error: LastError | None = None
+    standings: dict[str, dict[str, Any]] = field(default_factory=dict)
+    issued_by: str = ""
 
     @classmethod
     def decode(cls, data: bytes) -> DirectProgress | None:
@@ -124,10 +129,14 @@ class Issued:
 T = TypeVar("T", Attempt, Issued)
 
 
-def fingerprint(wanted: DirectCertificate, directory: str) -> str:
-    """Return what a generation is ordered for, in a form that can be compared."""
+def fingerprint(wanted: DirectCertificate, *directories: str) -> str:
+    """Return what a generation is ordered for, in a form that can be compared.
+
+    Args:
+        directories: of all its CAs: whichever of them issues, it is what is wanted.
+    """
     return json.dumps(
-        [wanted.names, wanted.key_algorithm, wanted.profile, directory], separators=(",", ":")
+        [wanted.names, wanted.key_algorithm, wanted.profile, *directories], separators=(",", ":")
     )
 
 
@@ -189,6 +198,10 @@ class DirectFiles:
 
     def account_url(self, directory: str) -> str | None:
         return self._accounts().get(directory)
+
+    def directories(self) -> list[str]:
+        """Return the directory URLs of all CAs where there is an account."""
+        return sorted(self._accounts())
 
     def save_account_url(self, directory: str, url: str | None) -> None:
         """Keep the account's URL; ``None`` forgets it."""

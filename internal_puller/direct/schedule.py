@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from internal_puller.direct.record import DirectProgress, fingerprint
 from internal_puller.direct.settings import DirectCertificate
 
@@ -15,18 +17,21 @@ def is_paused(progress: DirectProgress, now: float) -> bool:
 
 
 def wants_order(
-    progress: DirectProgress | None, wanted: DirectCertificate, directory: str, now: float
+    progress: DirectProgress | None,
+    wanted: DirectCertificate,
+    directories: Sequence[str],
+    now: float,
 ) -> bool:
     """Tell whether a new generation is to be ordered, whatever pauses say."""
     if progress is None or not progress.generation or progress.renew:
         return True
-    return progress.made_for != fingerprint(wanted, directory) or now >= progress.due_at
+    return progress.made_for != fingerprint(wanted, *directories) or now >= progress.due_at
 
 
 def is_due(
     progress: DirectProgress | None,
     wanted: DirectCertificate,
-    directory: str,
+    directories: Sequence[str],
     now: float,
     *,
     unfinished: bool,
@@ -38,7 +43,7 @@ def is_due(
     """
     if progress is not None and is_paused(progress, now):
         return False
-    return unfinished or wants_order(progress, wanted, directory, now)
+    return unfinished or wants_order(progress, wanted, directories, now)
 
 
 def wants_look(progress: DirectProgress | None, now: float) -> bool:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 
 from internal_puller.config import Settings
 from internal_puller.direct.record import DirectFiles, DirectProgress
 from internal_puller.direct.settings import DirectCertificate, DirectSettings
 from internal_puller.progress import LastError
+from shared.ca_choice import Standing, in_turn
 
 _REASONS = {
     "": "there is none yet",
@@ -23,6 +25,10 @@ _REASONS = {
 class DirectStatus:
     """
     Attributes:
+        directory: of the CA that is asked next.
+        directories: of all its CAs, the preferred first.
+        left_alone: directory URL to unix seconds until when it is left alone.
+        issued_by: directory URL of the CA that issued the newest generation.
         issued: the newest generation; 0 is none.
         not_after: unix seconds of it.
         next_renewal: unix seconds; 0 is as soon as possible.
@@ -49,6 +55,9 @@ class DirectStatus:
     persist_until: dict[str, int]
     unfinished: bool
     error: LastError | None
+    directories: tuple[str, ...]
+    left_alone: dict[str, int]
+    issued_by: str | None
 
 
 def direct_status(direct: DirectSettings, settings: Settings) -> dict[str, DirectStatus]:
@@ -58,13 +67,22 @@ def direct_status(direct: DirectSettings, settings: Settings) -> dict[str, Direc
     for one in direct.certificates:
         own = files.of(one.certificate)
         known = own.progress() or DirectProgress()
-        found[one.certificate] = _status(direct, one, known, unfinished=own.has_attempt())
+        found[one.certificate] = _status(
+            direct, one, known, unfinished=own.has_attempt(), now=int(time.time())
+        )
     return found
 
 
 def _status(
-    direct: DirectSettings, one: DirectCertificate, known: DirectProgress, *, unfinished: bool
+    direct: DirectSettings,
+    one: DirectCertificate,
+    known: DirectProgress,
+    *,
+    unfinished: bool,
+    now: int,
 ) -> DirectStatus:
+    directories = direct.directories(one)
+    standings = {url: Standing(**members) for url, members in known.standings.items()}
     advice = known.advice or {}
     start, end = advice.get("start"), advice.get("end")
     next_renewal, why = known.due_at, _REASONS.get(known.reason, known.reason)
@@ -74,7 +92,14 @@ def _status(
         next_renewal = known.paused_until
         why = f"after {known.failures} failed orders the next one waits"
     return DirectStatus(
-        directory=direct.directory,
+        directory=in_turn(directories, standings, now),
+        directories=directories,
+        left_alone={
+            url: standings[url].paused_until
+            for url in directories
+            if url in standings and standings[url].is_paused(now)
+        },
+        issued_by=known.issued_by or None,
         challenge=one.challenge,
         key_algorithm=one.key_algorithm,
         profile=one.profile,

@@ -12,7 +12,7 @@ from shared.acme.jwk import signature_algorithm, to_jwk
 from shared.acme.keys import AccountKey
 from shared.acme.ports import ExternalAccountBinding
 from shared.acme.problems import plain_text, problem_code
-from shared.acme.registration import new_account
+from shared.acme.registration import explain_refused_binding, new_account
 from shared.errors import ConfigurationError, IssuanceRejected
 
 
@@ -47,6 +47,8 @@ class AccountCalls(AcmeConnection):
         try:
             with self._call("new_account"):
                 answer = self._post(directory.new_account, payload)
+        except IssuanceRejected as error:
+            raise explain_refused_binding(error, directory.url, eab) from error
         finally:
             self._network.use_account(self.account_url)
         location = self._origin.check(answer.headers.get("Location"), "account")

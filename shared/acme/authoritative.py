@@ -16,7 +16,7 @@ import dns.rdataclass
 import dns.rdatatype
 import dns.resolver
 
-from shared.errors import ConfigurationError, IssuanceRejected, IssuanceUnavailable
+from shared.errors import ConfigurationError, DnsUnavailable, ValidationFailed
 
 Address = tuple[str, int]
 """Numeric address and port."""
@@ -88,8 +88,8 @@ class AuthoritativeDns:
         """Return the TXT records of `name` at each authoritative server.
 
         Raises:
-            IssuanceUnavailable: its zone or its servers cannot be found.
-            IssuanceRejected: its CNAMEs do not end.
+            DnsUnavailable: its zone or its servers cannot be found.
+            ValidationFailed: its CNAMEs do not end.
         """
         owner = self.canonical_name(name)
         zone = self.zone_of(owner)
@@ -109,7 +109,7 @@ class AuthoritativeDns:
             before = owner
             while (target := _alias(answer, owner)) is not None:
                 if target in seen or len(seen) > _MOST_ALIASES:
-                    raise IssuanceRejected(
+                    raise ValidationFailed(
                         f"The CNAMEs of {name} do not end: {_shown(target)} comes again.",
                         do="Mend the CNAME in the public zone.",
                     )
@@ -132,7 +132,7 @@ class AuthoritativeDns:
                 if owner.is_subdomain(rrset.name):
                     return _shown(rrset.name)
             owner = owner.parent()
-        raise IssuanceUnavailable(
+        raise DnsUnavailable(
             f"The zone of {name} was not found: no SOA record, up to its top-level domain.",
             do="Is the domain public? Name public resolvers in the settings if this machine's "
             "are internal ones.",
@@ -158,14 +158,14 @@ class AuthoritativeDns:
             for address in self._addresses(name)
         ]
         if not found:
-            raise IssuanceUnavailable(f"No name server of the zone {zone} was found.")
+            raise DnsUnavailable(f"No name server of the zone {zone} was found.")
         return tuple(found)
 
     def records(self, name: str, kind: str) -> tuple[dns.rdata.Rdata, ...]:
         """Return the records of one type as the resolvers give them, CNAMEs followed.
 
         Raises:
-            IssuanceUnavailable: no resolver gives a usable answer.
+            DnsUnavailable: no resolver gives a usable answer.
         """
         wanted = dns.rdatatype.from_text(kind)
         answer = self._ask_resolvers(dns.name.from_text(name), wanted)
@@ -207,7 +207,7 @@ class AuthoritativeDns:
             if answer.rcode() in _USUAL:
                 return answer
             failures.append(f"{address[0]}: {dns.rcode.to_text(answer.rcode())}")
-        raise IssuanceUnavailable(
+        raise DnsUnavailable(
             f"{_shown(name)} {dns.rdatatype.to_text(kind)} could not be looked up: "
             f"{'; '.join(failures)}."
         )

@@ -185,7 +185,7 @@ class Authorizer:
                 _log.warning("challenge of %s not cleaned up: %s", challenge.identifier, error.what)
 
     def failures(self, urls: Sequence[str]) -> list[ValidationFailed]:
-        """Return the authorizations that failed, with why, as far as the CA tells."""
+        """Return why authorizations failed, as far as the CA tells."""
         found = []
         for url in urls[: 2 * len(self._names)]:
             try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
+from urllib.parse import urlsplit
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -32,7 +33,7 @@ from shared.acme.ports import (
 )
 from shared.acme.problems import problem_code
 from shared.errors import (
-    ConfigurationError,
+    CaNotConfigured,
     IssuanceRejected,
     IssuanceUnavailable,
     OrderGone,
@@ -219,8 +220,10 @@ def _advertised(profile: str, directory: DirectoryInfo) -> str:
     if profile in directory.profiles:
         return profile
     offered = ", ".join(sorted(directory.profiles)) or "none"
-    raise ConfigurationError(
-        f"The CA does not offer the certificate profile {profile!r:.80}; it offers: {offered:.200}."
+    raise CaNotConfigured(
+        f"The CA {urlsplit(directory.url).hostname} does not offer the certificate profile "
+        f"{profile!r:.80}; it offers: {offered:.200}.",
+        do="Ask for one that it offers, or for none.",
     )
 
 

@@ -22,7 +22,7 @@ from shared.acme.ports import Clock, Sleep
 from shared.acme.problems import plain_text, problem_code, read_problem, refusal
 from shared.acme.waiting import http_date, parse_retry_after
 from shared.acme.watchdog import Watchdog, WatchedAdapter
-from shared.errors import ConfigurationError, IssuanceError, IssuanceUnavailable
+from shared.errors import CaNotConfigured, IssuanceError, IssuanceUnavailable
 
 MAX_BODY = 1_000_000
 MAX_NONCE_ATTEMPTS = 100
@@ -84,7 +84,7 @@ class BoundedNetwork(ClientNetwork):
         timeout: total seconds for one exchange.
 
     Raises:
-        ConfigurationError: a roots file that cannot be read, or a proxy that is no http(s) URL.
+        CaNotConfigured: a roots file that cannot be read, or a proxy that is no http(s) URL.
     """
 
     def __init__(
@@ -255,7 +255,7 @@ def _roots_file(trusted_roots: Path | None) -> str | bool:
     if trusted_roots is None:
         return True
     if not trusted_roots.is_file():
-        raise ConfigurationError(
+        raise CaNotConfigured(
             f"The file of roots for the CA, {trusted_roots}, does not exist.",
             do="Give a PEM file with the root of the CA's own HTTPS server.",
         )
@@ -266,7 +266,7 @@ def _proxies(proxy: str | None) -> dict[str, str]:
     if proxy is None:
         return {}
     if not proxy.startswith(_HTTP_PROXY_SCHEMES):
-        raise ConfigurationError(
+        raise CaNotConfigured(
             "The proxy for the CA is not an http or https URL.",  # it may hold a password
             do="Give it as http://HOST:PORT.",
         )

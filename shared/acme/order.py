@@ -197,15 +197,14 @@ class _Drive:
 
     def _over(self, order: OrderState) -> IssuanceRejected:
         """Return the end of an order that will give no certificate, in the CA's words."""
-        failed = self.authorizer.failures(order.authorizations)
+        failures = self.authorizer.failures(order.authorizations)
         reasons = [describe(order.problem)] if order.problem else []
-        reasons += [one.what.rstrip(".") for one in failed]
+        reasons += [one.what.rstrip(".") for one in failures]
         words = "; ".join(reasons) or "no reason given"
-        problems = [one.problem for one in failed if one.problem]
-        kind = ValidationFailed if failed else IssuanceRejected
+        kind = ValidationFailed if failures else IssuanceRejected
         return kind(
             f"The CA ended the order for {', '.join(self.names):.200}: {words}.",
-            problem=order.problem or (problems[0] if problems else None),
+            problem=_together([order.problem, *(one.problem for one in failures)]),
         )
 
     def _download(self, order: OrderState, preferred_chain: str | None) -> IssuedChain:
@@ -227,3 +226,13 @@ class _Drive:
                 retry_after=error.retry_after,
                 problem=error.problem,
             ) from error
+
+
+def _together(problems: Sequence[dict[str, object] | None]) -> dict[str, object] | None:
+    """Return several problems as one: the first, with the others as its subproblems."""
+    known = [one for one in problems if one]
+    if len(known) < 2:
+        return known[0] if known else None
+    first, *others = known
+    own = first.get("subproblems")
+    return {**first, "subproblems": [*(own if isinstance(own, list) else []), *others]}

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from acme import messages
 from josepy.jwk import JWK
 
+from shared.acme.directories import binding_hint
 from shared.acme.ports import DirectoryInfo, ExternalAccountBinding
-from shared.acme.problems import plain_text
-from shared.errors import ConfigurationError
+from shared.acme.problems import plain_text, problem_code
+from shared.errors import CaNotConfigured, IssuanceRejected
 
 
 def new_account(
@@ -25,17 +26,18 @@ def new_account(
         contact: URLs such as ``mailto:ops@example.com``.
 
     Raises:
-        ConfigurationError: terms not agreed to, or an account binding is missing or unusable.
+        CaNotConfigured: terms not agreed to, or an account binding is missing or unusable.
     """
     if directory.terms_of_service and not terms_agreed:
-        raise ConfigurationError(
+        raise CaNotConfigured(
             f"The CA's terms of service were not agreed to: {directory.terms_of_service}",
-            do="Read them, then say so in the settings.",
+            do="Read them, then say so in the settings: terms_agreed = true.",
         )
     if directory.external_account_required and eab is None:
-        raise ConfigurationError(
-            f"The CA of {directory.url} wants an external account binding.",
-            do="Get a key identifier and an HMAC key from the CA and put them in the settings.",
+        raise CaNotConfigured(
+            f"The CA of {directory.url} wants an external account binding, and its settings have "
+            "none.",
+            do=binding_hint(directory.url),
         )
     payload: dict[str, object] = {"termsOfServiceAgreed": terms_agreed}
     if contact:
@@ -54,7 +56,32 @@ def _bind(
             account_jwk.public_key(), eab.kid, eab.hmac_key, library_directory, eab.algorithm
         )
     except (ValueError, TypeError) as error:
-        raise ConfigurationError(
+        raise CaNotConfigured(
             f"The external account binding {plain_text(eab.kid)!r} has an HMAC key that is not "
             "base64url, or an algorithm that is none of HS256, HS384, HS512."
         ) from error
+
+
+def explain_refused_binding(
+    error: IssuanceRejected, url: str, eab: ExternalAccountBinding | None
+) -> IssuanceRejected:
+    """Return a refusal of newAccount in words: with a binding sent, it mostly is about that.
+
+    Args:
+        url: of the CA's directory.
+        eab: what was sent.
+    """
+    asked_for = problem_code(error.problem) == "externalAccountRequired"
+    if eab is None and not asked_for:
+        return error
+    what = (
+        f"The CA of {url} opens no account without an external account binding"
+        if eab is None
+        else f"The CA of {url} did not take the external account binding {plain_text(eab.kid)!r}"
+    )
+    return IssuanceRejected(
+        f"{what}. {error.what}",
+        do=binding_hint(url),
+        retry_after=error.retry_after,
+        problem=error.problem,
+    )

@@ -401,6 +401,45 @@ def test_a_change_that_is_none(
     assert "There is no target" in error
 
 
+def test_names_of_a_target_are_changed(agent: FakeAgent, machine: Machine, run: Run) -> None:
+    machine.enrol(agent)
+    machine.target(agent)
+    assert run("target", "change", NAME, "--add-name", "bücher.example.org")[0] == 0
+    idn = "xn--bcher-kva.example.org"
+    assert machine.targets()[0].names == (NAME, idn)
+    code, out, _ = run(
+        *("target", "change", NAME, "--remove-name", idn, "--add-name", "app.example.org")
+    )
+    assert code == 0
+    assert f"names {NAME}, app.example.org" in out
+    assert machine.targets()[0].names == (NAME, "app.example.org")
+    code, _, error = run("target", "change", NAME, "--remove-name", idn)
+    assert code == 3
+    assert f"{idn} is no name of the target" in error
+    remove = ("--remove-name", NAME, "--remove-name", "app.example.org")
+    code, _, error = run("target", "change", NAME, *remove)
+    assert (code, "names is empty" in error) == (3, True)
+
+
+def test_points_that_look_for_a_name_go_with_it(
+    agent: FakeAgent, machine: Machine, run: Run
+) -> None:
+    machine.enrol(agent)
+    root = machine.base / "root.pem"
+    root.write_bytes(agent.ca.root_pem)
+    names = ("--name", NAME, "--name", "app.example.org")
+    points = ("--probe", "127.0.0.1:443", "--probe", "127.0.0.1:444/app.example.org")
+    run("target", "add", NAME, "--root", str(root), *names, *points)
+    code, _, error = run("target", "change", NAME, "--remove-name", NAME)
+    assert (code, error) == (0, "")
+    [point] = machine.targets()[0].probe or ()
+    assert point.sni == "app.example.org"
+    change = ("--remove-name", "app.example.org", "--add-name", NAME)
+    code, _, error = run("target", "change", NAME, *change)
+    assert code == 3
+    assert "Nothing would be probed any more" in error
+
+
 def test_a_target_that_is_removed_takes_its_pending_keys_along(
     agent: FakeAgent, machine: Machine, run: Run
 ) -> None:

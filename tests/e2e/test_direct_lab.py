@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from internal_puller.direct.settings import require_direct
+from internal_puller.direct.status import direct_status
 from internal_puller.report import EXIT_EXPIRING
 from shared.errors import (
     BundleError,
@@ -28,6 +30,7 @@ from shared.errors import (
 from tests.authority import Authority
 from tests.direct_world import DirectWorld, direct_world
 from tests.fake_agent import FakeAgent
+from tests.lab.ca import LabCa
 from tests.lab.peers import clean_environment
 from tests.machine import NAME
 from tests.proxies import ConnectProxy
@@ -487,3 +490,76 @@ def test_revoked_by_the_key_after_the_account_was_closed(world: DirectWorld) -> 
     done = _puller(world, "direct", "revoke", NAME, "--reason", "keyCompromise", "--by-key")
     assert done.returncode == 0, done.stderr
     assert list(world.ca.revoked.values()) == [1]
+# --- several CAs ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def two(world: DirectWorld, clock: Clock, tmp_path: Path) -> Iterator[LabCa]:
+    """One more CA, with a profile and a chain of its own, second in the certificate's list."""
+    with LabCa(
+        resolver=world.dns.resolver, clock=clock, retry_after=None, eab={"kid-1": b"k" * 32}
+    ) as second:
+        root, key = tmp_path / "second.pem", tmp_path / "second-eab.key"
+        root.write_text(second.tls_root_pem)
+        key.write_text(base64.urlsafe_b64encode(b"k" * 32).decode().rstrip("="))
+        key.chmod(0o600)
+        world.settings |= {
+            "ca.second.directory": second.directory_url,
+            "ca.second.terms_agreed": True,
+            "ca.second.ca_root": str(root),
+            "ca.second.eab_key_id": "kid-1",
+            "ca.second.eab_hmac_key_file": str(key),
+            "ca.second.profile": "shortlived",
+            "ca.second.preferred_chain": "Lab Root X2",
+        }
+        world.want(ca=[world.ca.directory_url, "second"])
+        roots = tmp_path / "both.pem"
+        roots.write_text(world.ca.root_pem + second.alternate_root_pem)
+        world.target(roots=roots)
+        yield second
+
+
+def issued_by(world: DirectWorld) -> str:
+    return world.progress().issued_by
+
+
+def test_the_next_ca_is_asked_in_the_same_pull(world: DirectWorld, two: LabCa) -> None:
+    world.ca.faults.refuse("newOrder", 403, kind="rejectedIdentifier", times=None)
+    report = world.machine.pull()
+    assert report.exit_code == 0, report.members()
+    assert issued_by(world) == two.directory_url
+    assert [order.profile for order in two.orders] == ["shortlived"]
+    assert world.machine.pull().exit_code == 0
+    assert len(two.orders) == 1, "whichever CA issued it, it is what is wanted"
+    world.ca.faults.clear()
+    world.change(renew="a test")
+    assert world.machine.pull().exit_code == 0
+    assert issued_by(world) == world.ca.directory_url
+
+
+def test_a_failed_validation_asks_no_other_ca(world: DirectWorld, two: LabCa) -> None:
+    world.ca.faults.invalid_authorization("dns")
+    assert error_of(world).type == "issuance/validation"
+    assert (two.orders, world.of().has_attempt()) == ([], False)
+
+
+def test_a_held_ca_holds_up_no_other_in_direct_mode(
+    world: DirectWorld, two: LabCa, clock: Clock
+) -> None:
+    world.ca.faults.rate_limited(retry_after=DAY)
+    two.faults.refuse("newOrder", 503)
+    assert isinstance(error_of(world), IssuanceUnavailable)
+    status = direct_status(
+        require_direct(world.machine.settings.direct_file), world.machine.settings
+    )
+    assert list(status[NAME].left_alone) == [world.ca.directory_url, two.directory_url]
+    clock.ahead += 120
+    assert world.machine.pull().exit_code == 0
+    assert (issued_by(world), world.ca.orders) == (two.directory_url, [])
+
+
+def test_a_ca_that_the_file_does_not_know(world: DirectWorld, two: LabCa) -> None:
+    world.settings.pop("ca.second.directory")
+    world.write()
+    with pytest.raises(ConfigurationError, match=r"ca\.second"):
+        require_direct(world.machine.settings.direct_file)

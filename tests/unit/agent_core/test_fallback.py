@@ -1,28 +1,22 @@
-"""Which CA is asked next: by class of failure, by what a rate limit leaves, never in a circle."""
+"""Which CA is asked next, and when: never one that is left alone (the rules: test_ca_choice)."""
 
 from __future__ import annotations
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from external_agent.domain.fallback import (
     ANY_TIMES,
-    UNAVAILABLE_TIMES,
     Trouble,
     after_failure,
-    is_reason_to_leave,
 )
 from shared.errors import (
-    ClockWrong,
-    ConfigurationError,
     DnsFailure,
     IssuanceRateLimited,
     IssuanceRejected,
     IssuanceUnavailable,
-    IssuanceUnfinished,
-    OrderGone,
     RelayError,
+    ValidationFailed,
 )
 from shared.renewal import DAY
 
@@ -32,75 +26,39 @@ ACME = "urn:ietf:params:acme:error:"
 
 
 def rejected(code: str) -> IssuanceRejected:
-    return IssuanceRejected("No.", problem={"type": ACME + code})
-
-
-@pytest.mark.parametrize(
-    ("error", "leaves"),
-    [
-        (rejected("caa"), True),
-        (rejected("rejectedIdentifier"), True),
-        (rejected("externalAccountRequired"), True),
-        (rejected("userActionRequired"), True),
-        (IssuanceRejected("The CA offers no challenge of ours."), True),
-        (ConfigurationError("The CA wants a binding."), True),
-        (rejected("connection"), False),
-        (rejected("dns"), False),
-        (rejected("unauthorized"), False),
-        (rejected("badCSR"), False),
-        (OrderGone("Gone."), False),
-        (ClockWrong("Wrong."), False),
-        (DnsFailure("Our DNS."), False),
-        (IssuanceUnfinished("Still at it."), False),
-        (IssuanceUnavailable("Away."), False),
-    ],
-)
-def test_the_first_failure(error: RelayError, leaves: bool) -> None:
-    assert is_reason_to_leave(error, 1, now=NOW, end=NOW + 30 * DAY) is leaves
-    assert is_reason_to_leave(error, ANY_TIMES, now=NOW, end=NOW + 30 * DAY)
-
-
-def test_a_ca_that_does_not_answer_is_left_after_some_times() -> None:
-    away = IssuanceUnavailable("Away.")
-    for failures in range(1, ANY_TIMES):
-        left = is_reason_to_leave(away, failures, now=NOW, end=NOW + 30 * DAY)
-        assert left is (failures >= UNAVAILABLE_TIMES)
-
-
-@pytest.mark.parametrize(
-    ("retry_after", "end", "leaves"),
-    [
-        (3 * DAY, NOW + 30 * DAY, False),
-        (6 * DAY, NOW + 6 * DAY, True),
-        (3600, NOW + DAY // 2, True),
-        (3600, 0, True),
-        (None, NOW + 2 * DAY, False),
-    ],
-)
-def test_a_rate_limit_against_the_time_that_is_left(
-    retry_after: float | None, end: int, leaves: bool
-) -> None:
-    error = IssuanceRateLimited("Too many.", retry_after=retry_after)
-    assert is_reason_to_leave(error, 1, now=NOW, end=end) is leaves
+    kind = ValidationFailed if code in ("dns", "connection") else IssuanceRejected
+    return kind("No.", problem={"type": ACME + code})
 
 
 def test_a_certificate_with_one_ca_stays_there() -> None:
-    course = after_failure([A], A, {}, rejected("caa"), now=NOW, pause=300, end=0)
+    course = after_failure([A], A, {}, rejected("caa"), now=NOW, pause=300, life=None)
     assert (course.directory_url, course.paused_until) == (A, NOW + 300)
     assert course.troubles[A].failures == 1
 
 
 def test_the_next_one_is_asked_at_once_and_the_first_comes_again() -> None:
-    first = after_failure([A, B, C], A, {}, rejected("caa"), now=NOW, pause=300, end=0)
+    first = after_failure([A, B, C], A, {}, rejected("caa"), now=NOW, pause=300, life=None)
     assert (first.directory_url, first.paused_until) == (B, NOW)
     second = after_failure(
-        [A, B, C], B, first.troubles, rejected("caa"), now=NOW + 10, pause=300, end=0
+        [A, B, C], B, first.troubles, rejected("caa"), now=NOW + 10, pause=300, life=None
     )
     assert (second.directory_url, second.paused_until) == (C, NOW + 10)
     third = after_failure(
-        [A, B, C], C, second.troubles, rejected("caa"), now=NOW + 20, pause=300, end=0
+        [A, B, C], C, second.troubles, rejected("caa"), now=NOW + 20, pause=300, life=None
     )
     assert (third.directory_url, third.paused_until) == (A, NOW + 300)
+
+
+def test_after_six_failures_of_whatever_kind_another_one_is_asked() -> None:
+    course = after_failure([A, B], A, {}, rejected("dns"), now=NOW, pause=1, life=None)
+    for _ in range(ANY_TIMES - 2):
+        assert course.directory_url == A
+        course = after_failure(
+            [A, B], A, course.troubles, rejected("dns"), now=NOW, pause=1, life=None
+        )
+    assert course.directory_url == A
+    course = after_failure([A, B], A, course.troubles, rejected("dns"), now=NOW, pause=1, life=None)
+    assert course.directory_url == B
 
 
 ERRORS = st.sampled_from(
@@ -118,7 +76,7 @@ ERRORS = st.sampled_from(
 def test_no_ca_is_asked_while_it_is_left_alone(steps: list[tuple[RelayError, int, int]]) -> None:
     now, current, troubles = NOW, A, dict[str, Trouble]()
     for error, pause, later in steps:
-        course = after_failure([A, B, C], current, troubles, error, now=now, pause=pause, end=0)
+        course = after_failure([A, B, C], current, troubles, error, now=now, pause=pause, life=None)
         assert course.paused_until >= now
         known = course.troubles.get(course.directory_url)
         assert known is None or known.until <= course.paused_until

@@ -50,7 +50,7 @@ ISSUED = DirectProgress(
 
 
 def due(progress: DirectProgress | None, now: float, *, unfinished: bool = False) -> bool:
-    return is_due(progress, WANTED, CA, now, unfinished=unfinished)
+    return is_due(progress, WANTED, [CA], now, unfinished=unfinished)
 
 
 def changed(**members: object) -> DirectProgress:
@@ -75,13 +75,13 @@ def test_due_at_its_moment_and_not_before() -> None:
     ],
 )
 def test_something_else_is_wanted(wanted: DirectCertificate) -> None:
-    assert is_due(ISSUED, wanted, CA, NOW, unfinished=False)
+    assert is_due(ISSUED, wanted, [CA], NOW, unfinished=False)
 
 
 def test_another_ca_is_a_wish_another_challenge_is_none() -> None:
-    assert is_due(ISSUED, WANTED, "https://other.example.com/dir", NOW, unfinished=False)
+    assert is_due(ISSUED, WANTED, ["https://other.example.com/dir"], NOW, unfinished=False)
     other = dataclasses.replace(WANTED, challenge="dns-persist-01", preferred_chain="X")
-    assert not is_due(ISSUED, other, CA, NOW, unfinished=False)
+    assert not is_due(ISSUED, other, [CA], NOW, unfinished=False)
 
 
 def test_a_pause_holds_until_its_end_and_not_after_the_clock_was_set_back() -> None:

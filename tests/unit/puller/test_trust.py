@@ -195,6 +195,9 @@ def test_9_names() -> None:
     refuse(NameMismatch, Case().manifest(names=("app.example.org", NAME)))
     refuse(NameMismatch, Case(names=("app.example.org",)).manifest())
     refuse(NameMismatch, Case().manifest(), want=wanted(names=(NAME, "app.example.org")))
+    with pytest.raises(NameMismatch) as refused:
+        offer(Case().manifest(), want=wanted(names=(NAME, "app.example.org")))
+    assert f"target change {NAME} --remove-name app.example.org" in refused.value.do
     wildcard = Case(names=("*.intra.example.com",))
     assert offer(wildcard.manifest())
     refuse(NameMismatch, wildcard.manifest(), want=wanted(names=("a.b.intra.example.com",)))
