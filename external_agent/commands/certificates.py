@@ -241,8 +241,8 @@ def _say_names(certificate: str, gone: list[str]) -> None:
     if gone:
         say(
             f"Without {', '.join(gone)}: a puller whose target still names that refuses the new "
-            "one. On that machine, write the target anew without it:  internal-puller target add "
-            f"{certificate}"
+            f"one. On that machine:  internal-puller target change {certificate} "
+            + " ".join(f"--remove-name {name}" for name in gone)
         )
 
 

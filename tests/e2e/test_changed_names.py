@@ -38,12 +38,30 @@ def test_a_name_more_and_a_name_less(line: Line, origin: str) -> None:
         assert f"Without {APP}" in said
         refused = wait_until(lambda: _with_code(puller, 8), what="refused")
         assert APP in refused.err
-        assert "--name" in refused.err
+        assert "--remove-name" in refused.err
         assert active(place(puller)) == before
-        puller.target(WWW, line.ca.root_pem, "--name", WWW)
+        puller.call("target", "change", WWW, "--remove-name", APP)
         puller.pull("--retry", expect=None)
         wait_until(lambda: leaf_sha256(place(puller)) == line.newest(), what="installed")
         assert names_in(place(puller)) == sorted((WIKI, WWW))
+
+
+def test_a_hundred_names_one_of_them_as_people_write_it(line: Line) -> None:
+    names = [WWW, "bücher.example.org", *(f"n{number}.example.com" for number in range(98))]
+    token = line.agent.add(*names)
+    with line.agent.serving():
+        puller = line.puller("puller", token, WWW)
+        line.ca.wait_for(lambda ca: bool(ca.issued), 60)
+        pull_until(puller, line.newest())
+        found = names_in(place(puller))
+        assert len(found) == 100
+        assert "xn--bcher-kva.example.org" in found
+        said = line.agent.call(
+            "change", "bücher.example.org", "--add-name", "x.example.org", expect=4
+        )
+        assert "100 names" in said.err
+        same = ("--add-name", "xn--bcher-kva.example.org")  # as it is already
+        assert "nothing to change" in line.agent.call("change", WWW, *same, expect=3).err.lower()
 
 
 def test_what_cannot_be_changed(line: Line) -> None:

@@ -490,6 +490,8 @@ def test_revoked_by_the_key_after_the_account_was_closed(world: DirectWorld) -> 
     done = _puller(world, "direct", "revoke", NAME, "--reason", "keyCompromise", "--by-key")
     assert done.returncode == 0, done.stderr
     assert list(world.ca.revoked.values()) == [1]
+
+
 # --- several CAs ------------------------------------------------------------------------------
 
 

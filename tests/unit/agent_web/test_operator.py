@@ -114,7 +114,7 @@ def test_nothing_can_be_changed_and_no_secret_is_in_reach(running: RunningAgent)
                 assert secret not in body, path
 
 
-@pytest.mark.parametrize("path", ["/", "/docs", "/redoc", "/v1/keys", "/../etc/passwd"])
+@pytest.mark.parametrize("path", ["/docs", "/redoc", "/v1/keys", "/../etc/passwd", "/static/x"])
 def test_there_is_nothing_else(running: RunningAgent, path: str) -> None:
     assert ask(running, path)[0] == 404
 
