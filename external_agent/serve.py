@@ -246,9 +246,13 @@ class Agent:
         )
         self._store = store
         api = behind_gate(operator_app(services, metrics, lambda: self._trouble), services)
-        overview = Overview(store, clock)
+        self._overview = Overview(store, clock)
         pages = Dashboard(
-            api, overview, self._run, clock, secure=settings.operator.certificate_file is not None
+            api,
+            self._overview,
+            self._run,
+            clock,
+            secure=settings.operator.certificate_file is not None,
         )
         front = Front(api, pages.asgi(), settings.operator.allowed_hosts)
         self._operator_tls = operator_tls(settings)
@@ -264,6 +268,10 @@ class Agent:
         from external_agent.issuing import authorities_of  # it needs this module
 
         return authorities_of(lambda: self.settings, self._store)
+
+    def _judge_all(self) -> None:
+        with contextlib.suppress(StoreError):
+            self._overview.snapshot()
 
     def _own_keys(self) -> frozenset[str]:
         """The account keys as they are on the disk now: a roll-over needs no restart."""
@@ -295,6 +303,7 @@ class Agent:
         if self._worker is not None:
             self._worker.start()
         poller = asyncio.create_task(self._keep_in_step())
+        self._executor.submit(self._judge_all)  # so that the first look need not wait for it
         ready()
         try:
             await self._stopping.wait()

@@ -14,7 +14,7 @@ from rich.table import Table
 from tests.bench.rows import COLUMNS, Row, machine, markdown
 from tools.parts import INCOMPLETE
 
-NAMES = ("signing", "challenge", "pull", "issuance")
+NAMES = ("signing", "challenge", "pull", "issuance", "overview")
 _BEGIN, _END = "<!-- begin of the table -->", "<!-- end of the table -->"
 
 
