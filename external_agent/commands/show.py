@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -86,6 +86,7 @@ def show_status(view: dict[str, Any]) -> None:
 
 def _show_certificate(one: dict[str, Any], now: int) -> None:
     rows = [
+        *_concerns(one["concerns"]),
         ("wanted", ", ".join(one["names"])),
         ("", f"{_key(one)}, {one['challenge']}"),
         *(("", _ca(ca, now)) for ca in one["cas"]),
@@ -112,6 +113,14 @@ def _show_certificate(one: dict[str, Any], now: int) -> None:
     elif not one["pullers"]:
         rows.append(("pullers", "none is enrolled"))
     _print_block(f"{one['certificate']}", one["state"], rows)
+
+
+def _concerns(concerns: Sequence[dict[str, Any]]) -> Iterator[tuple[str, str]]:
+    """Say first what needs somebody, and what to do; what is merely on its way is said below."""
+    for concern in concerns:
+        if concern["severity"] in ("warning", "critical"):
+            yield (concern["severity"], concern["what"])
+            yield ("", f"to do: {concern['do']}")
 
 
 def _key(one: dict[str, Any]) -> str:

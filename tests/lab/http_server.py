@@ -111,6 +111,7 @@ class HttpServer:
 
     def _secure(self, connection: socket.socket) -> ssl.SSLSocket:
         assert self._context is not None
+        connection.getpeername()  # of a client that reset, wrap_socket leaves a socket unclosed
         secured = self._context.wrap_socket(
             connection, server_side=True, do_handshake_on_connect=False
         )

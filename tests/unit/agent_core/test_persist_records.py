@@ -146,4 +146,9 @@ def test_status_counts_down(store: Store, capsys: pytest.CaptureFixture[str]) ->
     bad = Seen("missing", "there is no TXT record", None, NOW)
     store.record_persist_look(NAME, NAME, OFFER, bad)
     show_status(status_view(store.status(NOW), NOW))
-    assert "NO: there is no TXT record" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "NO: there is no TXT record" in shown
+    lines = [line.split(maxsplit=1) for line in shown.splitlines()]
+    at = next(place for place, line in enumerate(lines) if line[0] in ("warning", "critical"))
+    assert NAME in lines[at][1]
+    assert lines[at + 1][:1] == ["to"], "and what to do about it"
