@@ -96,6 +96,7 @@ def test_an_incomplete_command_passes_with_a_note(tmp_path: Path) -> None:
     assert "!!! it: no audit" in summary([result])
 
 
+@pytest.mark.lab
 def test_a_part_that_hangs_fails_and_leaves_no_process(tmp_path: Path) -> None:
     child = "import subprocess, sys, pathlib, time\n"
     child += "p = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"

@@ -201,6 +201,7 @@ def test_an_unknown_token_costs_no_query(
     assert agent.store.change_counter() == before
 
 
+@pytest.mark.lab
 def test_challenges_of_other_processes_appear(tmp_path: Path) -> None:
     with running_agent(tmp_path, CERTIFICATE) as running:
         running.enrolled(CERTIFICATE)

@@ -119,6 +119,7 @@ def test_there_is_nothing_else(running: RunningAgent, path: str) -> None:
     assert ask(running, path)[0] == 404
 
 
+@pytest.mark.lab
 def test_one_bad_look_at_the_store_is_not_the_last(
     running: RunningAgent, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -99,6 +99,7 @@ HANGING = {
 }
 
 
+@pytest.mark.lab
 def test_hooks_that_do_not_end_are_killed_with_all_their_children(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -287,6 +287,7 @@ def test_rolling_back_to_what_is_active_never_takes_it_away(site: Site) -> None:
     assert site.served() == material(1).leaf_sha256
 
 
+@pytest.mark.lab
 def test_killed_between_activation_and_verdict_goes_on_or_back(site: Site) -> None:
     """What the kill sweep leaves, made by hand: link and note say 2, the server has 1."""
     for fails in (False, True):
