@@ -6,6 +6,7 @@ import os
 import sqlite3
 import stat
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,7 @@ from external_agent.store.tables import facts
 from shared.errors import ConfigurationError, LooseFileMode, StoreUnavailable
 
 CHANGES = "changes"
+LEAST_PATIENCE = 0.1  # seconds: another process's short write fails nobody who stood in a queue
 
 
 def has_wal_reset_bug(version: tuple[int, int, int]) -> bool:
@@ -47,7 +49,7 @@ class Database:
             StoreUnavailable: the file cannot be opened.
         """
         self._path = _file_of(url)
-        self._lock = threading.Lock()
+        self._queue, self._patience = threading.Lock(), busy_seconds
         self._identity = _create_private(self._path)
         rollback = has_wal_reset_bug(sqlite3.sqlite_version_info)
         self._pragmas = (
@@ -84,8 +86,8 @@ class Database:
         Raises:
             StoreUnavailable: see the class of the same name.
         """
-        with self._lock, self._translated(), self._engine.connect() as plain:
-            connection = plain.execution_options(relay_begin="BEGIN")
+        with self._turn() as patience, self._translated(), self._engine.connect() as plain:
+            connection = plain.execution_options(relay_begin="BEGIN", relay_patience=patience)
             with connection.begin():
                 yield connection
 
@@ -96,9 +98,11 @@ class Database:
         Args:
             bump: whether others are to see that something changed.
         """
-        with self._lock, self._translated(), self._engine.connect() as plain:
+        with self._turn() as patience, self._translated(), self._engine.connect() as plain:
             self._refuse_lost_file()
-            connection = plain.execution_options(relay_begin="BEGIN IMMEDIATE")
+            connection = plain.execution_options(
+                relay_begin="BEGIN IMMEDIATE", relay_patience=patience
+            )
             with connection.begin():
                 yield connection
                 if bump:
@@ -109,8 +113,20 @@ class Database:
                     )
 
     def close(self) -> None:
-        with self._lock:
+        with self._queue:
             self._engine.dispose()
+
+    @contextmanager
+    def _turn(self) -> Iterator[float]:
+        """Wait for the connection; yield the seconds left to wait for another process's lock.
+
+        While another process holds the file, each in the queue would otherwise wait its full time
+        after those before it, and the last would answer long after its caller has gone.
+        """
+        came = time.monotonic()
+        with self._queue:
+            waited = time.monotonic() - came
+            yield max(self._patience - waited, min(self._patience, LEAST_PATIENCE))
 
     def _refuse_lost_file(self) -> None:
         """A deleted file would go on taking writes that nobody ever sees again."""
@@ -135,7 +151,10 @@ class Database:
 
 
 def _on_begin(connection: Connection) -> None:
-    connection.exec_driver_sql(connection.get_execution_options().get("relay_begin", "BEGIN"))
+    options = connection.get_execution_options()
+    if "relay_patience" in options:
+        connection.exec_driver_sql(f"PRAGMA busy_timeout={int(options['relay_patience'] * 1000)}")
+    connection.exec_driver_sql(options.get("relay_begin", "BEGIN"))
 
 
 def _file_of(url: str) -> Path:

@@ -7,6 +7,8 @@ import resource
 import sqlite3
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -102,6 +104,28 @@ def test_locked_by_another_process(url: str, tmp_path: Path) -> None:
     other.execute("ROLLBACK")
     other.close()
     _add(store)
+    store.close()
+
+
+def test_while_it_is_locked_nobody_waits_for_those_before_him_in_the_queue(
+    url: str, tmp_path: Path
+) -> None:
+    store = open_store(url, busy_seconds=1)
+    other = sqlite3.connect(tmp_path / "relay.db", isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+
+    def refused(_: int) -> float:
+        came = time.monotonic()
+        with pytest.raises(StoreUnavailable, match="locked"):
+            store.pending_challenges()
+        return time.monotonic() - came
+
+    with ThreadPoolExecutor(12) as pool:
+        waited = list(pool.map(refused, range(12)))
+    assert max(waited) < 6, "each of the twelve waits its own second, not the others' too"
+    other.execute("ROLLBACK")
+    other.close()
+    assert store.pending_challenges() == {}
     store.close()
 
 
