@@ -12,6 +12,7 @@ import typer
 from external_agent.commands import certificates, pausing, pullers, revoking, running, setup
 from external_agent.commands.access import access
 from external_agent.commands.accounts import account
+from external_agent.commands.alerts import alerts
 from external_agent.commands.context import context_for
 from external_agent.commands.dns_persist import dns_persist
 from external_agent.commands.events import events
@@ -26,7 +27,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # brackets in a help text are brackets
     epilog="Exit codes: 0 done, 2 usage, 3 configuration, 4 not allowed, 5 enrolment, "
-    "6 issuance, 7 transport or clock, 11 database; anything else is an error of ours.",
+    "6 issuance, 7 transport or clock, 11 database, 13 something needs attention (status); "
+    "anything else is an error of ours.",
 )
 app.command()(setup.init)
 app.command()(certificates.add)
@@ -43,6 +45,7 @@ app.add_typer(pullers.puller, name="puller")
 app.add_typer(dns_persist, name="dns-persist")
 app.add_typer(account, name="account")
 app.add_typer(access, name="access")
+app.add_typer(alerts, name="alerts")
 app.add_typer(events, name="events")
 
 

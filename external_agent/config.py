@@ -27,10 +27,12 @@ from pydantic_settings import (
 )
 
 from external_agent.addresses import parse_address
+from external_agent.domain.concerns import USUAL, Thresholds
 from shared.acme.directories import CERTIFICATE_AUTHORITIES, KNOWN_CAS, binding_hint, wants_binding
 from shared.acme.dns01.settings import Dns01Settings, read_dns01_settings, section_fields
 from shared.enrolment_token import check_relay_url
 from shared.errors import ConfigurationError, RelayError
+from shared.renewal import DAY, HOUR
 
 ENVIRONMENT_PREFIX = "RELAY_AGENT_"
 CONFIG_VARIABLE = ENVIRONMENT_PREFIX + "CONFIG"
@@ -227,6 +229,56 @@ class RetentionSettings(_Section):
         return self
 
 
+class AttentionSettings(_Section):
+    """From when on something needs somebody: on the page, in status, metrics and alerts alike."""
+
+    failures: int = Field(default=USUAL.failures, ge=1, le=1000)
+    life_left: float = Field(default=USUAL.life_left, gt=0, lt=1)
+    life_left_critical: float = Field(default=USUAL.life_left_critical, gt=0, lt=1)
+    delivery_hours: int = Field(default=USUAL.grace // HOUR, ge=1, le=720)
+    silent_hours: int = Field(default=USUAL.silent // HOUR, ge=1, le=720)
+    record_days: int = Field(default=USUAL.record // DAY, ge=1, le=365)
+    record_days_critical: int = Field(default=USUAL.record_critical // DAY, ge=1, le=365)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        for name in ("life_left", "record_days"):
+            if getattr(self, f"{name}_critical") > getattr(self, name):
+                raise ConfigurationError(
+                    f"attention.{name}_critical is larger than attention.{name}: it would never "
+                    "be a warning first."
+                )
+        return self
+
+    @property
+    def thresholds(self) -> Thresholds:
+        return Thresholds(
+            failures=self.failures,
+            life_left=self.life_left,
+            life_left_critical=self.life_left_critical,
+            grace=self.delivery_hours * HOUR,
+            silent=self.silent_hours * HOUR,
+            record=self.record_days * DAY,
+            record_critical=self.record_days_critical * DAY,
+        )
+
+
+class AlertSettings(_Section):
+    """Who is told by mail, chat or webhook, of what, and in which language.
+
+    Attributes:
+        receivers_file: a line ``NAME=URL`` for each; URLs as apprise knows them; mode 0600.
+        least: the least severity that is told.
+        patience_minutes: how long a warning must last to be told, and be gone to be called over.
+            What is critical is told at once.
+    """
+
+    receivers_file: Path | None = None
+    language: Literal["en", "ja"] = "en"
+    least: Literal["warning", "critical"] = "warning"
+    patience_minutes: int = Field(default=10, ge=0, le=1440)
+
+
 class LogSettings(_Section):
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["auto", "json", "console"] = "auto"
@@ -256,6 +308,8 @@ class Settings(BaseSettings):
     operator: OperatorSettings = OperatorSettings()
     issuing: IssuingSettings = IssuingSettings()
     retention: RetentionSettings = RetentionSettings()
+    attention: AttentionSettings = AttentionSettings()
+    alerts: AlertSettings = AlertSettings()
     log: LogSettings = LogSettings()
 
     @classmethod

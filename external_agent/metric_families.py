@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
+from external_agent.domain.concerns import Concern, Kind, Severity
 from external_agent.domain.model import PullerStatus
 from external_agent.domain.policy import RELAY_CERTIFICATE
 from external_agent.store.rows import CertificateStatus, DeliveryStatus, PullerRow
@@ -91,6 +93,20 @@ def puller_families(pullers: Iterable[PullerRow]) -> Iterable[Metric]:
         if row.status != PullerStatus.REVOKED:
             seen.add_metric([row.id], row.last_seen_at or row.enrolled_at)
     yield from (info, seen)
+
+
+def concern_family(concerns: Iterable[Concern]) -> Metric:
+    """How many certificates need somebody; every kind is there, so that a rule sees it end."""
+    family = GaugeMetricFamily(
+        "relay_concerns",
+        "What needs somebody now, by kind and severity, as status and the dashboard say it.",
+        labels=("kind", "severity"),
+    )
+    found = Counter((one.kind, one.severity) for one in concerns)
+    for kind in Kind:
+        for severity in (Severity.INFO, Severity.WARNING, Severity.CRITICAL):
+            family.add_metric([str(kind), severity.name.lower()], found[kind, severity])
+    return family
 
 
 def _serves_newest(one: DeliveryStatus) -> bool:

@@ -14,7 +14,13 @@ from importlib.metadata import PackageNotFoundError, version
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import Metric
 
-from external_agent.metric_families import certificate_families, instant_families, puller_families
+from external_agent.domain.concerns import Concern
+from external_agent.metric_families import (
+    certificate_families,
+    concern_family,
+    instant_families,
+    puller_families,
+)
 from external_agent.store.rows import CertificateStatus, PullerRow
 from shared.errors import (
     IssuanceRateLimited,
@@ -76,6 +82,12 @@ class Metrics:
             buckets=_CALL_SECONDS,
             registry=self._registry,
         )
+        self._alerts = Counter(
+            "relay_alerts",
+            "Messages to receivers of alerts, by whether they were taken.",
+            ("receiver", "outcome"),
+            registry=self._registry,
+        )
         build = Gauge(
             "relay_build_info",
             "Always 1; the labels say which release runs on which Python.",
@@ -97,6 +109,10 @@ class Metrics:
         """Count a run over an order; of an error its type counts, from ``shared.errors``."""
         self._orders.labels(outcome, "" if error is None else error.type).inc()
 
+    def observe_alert(self, receiver: str, arrived: bool) -> None:
+        """Count a message; ``receiver`` is a name that an operator gave."""
+        self._alerts.labels(receiver, "sent" if arrived else "failed").inc()
+
     def observe_call(self, ca: str, call: str, seconds: float, error: RelayError | None) -> None:
         """Count a call to a CA (``shared.acme.client.Observe``)."""
         self._calls.labels(ca, call, _outcome(error)).observe(seconds)
@@ -106,6 +122,7 @@ class Metrics:
         statuses: Iterable[CertificateStatus],
         pullers: Iterable[PullerRow],
         now: int,
+        concerns: Iterable[Concern] = (),
     ) -> bytes:
         """Return the exposition text for the moment ``now`` (unix seconds)."""
         found = tuple(statuses)
@@ -113,6 +130,7 @@ class Metrics:
             *instant_families(self.gauges, found, now),
             *certificate_families(found, now),
             *puller_families(pullers),
+            concern_family(concerns),
         ]
         return generate_latest(self._registry)
 

@@ -15,8 +15,10 @@ from dataclasses import dataclass, field
 import structlog
 
 from external_agent.domain.concerns import (
+    USUAL,
     Concern,
     Severity,
+    Thresholds,
     concerns_of,
     concerns_of_direct,
     worst,
@@ -76,10 +78,13 @@ class Snapshot:
     taken_at: int
     lines: tuple[Line, ...] = ()
     counts: Mapping[Severity, int] = field(default_factory=dict)
+    own: tuple[Concern, ...] = ()
 
     @property
     def concerns(self) -> Iterable[Concern]:
-        return (concern for line in self.lines for concern in line.concerns)
+        """All of them, also those (``own``) of the relay's certificate, which has no line."""
+        yield from self.own
+        yield from (concern for line in self.lines for concern in line.concerns)
 
     def find(
         self, *, text: str = "", least: Severity = Severity.OK, puller: str = ""
@@ -103,10 +108,16 @@ class Overview:
     """
     Args:
         clock: unix seconds.
+        limits: as they are now.
     """
 
-    def __init__(self, store: Store, clock: Callable[[], float]) -> None:
-        self._store, self._clock = store, clock
+    def __init__(
+        self,
+        store: Store,
+        clock: Callable[[], float],
+        limits: Callable[[], Thresholds] = lambda: USUAL,
+    ) -> None:
+        self._store, self._clock, self._limits = store, clock, limits
         self._snapshot = Snapshot(0)
         self._seen = -1
         self._judging = threading.Lock()
@@ -138,16 +149,21 @@ class Overview:
 
     def _judge(self, counter: int) -> None:
         now, lines, after = int(self._clock()), list[Line](), ""
+        own, limits = tuple[Concern, ...](), self._limits()
         while page := self._store.status(now, after=after, limit=SLICE):
             after = page[-1].certificate.id
-            lines += [line_of(one, now) for one in page if one.certificate.id != RELAY_CERTIFICATE]
+            for one in page:
+                if one.certificate.id == RELAY_CERTIFICATE:
+                    own = concerns_of(one, now, limits)
+                else:
+                    lines.append(line_of(one, now, limits))
         lines += [direct_line(one, now) for one in self._store.direct_certificates()]
         lines.sort(key=lambda one: (-one.severity, one.not_after, one.certificate))
         counts = Counter(one.severity for one in lines)
-        self._snapshot, self._seen = Snapshot(now, tuple(lines), counts), counter
+        self._snapshot, self._seen = Snapshot(now, tuple(lines), counts, own), counter
 
 
-def line_of(status: CertificateStatus, now: int) -> Line:
+def line_of(status: CertificateStatus, now: int, limits: Thresholds = USUAL) -> Line:
     """Return what the first screen shows of one certificate."""
     row, issued = status.certificate, status.issued
     active = [one for one in status.deliveries if one.puller_status == PullerStatus.ACTIVE]
@@ -155,7 +171,7 @@ def line_of(status: CertificateStatus, now: int) -> Line:
     return Line(
         certificate=row.id,
         names=row.names,
-        concerns=concerns_of(status, now),
+        concerns=concerns_of(status, now, limits),
         not_before=0 if issued is None else issued.not_before or 0,
         issued_at=0 if issued is None else issued.issued_at or 0,
         due_at=row.due_at or 0,

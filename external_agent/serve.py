@@ -11,7 +11,7 @@ import signal
 import socket
 import ssl
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -20,10 +20,13 @@ from typing import Any, Protocol
 import structlog
 
 from external_agent import addresses, keys
+from external_agent.alerts.settings import manner_of
+from external_agent.alerts.watch import AlertWatch
 from external_agent.certificate_authority import Connector
 from external_agent.config import Settings
 from external_agent.dashboard.app import Dashboard
 from external_agent.dashboard.front import Front
+from external_agent.domain.concerns import Concern
 from external_agent.domain.policy import RELAY_CERTIFICATE
 from external_agent.enrolment import token_maker
 from external_agent.metrics import Gauges, Metrics
@@ -46,6 +49,7 @@ from shared.errors import ConfigurationError, PortUnavailable, RelayError, Store
 from shared.x509 import spki_sha256
 
 _POLL_SECONDS = 1.0
+_TELL_SECONDS = 10.0
 _THREADS = 8
 _WORKER_SECONDS = 20.0
 _log = structlog.get_logger(__name__)
@@ -245,8 +249,17 @@ class Agent:
             open_read=settings.operator.open_read,
         )
         self._store = store
-        api = behind_gate(operator_app(services, metrics, lambda: self._trouble), services)
-        self._overview = Overview(store, clock)
+        app = operator_app(services, metrics, lambda: self._trouble, self._concerns)
+        api = behind_gate(app, services)
+        self._overview = Overview(store, clock, lambda: self.settings.attention.thresholds)
+        self._manner = manner_of(settings)
+        self._alerts = AlertWatch(
+            store,
+            self._concerns,
+            lambda: self._manner,
+            clock=clock,
+            observe=metrics.observe_alert,
+        )
         pages = Dashboard(
             api,
             self._overview,
@@ -272,6 +285,9 @@ class Agent:
     def _judge_all(self) -> None:
         with contextlib.suppress(StoreError):
             self._overview.snapshot()
+
+    def _concerns(self) -> Iterable[Concern]:
+        return self._overview.snapshot().concerns
 
     def _own_keys(self) -> frozenset[str]:
         """The account keys as they are on the disk now: a roll-over needs no restart."""
@@ -302,15 +318,18 @@ class Agent:
         await self._local.start([local_socket.listen(self._local_path)])
         if self._worker is not None:
             self._worker.start()
-        poller = asyncio.create_task(self._keep_in_step())
+        tasks = [
+            asyncio.create_task(self._keep_in_step()),
+            asyncio.create_task(self._keep_telling()),
+        ]
         self._executor.submit(self._judge_all)  # so that the first look need not wait for it
         ready()
         try:
             await self._stopping.wait()
         finally:
-            poller.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await poller
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
             await self._end()
 
     def reload(self, settings: Settings) -> None:
@@ -319,6 +338,7 @@ class Agent:
         Raises:
             ConfigurationError, LooseFileMode: the files cannot be used; the old ones stay.
         """
+        manner = manner_of(settings)
         own = self._own_pair(settings)
         relay_tls(settings, own)
         files = keys.tls_files(settings) if own is None else (own.certificate, own.key)
@@ -329,7 +349,7 @@ class Agent:
             self._operator_tls.load_cert_chain(
                 settings.operator.certificate_file, settings.operator.key_file
             )
-        self.settings = settings
+        self.settings, self._manner = settings, manner
 
     def _own_pair(self, settings: Settings) -> Pair | None:
         """Return the relay's public certificate, and remember until when it will do."""
@@ -374,6 +394,16 @@ class Agent:
             await self._poll()
             if self._own_until is not None and self._own_until <= self._clock():
                 self._take_own_certificate()  # the self-made one, which pullers may have pinned
+
+    async def _keep_telling(self) -> None:
+        while True:
+            await asyncio.sleep(_TELL_SECONDS)
+            try:
+                await self._run(self._alerts.look)
+            except StoreError as error:
+                _log.warning("no look at alerts", error=error.what)
+            except Exception:  # one bad turn must not be the last
+                _log.exception("unexpected error in alerts")
 
     async def _poll(self) -> None:
         try:

@@ -17,15 +17,30 @@ from external_agent.store.rows import CertificateStatus, DeliveryStatus, Generat
 from shared.acme.revocation import NEEDS_NO_OTHER
 from shared.renewal import DAY, HOUR
 
-GRACE = 2 * HOUR
-"""What a puller on the hourly timer needs to fetch, install and report a new generation."""
-SILENT = 3 * HOUR
-"""A puller asks every hour at least."""
-LITTLE_LEFT, HARDLY_ANY_LEFT = 0.2, 0.07
-"""Shares of the lifetime; a third is left when renewals are due."""
-FAILED_OFTEN = 3
-RECORD_WARNING, RECORD_CRITICAL = 30 * DAY, 7 * DAY
-"""How long before a dns-persist-01 record ends."""
+
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """From when on something needs somebody.
+
+    Attributes:
+        failures: attempts in a row.
+        life_left, life_left_critical: shares of the lifetime; a third is left when renewals are
+            due.
+        grace: seconds that a puller on the hourly timer needs to fetch, install and report.
+        silent: seconds; a puller asks every hour at least.
+        record, record_critical: seconds before a dns-persist-01 record ends.
+    """
+
+    failures: int = 3
+    life_left: float = 0.2
+    life_left_critical: float = 0.07
+    grace: int = 2 * HOUR
+    silent: int = 3 * HOUR
+    record: int = 30 * DAY
+    record_critical: int = 7 * DAY
+
+
+USUAL = Thresholds()
 
 
 class Severity(IntEnum):
@@ -85,15 +100,17 @@ def worst(concerns: Iterable[Concern]) -> Severity:
     return max((one.severity for one in concerns), default=Severity.OK)
 
 
-def concerns_of(status: CertificateStatus, now: int) -> tuple[Concern, ...]:
+def concerns_of(
+    status: CertificateStatus, now: int, limits: Thresholds = USUAL
+) -> tuple[Concern, ...]:
     """Return what is to be said of a certificate, the worst first."""
     found = [
-        *_of_life(status, now),
-        *_of_issuing(status, now),
-        *_of_records(status, now),
+        *_of_life(status, now, limits),
+        *_of_issuing(status, now, limits),
+        *_of_records(status, now, limits),
     ]
     if status.certificate.id != RELAY_CERTIFICATE:
-        found += _of_recipients(status, now)
+        found += _of_recipients(status, now, limits)
     return tuple(sorted(found, key=lambda one: -one.severity))
 
 
@@ -114,10 +131,15 @@ def concerns_of_direct(row: DirectRow, now: int) -> tuple[Concern, ...]:
         found.append(
             concern(kind, Severity.WARNING, row.at, count=1, error=row.error, host=row.host)
         )
+    elif row.served_matches is False:
+        leaves = ", ".join(sorted({one.leaf_sha256[:16] for one in row.served}))
+        found.append(
+            concern(Kind.SERVED_DIFFERS, Severity.WARNING, row.at, host=row.host, leaf=leaves)
+        )
     return tuple(found)
 
 
-def _of_life(status: CertificateStatus, now: int) -> Iterator[Concern]:
+def _of_life(status: CertificateStatus, now: int, limits: Thresholds) -> Iterator[Concern]:
     row, issued = status.certificate, status.issued
     if issued is None or issued.not_after is None:
         return
@@ -125,9 +147,10 @@ def _of_life(status: CertificateStatus, now: int) -> Iterator[Concern]:
     left = (end - now) / whole if whole > 0 else 0.0
     if end <= now:
         yield Concern(Kind.EXPIRED, Severity.CRITICAL, row.id, end, facts={"at": end})
-    elif left < LITTLE_LEFT:
-        severity = Severity.CRITICAL if left < HARDLY_ANY_LEFT else Severity.WARNING
-        since = int(end - LITTLE_LEFT * whole)
+    elif left < limits.life_left:
+        soon = left < limits.life_left_critical
+        severity = Severity.CRITICAL if soon else Severity.WARNING
+        since = int(end - limits.life_left * whole)
         yield Concern(Kind.EXPIRING, severity, row.id, since, facts={"at": end})
     if issued.revoked_at is not None:
         wanted = issued.revoked_reason not in NEEDS_NO_OTHER
@@ -139,10 +162,10 @@ def _of_life(status: CertificateStatus, now: int) -> Iterator[Concern]:
         yield Concern(Kind.REVOKED, severity, row.id, issued.revoked_at, facts=facts)
 
 
-def _of_issuing(status: CertificateStatus, now: int) -> Iterator[Concern]:
+def _of_issuing(status: CertificateStatus, now: int, limits: Thresholds) -> Iterator[Concern]:
     row, issued = status.certificate, status.issued
     if row.failures and row.last_error is not None:
-        often = row.failures >= FAILED_OFTEN or issued is None
+        often = row.failures >= limits.failures or issued is None
         severity = Severity.WARNING if often else Severity.INFO
         facts: dict[str, str | int] = {
             "count": row.failures,
@@ -156,26 +179,26 @@ def _of_issuing(status: CertificateStatus, now: int) -> Iterator[Concern]:
     if row.key_origin == "puller" and due and not status.csr_waits:
         hosts = ", ".join(one.host for one in status.deliveries if _is_active(one))
         since = (status.csr.awaited_at if status.csr else None) or row.due_at or row.created_at
-        severity = Severity.WARNING if now - since > GRACE else Severity.INFO
+        severity = Severity.WARNING if now - since > limits.grace else Severity.INFO
         if hosts:
             yield Concern(Kind.AWAITING_CSR, severity, row.id, since, hosts, {"host": hosts})
 
 
-def _of_records(status: CertificateStatus, now: int) -> Iterator[Concern]:
+def _of_records(status: CertificateStatus, now: int, limits: Thresholds) -> Iterator[Concern]:
     for record in status.persist:
         seen, name = record.seen, record.name
         facts: dict[str, str | int] = {"name": name, "words": seen.words}
         if seen.verdict != "good":
             since = seen.looked_at
             yield Concern(Kind.RECORD_BAD, Severity.WARNING, record.certificate, since, name, facts)
-        elif seen.until is not None and seen.until - now < RECORD_WARNING:
-            soon = seen.until - now < RECORD_CRITICAL
+        elif seen.until is not None and seen.until - now < limits.record:
+            soon = seen.until - now < limits.record_critical
             severity = Severity.CRITICAL if soon else Severity.WARNING
-            since, facts = seen.until - RECORD_WARNING, {"name": name, "at": seen.until}
+            since, facts = seen.until - limits.record, {"name": name, "at": seen.until}
             yield Concern(Kind.RECORD_ENDS, severity, record.certificate, since, name, facts)
 
 
-def _of_recipients(status: CertificateStatus, now: int) -> Iterator[Concern]:
+def _of_recipients(status: CertificateStatus, now: int, limits: Thresholds) -> Iterator[Concern]:
     row, issued = status.certificate, status.issued
     for delivery in status.deliveries:
         if delivery.puller_status == PullerStatus.SUSPENDED:
@@ -185,14 +208,18 @@ def _of_recipients(status: CertificateStatus, now: int) -> Iterator[Concern]:
                 Kind.PULLER_SUSPENDED, Severity.CRITICAL, row.id, since, delivery.host, facts
             )
         elif _is_active(delivery):
-            yield from _of_delivery(row.id, delivery, issued, now)
+            yield from _of_delivery(row.id, delivery, issued, now, limits)
     if not any(one.puller_status != PullerStatus.REVOKED for one in status.deliveries):
         severity = Severity.INFO if issued is None else Severity.WARNING
         yield Concern(Kind.NO_PULLER, severity, row.id, row.created_at)
 
 
 def _of_delivery(
-    certificate: str, delivery: DeliveryStatus, issued: GenerationRow | None, now: int
+    certificate: str,
+    delivery: DeliveryStatus,
+    issued: GenerationRow | None,
+    now: int,
+    limits: Thresholds,
 ) -> Iterator[Concern]:
     """At most one for each puller: the first fact that is behind, for the others follow from it."""
     host = delivery.host
@@ -204,8 +231,8 @@ def _of_delivery(
     seen, receipt = delivery.last_seen_at, delivery.last_receipt
     newest = 0 if issued is None else issued.generation
     issued_at = 0 if issued is None else issued.issued_at or 0
-    late = issued is not None and now - issued_at > GRACE
-    if seen is not None and now - seen > SILENT:
+    late = issued is not None and now - issued_at > limits.grace
+    if seen is not None and now - seen > limits.silent:
         yield concern(Kind.PULLER_SILENT, seen, at=seen)
     elif receipt is not None and receipt.generation == newest and receipt.outcome == "rolled_back":
         yield concern(Kind.ROLLED_BACK, receipt.at, error=receipt.error)

@@ -56,7 +56,8 @@ def certificate_calls(app: FastAPI, services: Services) -> None:
         """Everything at once: for each certificate issued, pulled, installed and served."""
         now = services.now
         direct = await services.run(store.direct_certificates)
-        return answer(request, status_view(await every_status(services, now), now, direct))
+        found = await every_status(services, now)
+        return answer(request, status_view(found, now, direct, services.limits))
 
     @calls.read("/direct-certificates", Directs, examples.DIRECTS)
     async def list_direct_certificates(request: HttpRequest) -> Response:

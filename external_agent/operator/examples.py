@@ -248,6 +248,26 @@ ACCOUNTS: Json = {
         }
     ]
 }
+ALERTS: Json = {
+    "items": [
+        {
+            "receiver": "ops",
+            "last_success_at": _GENERATION + 600,
+            "last_failure_at": None,
+            "failures": 0,
+            "problem": "",
+            "told": [
+                {
+                    "certificate": _NAME,
+                    "severity": "warning",
+                    "what": "No machine inside fetches it.",
+                    "told_at": _GENERATION + 600,
+                    "gone_at": None,
+                }
+            ],
+        }
+    ]
+}
 AUTHORITIES: Json = {
     "items": [
         {

@@ -47,14 +47,14 @@ async def one_certificate(services: Services, certificate: str) -> Json | None:
     """Return what is known of one; ``None`` where there is none."""
     now = services.now
     for status in await services.run(services.store.status, now, only=certificate):
-        return certificate_view(status, now)
+        return certificate_view(status, now, services.limits)
     return None
 
 
 def _search(services: Services, wanted: Filter, after: str, limit: int) -> list[Json]:
     now, found = services.now, list[Json]()
     for status in _statuses(services, wanted, now, after):
-        view = certificate_view(status, now)
+        view = certificate_view(status, now, services.limits)
         if status.certificate.id != RELAY_CERTIFICATE and _matches(view, wanted):
             found.append(view)
             if len(found) == limit:

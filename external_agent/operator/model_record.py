@@ -154,5 +154,30 @@ class Authority(Answer):
     last_error: ErrorNote | None
 
 
+class ToldAlert(Answer):
+    """Something that a receiver was told, and that was not called over since."""
+
+    certificate: str
+    severity: Literal["warning", "critical"]
+    what: str
+    told_at: int
+    gone_at: int | None = Field(description="Since when it is not so any more.")
+
+
+class AlertReceiver(Answer):
+    """How the last messages to a receiver went. Its address is shown nowhere."""
+
+    receiver: str
+    last_success_at: int | None
+    last_failure_at: int | None
+    failures: int = Field(description="In a row.")
+    problem: str = Field(description="Why the last one did not arrive; empty if it did.")
+    told: list[ToldAlert]
+
+
+class AlertReceivers(Answer):
+    items: list[AlertReceiver]
+
+
 class Authorities(Answer):
     items: list[Authority]

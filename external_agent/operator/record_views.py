@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from external_agent.domain.model import UNFINISHED, AttemptState
+from external_agent.store.alert_rows import AlertReceiver, ToldAlert
 from external_agent.store.rows import (
     AccountRow,
     AuthorityRow,
@@ -130,6 +131,26 @@ def authority_view(row: AuthorityRow) -> Json:
         "failing": row.failing,
         "issued_at": row.issued_at,
         "last_error": _error(row.last_error),
+    }
+
+
+def receiver_view(row: AlertReceiver, told: Sequence[ToldAlert]) -> Json:
+    return {
+        "receiver": row.name,
+        "last_success_at": row.last_success_at or None,
+        "last_failure_at": row.last_failure_at or None,
+        "failures": row.failures,
+        "problem": row.problem,
+        "told": [
+            {
+                "certificate": one.certificate,
+                "severity": one.severity.name.lower(),
+                "what": one.what,
+                "told_at": one.told_at,
+                "gone_at": one.gone_at,
+            }
+            for one in told
+        ],
     }
 
 

@@ -18,6 +18,7 @@ from external_agent.operator.model import LARGEST_PAGE, MAX_NUMBER
 from external_agent.operator.model import Query as Parameters
 from external_agent.operator.model_record import (
     Accounts,
+    AlertReceivers,
     Authorities,
     EventPage,
     GenerationPage,
@@ -30,6 +31,7 @@ from external_agent.operator.record_views import (
     generation_view,
     order_view,
     receipt_view,
+    receiver_view,
 )
 from external_agent.operator.services import Services
 
@@ -134,6 +136,14 @@ def record_calls(app: FastAPI, services: Services) -> None:
         """The agent's accounts at CAs, as they were recorded."""
         rows = await services.run(store.accounts)
         return answer(request, {"items": [account_view(row) for row in rows]})
+
+    @calls.read("/alerts", AlertReceivers, examples.ALERTS)
+    async def list_alerts(request: HttpRequest) -> Response:
+        """Who was told what of it by mail, chat or webhook, and whether it arrived."""
+        rows = await services.run(store.alert_receivers)
+        told = [await services.run(store.told_alerts, row.name) for row in rows]
+        items = [receiver_view(*both) for both in zip(rows, told, strict=True)]
+        return answer(request, {"items": items})
 
     @calls.read("/authorities", Authorities, examples.AUTHORITIES)
     async def list_authorities(request: HttpRequest) -> Response:

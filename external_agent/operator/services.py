@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from external_agent.config import Settings
+from external_agent.domain.concerns import Thresholds
 from external_agent.enrolment import TokenMaker
 from external_agent.store.interface import Store
 
@@ -47,6 +48,10 @@ class Services:
     unexpected: Callable[[Exception], None] = _nobody
     allowed_hosts: Collection[str] = ()
     open_read: bool = False
+
+    @property
+    def limits(self) -> Thresholds:
+        return self.settings().attention.thresholds
 
     @property
     def now(self) -> int:

@@ -12,6 +12,7 @@ from typing import Protocol
 from external_agent.domain.access import Role
 from external_agent.domain.fallback import Course
 from external_agent.domain.persist import Seen
+from external_agent.store.alert_rows import AlertReceiver, ToldAlert
 from external_agent.store.direct_rows import DirectRow
 from external_agent.store.rows import (
     AccessRow,
@@ -487,6 +488,25 @@ class AccessStore(Protocol):
     def note_access_used(self, token: str, *, now: int) -> None: ...
 
 
+class AlertStore(Protocol):
+    """What receivers of alerts were told."""
+
+    def told_alerts(self, receiver: str) -> list[ToldAlert]:
+        """What it was told and not called over since, in order of key."""
+
+    def keep_told(self, receiver: str, told: Sequence[ToldAlert], forget: Collection[str]) -> None:
+        """Keep some, in place of those with the same key, and forget the keys of others."""
+
+    def alert_receivers(self) -> list[AlertReceiver]:
+        """Those that something was sent to, by name."""
+
+    def note_alert_sent(self, receiver: str, *, problem: str, now: int) -> AlertReceiver:
+        """Note how it went; return how it stands."""
+
+    def forget_alert_receivers(self, but: Collection[str]) -> None:
+        """Forget all others, and what they were told."""
+
+
 class PageStore(Protocol):
     """What is listed page by page; ``limit`` rows at most, from an index."""
 
@@ -541,6 +561,7 @@ class Store(
     DirectStore,
     RetentionStore,
     AccessStore,
+    AlertStore,
     PageStore,
     Protocol,
 ):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from external_agent.store.access import AccessQueries
+from external_agent.store.alerts import AlertQueries
 from external_agent.store.attempts import AttemptQueries
 from external_agent.store.certificates import CertificateQueries
 from external_agent.store.csrs import CsrQueries
@@ -39,6 +40,7 @@ class SqlStore(
     AccessQueries,
     HoldQueries,
     PageQueries,
+    AlertQueries,
 ):
     """``external_agent.store.interface.Store`` over SQLAlchemy Core."""
 

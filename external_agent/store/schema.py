@@ -10,7 +10,7 @@ from sqlalchemy import Connection, inspect, text
 from external_agent.store.database import Database
 from shared.errors import StoreUnavailable
 
-HEAD = "0008"
+HEAD = "0009"
 _MIGRATIONS = Path(__file__).parent / "migrations"
 
 

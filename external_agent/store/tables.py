@@ -301,6 +301,29 @@ access_tokens = Table(
     Column("used_at", BigInteger),
 )
 
+alerts = Table(
+    "alerts",
+    metadata,
+    Column("receiver", Text, nullable=False),
+    Column("key", Text, nullable=False),
+    Column("certificate", Text, nullable=False),
+    Column("severity", Integer, nullable=False),
+    Column("what", Text, nullable=False),
+    Column("told_at", BigInteger, nullable=False),
+    Column("gone_at", BigInteger),
+    PrimaryKeyConstraint("receiver", "key"),
+)
+
+alert_receivers = Table(
+    "alert_receivers",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("last_success_at", BigInteger, nullable=False),
+    Column("last_failure_at", BigInteger, nullable=False),
+    Column("failures", Integer, nullable=False),
+    Column("problem", Text, nullable=False),
+)
+
 facts = Table(
     "facts",
     metadata,

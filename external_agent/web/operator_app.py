@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from fastapi import FastAPI
 from starlette.responses import PlainTextResponse, Response
 
+from external_agent.domain.concerns import Concern
 from external_agent.metrics import CONTENT_TYPE, Metrics
 from external_agent.operator.app import operator_api
 from external_agent.operator.services import Services
 from shared.errors import StoreError
 
 
-def operator_app(services: Services, metrics: Metrics, not_ready: Callable[[], str]) -> FastAPI:
+def operator_app(
+    services: Services,
+    metrics: Metrics,
+    not_ready: Callable[[], str],
+    concerns: Callable[[], Iterable[Concern]] = tuple,
+) -> FastAPI:
     """Return the app, to be put behind the gate.
 
     Args:
         not_ready: says in words what keeps the agent from working, or nothing.
+        concerns: what needs somebody; may block.
     """
     app = operator_api(services)
     store, run = services.store, services.run
@@ -43,7 +50,8 @@ def operator_app(services: Services, metrics: Metrics, not_ready: Callable[[], s
         """For Prometheus."""
         now = services.now
         statuses, pullers = await run(store.status, now), await run(store.pullers)
-        text = await run(metrics.render, statuses, pullers, now)
+        needs = await run(concerns)
+        text = await run(metrics.render, statuses, pullers, now, needs)
         return Response(text, media_type=CONTENT_TYPE)
 
     return app

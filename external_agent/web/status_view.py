@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from external_agent.domain.concerns import Concern, concerns_of
+from external_agent.domain.concerns import USUAL, Concern, Thresholds, concerns_of
 from external_agent.domain.model import PullerStatus
 from external_agent.domain.policy import RELAY_CERTIFICATE
 from external_agent.store.direct_rows import DirectRow
@@ -32,7 +32,7 @@ _WHY = {
 }
 
 
-def certificate_view(status: CertificateStatus, now: int) -> Json:
+def certificate_view(status: CertificateStatus, now: int, limits: Thresholds = USUAL) -> Json:
     """Return one certificate as JSON members; times are unix seconds.
 
     Args:
@@ -72,24 +72,27 @@ def certificate_view(status: CertificateStatus, now: int) -> Json:
         },
         "pullers": [_delivery(delivery) for delivery in status.deliveries],
         "differences": differences(status, now),
-        "concerns": [_concern(one) for one in concerns_of(status, now)],
+        "concerns": [_concern(one) for one in concerns_of(status, now, limits)],
     }
 
 
 def status_view(
-    statuses: Sequence[CertificateStatus], now: int, direct: Sequence[DirectRow] = ()
+    statuses: Sequence[CertificateStatus],
+    now: int,
+    direct: Sequence[DirectRow] = (),
+    limits: Thresholds = USUAL,
 ) -> Json:
     """Return everything ``status`` shows; ``direct`` is what pullers get by themselves."""
     return {
         "now": now,
         "certificates": [
-            certificate_view(one, now)
+            certificate_view(one, now, limits)
             for one in statuses
             if one.certificate.id != RELAY_CERTIFICATE
         ],
         "relay": next(
             (
-                certificate_view(one, now)
+                certificate_view(one, now, limits)
                 for one in statuses
                 if one.certificate.id == RELAY_CERTIFICATE
             ),

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from external_agent.domain.concerns import (
-    GRACE,
-    SILENT,
+    USUAL,
     Concern,
     Kind,
     Severity,
@@ -177,7 +176,7 @@ def received(outcome: str) -> ReceiptRow:
         (delivery(last_receipt=received("refused")), Kind.REFUSED, Severity.WARNING),
         (delivery(pulled=OLDER, installed=OLDER), Kind.NOT_PULLED, Severity.WARNING),
         (delivery(installed=OLDER), Kind.NOT_INSTALLED, Severity.WARNING),
-        (delivery(last_seen_at=NOW - SILENT - 1), Kind.PULLER_SILENT, Severity.WARNING),
+        (delivery(last_seen_at=NOW - USUAL.silent - 1), Kind.PULLER_SILENT, Severity.WARNING),
         (
             delivery(puller_status=PullerStatus.SUSPENDED),
             Kind.PULLER_SUSPENDED,
@@ -208,7 +207,7 @@ def test_right_after_an_issuance_nobody_is_late() -> None:
     behind = replace(DELIVERY, offered=young.generation, served_matches=False)
     status = replace(HEALTHY, issued=young, deliveries=(behind,))
     assert concerns_of(status, NOW) == ()
-    (late,) = concerns_of(status, NOW + GRACE)
+    (late,) = concerns_of(status, NOW + USUAL.grace)
     assert late.kind is Kind.NOT_PULLED
 
 

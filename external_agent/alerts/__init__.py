@@ -1,0 +1,1 @@
+"""Tells people, through apprise, what needs them, and when it is over."""
