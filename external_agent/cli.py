@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from external_agent.commands import certificates, pausing, pullers, revoking, running, setup
+from external_agent.commands import certificates, pausing, pullers, revoking, running, setup, status
 from external_agent.commands.access import access
 from external_agent.commands.accounts import account
 from external_agent.commands.alerts import alerts
@@ -33,7 +33,7 @@ app = typer.Typer(
 app.command()(setup.init)
 app.command()(certificates.add)
 app.command()(running.serve)
-app.command()(certificates.status)
+app.command()(status.status)
 app.command()(certificates.token)
 app.command()(certificates.renew)
 app.command()(certificates.change)

@@ -49,7 +49,7 @@ from shared.errors import ConfigurationError, PortUnavailable, RelayError, Store
 from shared.x509 import spki_sha256
 
 _POLL_SECONDS = 1.0
-_TELL_SECONDS = 10.0
+_TELL_SECONDS = 5.0
 _THREADS = 8
 _WORKER_SECONDS = 20.0
 _log = structlog.get_logger(__name__)

@@ -5,6 +5,7 @@ Every setting may also come from the environment as ``RELAY_PULLER_<NAME>``, whi
 
 from __future__ import annotations
 
+import json
 import os
 import tomllib
 from collections.abc import Callable, Mapping
@@ -36,6 +37,9 @@ class Settings:
         key_algorithm: of keys made on this machine, where a target says nothing else.
         metrics_file: written at the end of each pull, for node-exporter; None writes none.
         warn_below: share of a certificate's life; with less left, ``pull`` warns and exits 13.
+        alarm_command: argument list, run when something needs a person, and when it is over.
+        alarm_mail: address that gets the same by sendmail.
+        alarm_hours: the agent has been out of reach for so long when that is such a thing.
     """
 
     state_directory: Path
@@ -49,6 +53,9 @@ class Settings:
     warn_below: float = 0.2
     key_algorithm: str = "ec-p256"
     metrics_file: Path | None = None
+    alarm_command: tuple[str, ...] = ()
+    alarm_mail: str = ""
+    alarm_hours: float = 24.0
 
 
 def load_settings(
@@ -108,7 +115,12 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
 def _typed(key: str, text: str) -> object:
     if _READERS[key] is _truth:
         return {"true": True, "1": True, "false": False, "0": False}.get(text.lower(), text)
-    if _READERS[key] in (_seconds, _share):
+    if _READERS[key] is _argv:
+        try:
+            return json.loads(text)
+        except ValueError:
+            return text
+    if _READERS[key] in (_seconds, _share, _hours):
         try:
             return float(text)
         except ValueError:
@@ -156,6 +168,29 @@ def _share(where: str, value: object) -> float:
     return float(value)  # type: ignore[arg-type]
 
 
+def _hours(where: str, value: object) -> float:
+    if type(value) not in (int, float) or not 1 <= value <= 720:  # type: ignore[operator]
+        raise ConfigurationError(f"{where} is no number of hours between 1 and 720.")
+    return float(value)  # type: ignore[arg-type]
+
+
+def _argv(where: str, value: object) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(one, str) and one for one in value):
+        raise ConfigurationError(
+            f"{where} is no list of arguments.", do='Write it as ["/usr/local/bin/tell", "ops"].'
+        )
+    return tuple(value)
+
+
+def _mail_address(where: str, value: object) -> str:
+    if value == "":
+        return ""
+    ends = value.split("@") if isinstance(value, str) else []
+    if len(ends) != 2 or not all(ends) or any(c in " ,;<>\r\n\0" for c in str(value)):
+        raise ConfigurationError(f"{where} is no mail address such as ops@example.com.")
+    return str(value)
+
+
 def _truth(where: str, value: object) -> bool:
     if not isinstance(value, bool):
         raise ConfigurationError(f"{where} is neither true nor false.")
@@ -188,6 +223,9 @@ _READERS: dict[str, Callable[[str, object], Any]] = {
     "warn_below": _share,
     "key_algorithm": _algorithm,
     "metrics_file": _metrics_file,
+    "alarm_command": _argv,
+    "alarm_mail": _mail_address,
+    "alarm_hours": _hours,
 }
 assert set(_READERS) == {one.name for one in fields(Settings)}
 

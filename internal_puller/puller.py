@@ -134,7 +134,20 @@ class Puller:
             reasons=self._direct.reasons() if self._direct else {},
         )
         self._write_metrics(targets, report)
+        self._raise_alarm(targets, report)
         return report
+
+    def _raise_alarm(self, targets: Sequence[Target], report: PullReport) -> None:
+        settings = self.settings
+        if not (settings.alarm_command or settings.alarm_mail):
+            return
+        from internal_puller.alarm import raise_alarm
+
+        here = [target.certificate for target in targets]
+        try:
+            raise_alarm(settings, here, self.state.progress(), report, self._clock())
+        except ConfigurationError as error:
+            report.warnings.append(f"{error.what} {error.do}")
 
     def _write_metrics(self, targets: Sequence[Target], report: PullReport) -> None:
         """A collector's file that cannot be written is a warning: certificates come first."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import time
+from dataclasses import dataclass, field, replace
 
 from internal_puller.active import read_active
+from internal_puller.attention import attention
 from internal_puller.config import Settings
 from internal_puller.direct.settings import load_direct
 from internal_puller.direct.status import DirectStatus, direct_status
+from internal_puller.expiry import USUAL_LIFETIME
 from internal_puller.install.layout import list_generations, set_aside, unfinished
 from internal_puller.install.probe import probe_target
 from internal_puller.pending import PendingKeys
@@ -56,6 +59,7 @@ class CertificateStatus:
         waits_for: in words, what the next generation waits for here; empty if nothing.
         pulled: the highest generation that passed every check (the floor); 0 is none.
         direct: how direct mode stands with it.
+        lifetime: seconds that the newest one lives from end to end.
     """
 
     certificate: str
@@ -67,6 +71,7 @@ class CertificateStatus:
     targets: tuple[TargetStatus, ...]
     origin: str = "agent"
     direct: DirectStatus | None = None
+    lifetime: int = USUAL_LIFETIME
     key_origin: str = "agent"
     pending_keys: int = 0
     waits_for: str = ""
@@ -77,6 +82,7 @@ class Status:
     """
     Attributes:
         relay_url, agent, puller: empty without an agent.
+        attention: one sentence for each thing that a person should see to.
         tls_check: how the agent's TLS was accepted last: ``pin``, ``roots`` or ``none``.
     """
 
@@ -89,6 +95,7 @@ class Status:
     clock_difference: int
     error: LastError | None
     certificates: tuple[CertificateStatus, ...] = field(default=())
+    attention: tuple[str, ...] = ()
 
     @property
     def unusable(self) -> list[TargetStatus]:
@@ -111,7 +118,7 @@ def read_status(settings: Settings) -> Status:
     names = _certificates(enrolment, progress, targets) | {
         one.certificate: one.names for one in (direct.certificates if direct else ())
     }
-    return Status(
+    facts = Status(
         relay_url=enrolment.relay_url if enrolment else "",
         agent=enrolment.agent.id if enrolment else "",
         puller=enrolment.puller if enrolment else "",
@@ -125,6 +132,7 @@ def read_status(settings: Settings) -> Status:
             for name, wanted in sorted(names.items())
         ),
     )
+    return replace(facts, attention=tuple(attention(facts, settings, time.time())))
 
 
 def _certificates(
@@ -163,6 +171,7 @@ def _certificate(
         targets=here,
         origin="direct" if direct else "agent",
         direct=direct,
+        lifetime=known.lifetime or USUAL_LIFETIME,
         key_origin="puller" if direct else known.key_origin,
         pending_keys=len(pending.entries()),
         waits_for=(

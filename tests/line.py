@@ -96,6 +96,8 @@ class Program:
             check=False,
         )
         done = Done(argv, ended.returncode, ended.stdout, ended.stderr)
+        if arguments[:1] == ("status",) and (done.code, expect) == (13, 0):
+            return done  # it says how things stand; that something needs a person is no failure
         if expect is not None and done.code != expect:
             raise Unexpected(f"{arguments} ended with {done.code}, not {expect}:\n{done.err}")
         return done

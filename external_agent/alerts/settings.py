@@ -2,10 +2,26 @@
 
 from __future__ import annotations
 
-from external_agent.alerts.receivers import read_receivers
-from external_agent.alerts.watch import Manner
+from dataclasses import dataclass
+
+from external_agent.alerts.receivers import Receiver, read_receivers
 from external_agent.config import Settings
 from external_agent.domain.concerns import Severity
+from external_agent.wording import Language
+
+
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How alerts are given, as the settings say it.
+
+    Attributes:
+        patience: seconds that a warning must last, and be gone.
+    """
+
+    receivers: tuple[Receiver, ...] = ()
+    language: Language = "en"
+    least: Severity = Severity.WARNING
+    patience: int = 600
 
 
 def manner_of(settings: Settings) -> Manner:

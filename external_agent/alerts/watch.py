@@ -8,13 +8,14 @@ is not sent again after a restart.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import structlog
 
 from external_agent.alerts.message import Message, of_concerns, of_recoveries
 from external_agent.alerts.receivers import Receiver
 from external_agent.alerts.sending import Send, send
+from external_agent.alerts.settings import Manner
 from external_agent.domain.concerns import Concern, Severity
 from external_agent.store.alert_rows import ToldAlert
 from external_agent.store.interface import AlertStore
@@ -24,20 +25,6 @@ FIRST_PAUSE, LONGEST_PAUSE = 60, 3600
 """Seconds that a receiver is left alone after a failure; doubled each time."""
 
 _log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Manner:
-    """How alerts are given, as the settings say it.
-
-    Attributes:
-        patience: seconds that a warning must last, and be gone.
-    """
-
-    receivers: tuple[Receiver, ...] = ()
-    language: Language = "en"
-    least: Severity = Severity.WARNING
-    patience: int = 600
 
 
 class AlertWatch:

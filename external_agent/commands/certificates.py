@@ -1,4 +1,4 @@
-"""``add``, ``token``, ``renew``, ``change``, ``remove``, ``status``: what concerns certificates."""
+"""``add``, ``token``, ``renew``, ``change``, ``remove``: what concerns certificates."""
 
 from __future__ import annotations
 
@@ -10,17 +10,14 @@ import typer
 from external_agent.commands.context import (
     Context,
     emit,
-    emit_json,
     one_of,
     parse_duration,
     say,
     token_maker,
 )
 from external_agent.commands.lookup import find_certificate
-from external_agent.commands.show import show_status
 from external_agent.domain.policy import (
     CHALLENGES,
-    RELAY_CERTIFICATE,
     certificate_id,
     changed_names,
     require_ordinary,
@@ -267,36 +264,3 @@ def remove(
         require_ordinary(found)
         api.delete("certificates", found)
         say(f"{found}: no more orders, no more bundles.")
-
-
-def status(
-    context: typer.Context,
-    certificate: Annotated[str | None, typer.Argument(help="Only this one.")] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Show for each certificate what is wanted, issued, pulled, installed and served."""
-    own: Context = context.obj
-    with own.api() as api:
-        view = api.get("status") if certificate is None else _only(api, certificate, own.now)
-    if as_json:
-        emit_json(view)
-    else:
-        show_status(view)
-
-
-def _only(api: Api, text: str, now: int) -> dict[str, Any]:
-    """Return what ``status`` shows of one; a direct one may have the id of an ordinary one."""
-    directs = api.get("direct-certificates")["items"]
-    direct = [one for one in directs if text in (one["certificate"], *one["names"])]
-    if direct:
-        ordinary = list(api.pages("certificates", name=text))
-        found = [one for one in ordinary if one["certificate"] == text]
-    else:
-        found = [api.get("certificates", find_certificate(api, text))]
-    relay = next((one for one in found if one["certificate"] == RELAY_CERTIFICATE), None)
-    return {
-        "now": now,
-        "certificates": [] if relay else found,
-        "relay": relay,
-        "direct": direct,
-    }

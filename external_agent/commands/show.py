@@ -21,6 +21,9 @@ _STYLES = {
     "expired": "bold red",
     "revoked": "red",
     "NO": "bold red",
+    "ok": "green",
+    "warning": "bold yellow",
+    "critical": "bold red",
     "suspended": "yellow",
     "issuing": "yellow",
     "wanted": "yellow",
@@ -229,6 +232,7 @@ def _served(served: dict[str, Any], now: int) -> str:
 def _show_direct(one: dict[str, Any], now: int) -> None:
     generation = f"generation {one['generation']}, expires {moment(one['not_after'])}"
     rows = [
+        *_concerns(one["concerns"]),
         ("wanted", ", ".join(one["names"])),
         ("", "direct: its puller asks the CA itself; this agent issues nothing"),
         ("puller", f"{one['host']} ({one['puller'][:12]}), {one['puller_status']}"),

@@ -110,6 +110,7 @@ DIRECTS: Json = {
             "served": {"matches": True, "leaves": _SERVED["leaves"]},
             "at": _NOW,
             "received_at": _NOW,
+            "concerns": [],
         }
     ]
 }

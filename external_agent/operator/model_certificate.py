@@ -196,6 +196,7 @@ class Direct(Answer):
     served: DirectServed
     at: int
     received_at: int
+    concerns: list[Concern]
 
 
 class Directs(Answer):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from external_agent.domain.concerns import concerns_of_direct
 from external_agent.store.direct_rows import DirectRow
+from external_agent.web.concern_view import concern_view
 
 Json = dict[str, object]
 
@@ -32,6 +34,7 @@ def direct_view(row: DirectRow, now: int) -> Json:
         },
         "at": row.at,
         "received_at": row.received_at,
+        "concerns": [concern_view(one) for one in concerns_of_direct(row, now)],
     }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from external_agent.domain.concerns import USUAL, Concern, Thresholds, concerns_of
+from external_agent.domain.concerns import USUAL, Thresholds, concerns_of
 from external_agent.domain.model import PullerStatus
 from external_agent.domain.policy import RELAY_CERTIFICATE
 from external_agent.store.direct_rows import DirectRow
@@ -17,9 +17,9 @@ from external_agent.store.rows import (
     PersistRow,
     ReceiptRow,
 )
+from external_agent.web.concern_view import concern_view
 from external_agent.web.differences import differences
 from external_agent.web.direct_view import direct_view
-from external_agent.wording import describe
 from shared.renewal import Advice, Reason
 
 Json = dict[str, object]
@@ -72,7 +72,7 @@ def certificate_view(status: CertificateStatus, now: int, limits: Thresholds = U
         },
         "pullers": [_delivery(delivery) for delivery in status.deliveries],
         "differences": differences(status, now),
-        "concerns": [_concern(one) for one in concerns_of(status, now, limits)],
+        "concerns": [concern_view(one) for one in concerns_of(status, now, limits)],
     }
 
 
@@ -99,18 +99,6 @@ def status_view(
             None,
         ),
         "direct": [direct_view(one, now) for one in direct],
-    }
-
-
-def _concern(one: Concern) -> Json:
-    what, to_do = describe(one)
-    return {
-        "kind": str(one.kind),
-        "severity": one.severity.name.lower(),
-        "about": one.about or None,
-        "since": one.since or None,
-        "what": what,
-        "do": to_do,
     }
 
 

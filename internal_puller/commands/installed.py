@@ -19,27 +19,45 @@ from internal_puller.puller import Puller
 from internal_puller.status import Status, TargetStatus, read_status
 from internal_puller.targets import load_targets
 from shared.errors import ConfigurationError, InstallError
+from shared.host.watching import NEEDS_ATTENTION, watch
 
 
 def status(
     context: typer.Context,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+    again: Annotated[
+        bool, typer.Option("--watch", help="Show it again every 5 s, until Ctrl-C.")
+    ] = False,
 ) -> None:
     """Show what is wanted, offered, pulled, installed and really served.
 
-    Exits with 3 if a target cannot be used; the others are shown all the same.
+    Exits with 13 if something needs a person, and with 3 if a target cannot be used; the others
+    are shown all the same.
     """
-    facts = read_status(load_settings(context.obj))
-    if as_json:
-        json.dump(dataclasses.asdict(facts), sys.stdout, indent=2)
-        sys.stdout.write("\n")
-    else:
-        _print_status(facts)
-    raise typer.Exit(ConfigurationError.exit_code if facts.unusable else 0)
+    if as_json and again:
+        raise ConfigurationError("--json and --watch do not go together.", do="Leave one out.")
+    settings = load_settings(context.obj)
+
+    def show() -> int:
+        facts = read_status(settings)
+        if as_json:
+            json.dump(dataclasses.asdict(facts), sys.stdout, indent=2)
+            sys.stdout.write("\n")
+        else:
+            _print_status(facts)
+        if facts.unusable:
+            return ConfigurationError.exit_code
+        return NEEDS_ATTENTION if facts.attention else 0
+
+    raise typer.Exit(watch(show) if again else show())
 
 
 def _print_status(facts: Status) -> None:
     _print_head(facts)
+    for one in facts.attention:
+        sys.stdout.write(f"needs attention: {one}\n")
+    if facts.attention:
+        sys.stdout.write("\n")
     rows = [
         (
             one.certificate,

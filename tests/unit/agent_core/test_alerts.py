@@ -12,7 +12,8 @@ import pytest
 from external_agent.alerts.message import MOST, Message, of_concerns, of_test
 from external_agent.alerts.receivers import Receiver, read_receivers
 from external_agent.alerts.sending import Sent, send
-from external_agent.alerts.watch import FIRST_PAUSE, AlertWatch, Manner
+from external_agent.alerts.settings import Manner
+from external_agent.alerts.watch import FIRST_PAUSE, AlertWatch
 from external_agent.domain.concerns import Concern, Kind, Severity
 from external_agent.store.interface import Store
 from shared.errors import ConfigurationError, LooseFileMode
