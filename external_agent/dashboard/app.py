@@ -20,6 +20,7 @@ from external_agent.domain.access import PREFIX
 from external_agent.domain.concerns import Severity
 from external_agent.operator.services import Run
 from external_agent.overview import Line, Overview
+from shared.acme.revocation import REASONS
 from shared.errors import StoreError
 
 PAGE = 50
@@ -30,6 +31,8 @@ _CERTIFICATE_ACTIONS: dict[str, tuple[str, str, object]] = {
     "renew": ("POST", "renew", None),
     "pause": ("PUT", "pause", {}),
     "resume": ("DELETE", "pause", None),
+    "revoke": ("POST", "revoke", None),
+    "token": ("POST", "", None),
 }
 _PULLER_ACTIONS: dict[str, object] = {"confirm": None, "suspend": {}, "revoke": None}
 
@@ -64,6 +67,8 @@ class Dashboard:
             ("/", self._first, "GET"),
             ("/certificates/{certificate}", self._certificate, "GET"),
             ("/certificates/{certificate}/{action}", self._act_on_certificate, "POST"),
+            ("/direct/{puller}/{certificate}", self._direct, "GET"),
+            ("/agent", self._agent, "GET"),
             ("/pullers", self._pullers, "GET"),
             ("/pullers/{puller}", self._puller, "GET"),
             ("/pullers/{puller}/{action}", self._act_on_puller, "POST"),
@@ -139,12 +144,46 @@ class Dashboard:
             orders=orders.document["items"],
             receipts=receipts,
             events=events,
+            reasons=tuple(REASONS),
         )
 
-    async def _line(self, certificate: str) -> Line | None:
+    async def _line(self, certificate: str, puller: str = "") -> Line | None:
+        """Return the line of the agent's own certificate, or of one that this puller gets."""
         snapshot = await self._run(self._overview.snapshot)
-        lines = (one for one in snapshot.lines if one.certificate == certificate and not one.direct)
+        lines = (
+            one
+            for one in snapshot.lines
+            if one.certificate == certificate
+            and one.direct == bool(puller)
+            and (not puller or puller in one.pullers)
+        )
         return next(lines, None)
+
+    async def _direct(self, visit: Visit) -> Response:
+        puller, certificate = (visit.request.path_params[one] for one in ("puller", "certificate"))
+        reply = await visit.api.get("/v1/direct-certificates")
+        if not reply.good:
+            return visit.refused(reply)
+        for one in reply.document["items"]:
+            if (one["puller"], one["certificate"]) == (puller, certificate):
+                line = await self._line(certificate, puller)
+                return visit.page("direct.html", refresh=True, one=one, line=line)
+        return await self._nothing(visit)
+
+    async def _agent(self, visit: Visit) -> Response:
+        found = {}
+        for name in ("authorities", "accounts", "alerts"):
+            reply = await visit.api.get(f"/v1/{name}")
+            if not reply.good:
+                return visit.refused(reply)
+            found[name] = reply.document["items"]
+        return visit.page(
+            "agent.html",
+            refresh=True,
+            authorities=found["authorities"],
+            accounts=found["accounts"],
+            receivers=found["alerts"],
+        )
 
     async def _records(self, visit: Visit, about: str) -> tuple[list[Any], list[Any]]:
         receipts = await visit.api.get("/v1/receipts", f"{about}&limit=20")
@@ -194,9 +233,17 @@ class Dashboard:
         identifier, action = (visit.request.path_params[one] for one in ("certificate", "action"))
         if action not in _CERTIFICATE_ACTIONS:
             return await self._nothing(visit)
-        if not visit.form_is_ours(await visit.request.form()):
+        form = await visit.request.form()
+        if not visit.form_is_ours(form):
             return visit.message("critical", WORDS[visit.language]["form_old"], 403)
+        if action == "token":
+            return await self._token(visit, identifier, new=False)
         method, path, body = _CERTIFICATE_ACTIONS[action]
+        if action == "revoke":
+            if form.get("sure") != "yes":
+                return to(f"/certificates/{identifier}")
+            generation = _number(str(form.get("generation", "")), digits=16)
+            body = {"reason": str(form.get("reason", "")), "generation": generation}
         reply = await visit.api.send(method, f"/v1/certificates/{identifier}/{path}", body)
         if reply.good:
             return to(f"/certificates/{identifier}")
@@ -229,15 +276,18 @@ class Dashboard:
         wanted = {**typed, "names": names}
         reply = await visit.api.send("POST", "/v1/certificates", wanted)
         if reply.good:
-            identifier = reply.document["certificate"]
-            grant = {"certificates": [identifier]}
-            reply = await visit.api.send("POST", "/v1/enrolment-tokens", grant)
-            if reply.good:
-                token = reply.document["token"]
-                return visit.page("added.html", certificate=identifier, token=token)
+            return await self._token(visit, reply.document["certificate"], new=True)
         return visit.page(
             "add.html", status=reply.status, refusal=reply, typed=typed, faults=reply.faults
         )
+
+    async def _token(self, visit: Visit, certificate: str, *, new: bool) -> Response:
+        grant = {"certificates": [certificate]}
+        reply = await visit.api.send("POST", "/v1/enrolment-tokens", grant)
+        if not reply.good:
+            return visit.refused(reply)
+        token = reply.document["token"]
+        return visit.page("added.html", certificate=certificate, token=token, new=new)
 
     # --- signing in and out ------------------------------------------------------------------
 
@@ -278,5 +328,5 @@ class Dashboard:
         return FileResponse(_STATIC / name, media_type=_TYPES[name])
 
 
-def _number(text: str) -> int:
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 8 else 0
+def _number(text: str, *, digits: int = 7) -> int:
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= digits else 0

@@ -168,7 +168,7 @@ def test_on_a_phone(chrome: Any, url: str, tmp_path: Path, scheme: str) -> None:
     size = {"width": 390, "height": 844}
     with watched(chrome, viewport=size, color_scheme=scheme, has_touch=True) as visitor:
         page = visitor.page()
-        for path in ("/", f"/certificates/{FAILING}", "/pullers", "/sign-in"):
+        for path in ("/", f"/certificates/{FAILING}", "/pullers", "/agent", "/sign-in"):
             page.goto(url + path)
             wide = page.evaluate("document.documentElement.scrollWidth")
             assert wide <= size["width"], path
@@ -294,7 +294,14 @@ def test_axe_finds_nothing_serious(chrome: Any, url: str, token: str, scheme: st
     with watched(chrome, color_scheme=scheme) as visitor:
         page = visitor.page()
         sign_in(page, url, token)
-        for path in ("/", f"/certificates/{DIFFERENT}", "/pullers", "/add", "/sign-in"):
+        for path in (
+            "/",
+            f"/certificates/{DIFFERENT}",
+            "/pullers",
+            "/agent",
+            "/add",
+            "/sign-in",
+        ):
             page.goto(url + path)
             page.evaluate(axe_source())
             found = page.evaluate("axe.run()")["violations"]
