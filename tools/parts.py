@@ -125,7 +125,7 @@ PARTS = (
         "lab",
         "whole programs, the lab's own CA and DNS",
         seconds=1200,
-        workers=2,
+        workers=4,  # they wait for one another more than for a processor
         in_memory=True,
     ),
     _marked("clients", "other ACME clients at the lab CA", _program("certbot"), _program("lego")),
@@ -145,6 +145,7 @@ PARTS = (
         _program("named", "bind9"),
         _program("nginx", "nginx-light"),
         _program("unshare", "util-linux"),
+        workers=2,
     ),
     _marked(
         "servers",
@@ -158,8 +159,11 @@ PARTS = (
         _program("nsupdate", "bind9-dnsutils"),
         _program("squid", "squid-openssl"),
         _program("promtool", "prometheus"),
+        workers=2,
     ),
-    _marked("faults", "kills and injected errors", _TRACING, _program("gdb"), seconds=900),
+    _marked(
+        "faults", "kills and injected errors", _TRACING, _program("gdb"), seconds=900, workers=3
+    ),
     _marked(
         "topology",
         "an Internet and an intranet in namespaces",
@@ -176,6 +180,7 @@ PARTS = (
         "the dashboard in Chromium",
         _program("chromium", blocks=True),
         _program("npm"),
+        workers=2,
     ),
     Part(
         "demo",
