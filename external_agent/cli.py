@@ -9,7 +9,16 @@ from typing import Annotated
 
 import typer
 
-from external_agent.commands import certificates, pausing, pullers, revoking, running, setup, status
+from external_agent.commands import (
+    certificates,
+    doctor,
+    pausing,
+    pullers,
+    revoking,
+    running,
+    setup,
+    status,
+)
 from external_agent.commands.access import access
 from external_agent.commands.accounts import account
 from external_agent.commands.alerts import alerts
@@ -27,13 +36,14 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # brackets in a help text are brackets
     epilog="Exit codes: 0 done, 2 usage, 3 configuration, 4 not allowed, 5 enrolment, "
-    "6 issuance, 7 transport or clock, 11 database, 13 something needs attention (status); "
+    "6 issuance, 7 transport or clock, 11 database, 13 something needs attention (status, doctor); "
     "anything else is an error of ours.",
 )
 app.command()(setup.init)
 app.command()(certificates.add)
 app.command()(running.serve)
 app.command()(status.status)
+app.command()(doctor.doctor)
 app.command()(certificates.token)
 app.command()(certificates.renew)
 app.command()(certificates.change)

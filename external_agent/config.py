@@ -29,7 +29,12 @@ from pydantic_settings import (
 from external_agent.addresses import parse_address
 from external_agent.domain.concerns import USUAL, Thresholds
 from shared.acme.directories import CERTIFICATE_AUTHORITIES, KNOWN_CAS, binding_hint, wants_binding
-from shared.acme.dns01.settings import Dns01Settings, read_dns01_settings, section_fields
+from shared.acme.dns01.settings import (
+    Dns01Settings,
+    parse_server,
+    read_dns01_settings,
+    section_fields,
+)
 from shared.enrolment_token import check_relay_url
 from shared.errors import ConfigurationError, RelayError
 from shared.renewal import DAY, HOUR
@@ -59,11 +64,17 @@ def _contact(text: str) -> str:
     return text
 
 
+def _server(text: str) -> str:
+    parse_server(text)
+    return text
+
+
 def _dns01(value: object) -> object:
     return read_dns01_settings(value) if isinstance(value, Mapping) else value
 
 
 Dns01Section = Annotated[Dns01Settings, BeforeValidator(_dns01)]
+ServerText = Annotated[str, AfterValidator(_server)]
 AddressText = Annotated[str, AfterValidator(_address)]
 HostName = Annotated[str, AfterValidator(_host_name)]
 ContactText = Annotated[str, AfterValidator(_contact)]
@@ -158,6 +169,7 @@ class ChallengeSettings(_Section):
     listen: tuple[AddressText, ...] = ("0.0.0.0:80", "[::]:80")
     max_connections: int = Field(default=4096, ge=16, le=100_000)
     timeout: float = Field(default=10.0, gt=0, le=120)
+    public_port: int = Field(default=80, ge=1, le=65535)
 
 
 class RelaySettings(_Section):
@@ -279,6 +291,12 @@ class AlertSettings(_Section):
     patience_minutes: int = Field(default=10, ge=0, le=1440)
 
 
+class DoctorSettings(_Section):
+    """Whom ``doctor`` asks how the Internet sees a name; none are those of dns01.resolvers."""
+
+    resolvers: tuple[ServerText, ...] = ("1.1.1.1", "9.9.9.9")
+
+
 class LogSettings(_Section):
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["auto", "json", "console"] = "auto"
@@ -310,6 +328,7 @@ class Settings(BaseSettings):
     retention: RetentionSettings = RetentionSettings()
     attention: AttentionSettings = AttentionSettings()
     alerts: AlertSettings = AlertSettings()
+    doctor: DoctorSettings = DoctorSettings()
     log: LogSettings = LogSettings()
 
     @classmethod

@@ -26,6 +26,8 @@ from external_agent.certificate_authority import Connector
 from external_agent.config import Settings
 from external_agent.dashboard.app import Dashboard
 from external_agent.dashboard.front import Front
+from external_agent.doctor.doctor import Doctor
+from external_agent.doctor.halves import Halves
 from external_agent.domain.concerns import Concern
 from external_agent.domain.policy import RELAY_CERTIFICATE
 from external_agent.enrolment import token_maker
@@ -222,8 +224,18 @@ class Agent:
             parked=lambda: self._bell.waiting,
             running=lambda: 0 if self._worker is None else self._worker.running,
         )
+        halves = Halves()
+        doctor = Doctor(store, lambda: self.settings, self._authorities, answers, clock)
         relay = SignedMessages(
-            RelayApp(store, self._bell, clock, self._run, self._own_keys).asgi(),
+            RelayApp(
+                store,
+                self._bell,
+                clock,
+                self._run,
+                self._own_keys,
+                examine=doctor.examine,
+                halves=halves,
+            ).asgi(),
             Authenticator(store, [authority(url) for url in settings.relay_origins], self._run),
             agent_keys.signing,
             clock,
@@ -242,6 +254,8 @@ class Agent:
             settings=lambda: self.settings,
             token_maker=lambda: token_maker(self.settings, agent_keys),
             authorities=self._authorities,
+            examine=doctor.examine,
+            halves=halves,
             random=secrets.token_bytes,
             observe_access=metrics.observe_access,
             unexpected=lambda error: _log.error("error in the operator API", exc_info=error),

@@ -6,6 +6,7 @@ import os
 import time
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 from internal_puller.transport import Answer, Request, Transport
 from shared.enrolment_token import authority
@@ -44,6 +45,9 @@ from shared.wire import (
     bundle_path,
     csr_path,
 )
+
+if TYPE_CHECKING:
+    from shared.diagnosis import Half
 
 MAX_RETRY_AFTER = 3600
 _ENROLMENT_REFUSALS: dict[str, type[RelayError]] = {
@@ -114,6 +118,15 @@ class RelayClient:
     def send_direct(self, encoded: bytes) -> None:
         """Deliver an encoded ``DirectReport``. Raises as :meth:`listing`."""
         self._call("POST", DIRECT_PATH, body=encoded)
+
+    def diagnose(self, ours: Half) -> Half:
+        """Give the agent the puller's half of a diagnosis, and get its own.
+
+        Raises: as :meth:`listing`.
+        """
+        from shared.diagnosis import DOCTOR_PATH, Half  # not on the quiet path of `pull`
+
+        return Half.decode(self._call("POST", DOCTOR_PATH, body=ours.encode()), "agent")
 
     def enrol(self, token_key: SigningKey, request: EnrolmentRequest) -> EnrolmentAnswer:
         """Redeem a token.

@@ -10,7 +10,7 @@ import asyncio
 import json
 import os
 import secrets
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from external_agent.certificate_authority import Connector
     from external_agent.config import Settings
     from external_agent.store.interface import Store
+    from shared.diagnosis import Half
 
 _SECONDS = 600.0  # a CA may take its time over a revocation
 _ORIGIN = "http://localhost"
@@ -172,6 +173,11 @@ def own_api(settings: Settings, store: Store, clock: Callable[[], int]) -> Api:
     def loud(error: Exception) -> None:
         raise error
 
+    def examine(certificates: Sequence[str]) -> Half:
+        from external_agent.doctor.doctor import Doctor
+
+        return Doctor(store, lambda: settings, authorities, None, clock).examine(certificates)
+
     services = Services(
         store,
         clock,
@@ -179,6 +185,7 @@ def own_api(settings: Settings, store: Store, clock: Callable[[], int]) -> Api:
         settings=lambda: settings,
         token_maker=make,
         authorities=authorities,
+        examine=examine,
         random=secrets.token_bytes,
         unexpected=loud,
     )

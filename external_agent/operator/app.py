@@ -11,6 +11,7 @@ from starlette.responses import Response
 from starlette.routing import Match, Route
 
 from external_agent.operator.certificates import certificate_calls
+from external_agent.operator.diagnosis import diagnosis_calls
 from external_agent.operator.document import openapi_of
 from external_agent.operator.gate import Gate
 from external_agent.operator.problems import Fault, Refused, problem
@@ -28,6 +29,7 @@ _PARTS = (
     puller_calls,
     enrolment_calls,
     record_calls,
+    diagnosis_calls,
     access_calls,
 )
 

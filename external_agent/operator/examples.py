@@ -269,6 +269,22 @@ ALERTS: Json = {
         }
     ]
 }
+DIAGNOSIS: Json = {
+    "at": _NOW,
+    "healthy": False,
+    "summary": f"Nobody answers {_NAME} at 192.0.2.7 port 80 (IPv4): timed out.",
+    "findings": [
+        {
+            "side": "agent",
+            "host": "vm",
+            "check": "reach-ipv4",
+            "verdict": "problem",
+            "subject": _NAME,
+            "what": f"Nobody answers {_NAME} at 192.0.2.7 port 80 (IPv4): timed out.",
+            "do": "Open port 80 there towards this agent.",
+        }
+    ],
+}
 AUTHORITIES: Json = {
     "items": [
         {

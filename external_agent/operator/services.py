@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from external_agent.config import Settings
+from external_agent.doctor.halves import Halves
 from external_agent.domain.concerns import Thresholds
 from external_agent.enrolment import TokenMaker
 from external_agent.store.interface import Store
+from shared.diagnosis import Half
 
 if TYPE_CHECKING:
     from external_agent.certificate_authority import Connector
@@ -31,6 +33,8 @@ class Services:
         token_maker: makes enrolment tokens; raises ConfigurationError if keys are missing.
         authorities: connections to CAs.
         random: gives so many random bytes.
+        examine: makes a diagnosis of some certificates, or of all; may block.
+        halves: what pullers found in theirs.
         observe_access: told how each attempt with an access token ended.
         unexpected: told of an error of ours, after the caller was.
         allowed_hosts: further host names under which the listener is known.
@@ -44,6 +48,8 @@ class Services:
     token_maker: Callable[[], TokenMaker]
     authorities: Callable[[], Connector]
     random: Callable[[int], bytes]
+    examine: Callable[[Sequence[str]], Half] | None = None
+    halves: Halves = field(default_factory=Halves)
     observe_access: Callable[[str], None] = _nobody
     unexpected: Callable[[Exception], None] = _nobody
     allowed_hosts: Collection[str] = ()

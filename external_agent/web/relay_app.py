@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -14,11 +15,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from external_agent.doctor.examination import OneAtATime
+from external_agent.doctor.halves import Halves
 from external_agent.enrolment import redeem
 from external_agent.store.interface import Store
 from external_agent.web.problems import Answer, problem, problem_of
 from external_agent.web.signed_messages import caller_of
 from external_agent.web.waiting import Bell, TooManyWaits
+from shared.diagnosis import DOCTOR_PATH, Half
 from shared.errors import MalformedMessage, PolicyError, RelayError
 from shared.identifiers import check_certificate_id
 from shared.strict_json import MAX_INTEGER
@@ -38,6 +42,7 @@ _ACCEPTED = b'{"accepted":true}'
 _VERSION = re.compile(r"[0-9a-f]{1,64}\Z")
 _NUMBER = re.compile(r"(?:0|[1-9][0-9]{0,15})\Z")
 Run = Callable[..., Awaitable[Any]]
+Examine = Callable[[Sequence[str]], Half]
 
 
 class RelayApp:
@@ -49,6 +54,8 @@ class RelayApp:
         clock: unix seconds.
         run: calls a function that may block.
         own_keys: gives SPKI digests of keys that no certificate may have.
+        examine: makes the agent's half of a diagnosis for some certificates; may block.
+        halves: where the pullers' halves are kept.
     """
 
     def __init__(
@@ -58,12 +65,17 @@ class RelayApp:
         clock: Callable[[], float],
         run: Run,
         own_keys: Callable[[], frozenset[str]] = frozenset,
+        *,
+        examine: Examine | None = None,
+        halves: Halves | None = None,
     ) -> None:
         self._store = store
         self._bell = bell
         self._clock = clock
         self._run = run
         self._own_keys = own_keys
+        self._examine, self._one_at_a_time = examine, OneAtATime()
+        self._halves = halves or Halves()
 
     def asgi(self) -> Starlette:
         """Return the app, to be wrapped in ``SignedMessages``."""
@@ -75,6 +87,7 @@ class RelayApp:
             Route(f"{one}/csr", self.leave_csr, methods=["PUT"]),
             Route(RECEIPTS_PATH, self.receive_receipt, methods=["POST"]),
             Route(DIRECT_PATH, self.receive_direct, methods=["POST"]),
+            Route(DOCTOR_PATH, self.diagnose, methods=["POST"]),
         ]
         app = Starlette(
             routes=routes,
@@ -190,6 +203,26 @@ class RelayApp:
             now=self._now(),
         )
         return _ok(_ACCEPTED)
+
+    async def diagnose(self, request: Request) -> Response:
+        """Take the puller's half of a diagnosis, and answer with ours of what it may fetch.
+
+        One examination at a time: each asks the DNS and the CAs a good deal.
+        """
+        _query(request)
+        puller = caller_of(request.scope).puller
+        half = Half.decode(await request.body(), "puller")
+        if self._examine is None:
+            return _response(problem("not-found"))
+        granted = (await self._run(self._store.grants_of, [puller])).get(puller, ())
+        if not granted:
+            raise PolicyError("No certificate is granted to this puller.")
+        examine = partial(self._one_at_a_time, partial(self._examine, granted), seconds=3.0)
+        found = await self._run(examine)
+        if found is None:
+            raise TooManyWaits
+        self._halves.keep(puller, half)
+        return _ok(found.encode())
 
 
 def _certificate(request: Request) -> str:

@@ -12,6 +12,7 @@ from internal_puller.commands import (
     direct,
     direct_account,
     direct_persist,
+    doctor,
     enrolling,
     installed,
     pulling,
@@ -32,7 +33,8 @@ app = typer.Typer(
     "5 enrolment, 6 no certificate from the CA for now (direct mode), 7 agent not reached or clock "
     "wrong, 8 bundle refused, 9 installation rolled back, 10 another pull is at work, 12 roll-back "
     "failed: look at the server now, 13 a certificate comes near its end and there is no newer "
-    "one; anything else is an error of ours.",
+    "one, or status or doctor found something that needs a person; anything else is an error of "
+    "ours.",
 )
 app.command()(enrolling.enroll)
 app.add_typer(targets.target, name="target")
@@ -42,6 +44,7 @@ app.add_typer(direct.direct, name="direct")
 app.command()(pulling.pull)
 app.command()(pulling.run)
 app.command()(installed.status)
+app.command()(doctor.doctor)
 app.command()(installed.rollback)
 app.command()(installed.verify)
 

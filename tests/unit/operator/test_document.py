@@ -18,7 +18,7 @@ from tests.unit.operator.test_roles import CALLS, DOCUMENT
 OPERATIONS = [(m, p, DOCUMENT["paths"][p][m.lower()]) for m, p, _ in CALLS]
 MODELS: dict[str, type[BaseModel]] = {
     name: kind
-    for part in ("certificate", "record", "action")
+    for part in ("certificate", "record", "action", "diagnosis")
     for name, kind in vars(importlib.import_module(f"external_agent.operator.model_{part}")).items()
     if isinstance(kind, type) and issubclass(kind, BaseModel)
 }

@@ -1,0 +1,72 @@
+"""Runs the checks side by side under one deadline; one that fails or hangs says so and no more."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import TypeVar
+
+from shared.diagnosis import Finding, Verdict
+from shared.errors import RelayError
+
+SECONDS = 22.0
+"""For all of them; a puller that asks waits 30 s for its answer."""
+_THREADS = 12
+
+T = TypeVar("T")
+Check = Callable[[], Iterable[Finding]]
+
+
+def examine(checks: Sequence[tuple[str, str, Check]], *, seconds: float = SECONDS) -> list[Finding]:
+    """Return what the checks found, in their order.
+
+    Args:
+        checks: name, subject, and what is called; it may block and raise RelayError.
+    """
+    pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="doctor")
+    end = time.monotonic() + seconds
+    futures = [pool.submit(_findings, check) for _, _, check in checks]
+    wait(futures, timeout=max(0.0, end - time.monotonic()))
+    pool.shutdown(wait=False, cancel_futures=True)
+    return [
+        finding
+        for (name, subject, _), future in zip(checks, futures, strict=True)
+        for finding in _outcome(name, subject, future, seconds)
+    ]
+
+
+def _findings(check: Check) -> list[Finding]:
+    return list(check())
+
+
+def _outcome(
+    name: str, subject: str, future: Future[list[Finding]], seconds: float
+) -> list[Finding]:
+    if not future.done() or future.cancelled():
+        what = f"This check did not end within {seconds:.0f} s."
+        return [Finding(name, Verdict.UNKNOWN, subject, what)]
+    error = future.exception()
+    if error is None:
+        return future.result()
+    if isinstance(error, RelayError):
+        return [Finding(name, Verdict.UNKNOWN, subject, error.what, error.do)]
+    what = f"This check could not be made: {type(error).__name__}: {error!s:.200}"
+    return [Finding(name, Verdict.UNKNOWN, subject, what, "Please report it: it is our fault.")]
+
+
+class OneAtATime:
+    """Lets one examination run; whoever asks meanwhile waits for it and then runs their own."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+
+    def __call__(self, run: Callable[[], T], *, seconds: float) -> T | None:
+        """Return what ``run`` returns; ``None`` if its turn did not come within ``seconds``."""
+        if not self._lock.acquire(timeout=seconds):
+            return None
+        try:
+            return run()
+        finally:
+            self._lock.release()

@@ -1,0 +1,112 @@
+"""The puller's half of a diagnosis, and both halves together."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from internal_puller.config import Settings
+from internal_puller.doctor.internal_dns import name_findings
+from internal_puller.doctor.machine import state_findings, target_findings, timer_findings
+from internal_puller.doctor.relay import visit_agent
+from internal_puller.proxies import choose_proxy, without_credentials
+from internal_puller.puller import connect
+from internal_puller.state import Enrolment, StateDirectory
+from internal_puller.targets import Target, load_targets
+from shared.diagnosis import Finding, Half, NameSeen, Verdict, compare
+from shared.errors import ConfigurationError, RelayError
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """
+    Attributes:
+        together: what only both halves show.
+        agent: ``None`` where the agent did not give its half.
+    """
+
+    puller: Half
+    agent: Half | None
+    together: tuple[Finding, ...]
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        other = () if self.agent is None else self.agent.findings
+        return (*self.together, *self.puller.findings, *other)
+
+
+def diagnose(settings: Settings) -> Diagnosis:
+    """Look at this machine, ask the agent for its half, and lay both side by side.
+
+    Raises:
+        ConfigurationError: the settings or the targets cannot be read at all.
+    """
+    targets = load_targets(settings.targets_file)
+    findings = [*state_findings(settings)]
+    enrolment, client = None, None
+    try:
+        state = StateDirectory.open(settings.state_directory)
+        progress = state.progress()
+        enrolment = state.enrolment()
+        client = None if enrolment is None else connect(settings, state)
+    except RelayError:
+        state = None  # said above
+    if state is not None:
+        findings += _enrolment_findings(enrolment, settings)
+        for target in targets:
+            findings += target_findings(target, settings, progress)
+    if not targets:
+        what = "No target takes any certificate on this machine."
+        do = "internal-puller target add NAME --preset nginx"
+        findings.append(Finding("target", Verdict.WARNING, "targets", what, do))
+    findings += timer_findings()
+    seen: list[NameSeen] = []
+    for name in _names(targets, enrolment):
+        for one in name_findings(name):
+            if isinstance(one, NameSeen):
+                seen.append(one)
+            else:
+                findings.append(one)
+    half = Half(
+        "puller", socket.gethostname()[:255], int(time.time()), tuple(findings), tuple(seen)
+    )
+    if client is None or enrolment is None:
+        return Diagnosis(half, None, ())
+    try:
+        visited = visit_agent(client, half, enrolment.relay_url, _way(settings, enrolment))
+    finally:
+        client.close()
+    both = Half(half.side, half.host, half.at, (*findings, *visited.findings), half.names)
+    return Diagnosis(both, visited.half, compare(visited.half, both))
+
+
+def _enrolment_findings(enrolment: Enrolment | None, settings: Settings) -> Iterator[Finding]:
+    if enrolment is not None:
+        yield Finding(
+            "enrolment", Verdict.OK, enrolment.puller, f"Enrolled with {enrolment.relay_url}."
+        )
+    elif settings.direct_file.exists():
+        what = "No agent: this machine asks the CA itself."
+        yield Finding("enrolment", Verdict.NOTE, "enrolment", what)
+    else:
+        what = "This machine is not enrolled with an agent."
+        do = "On the VM: external-agent token NAME; here: internal-puller enroll"
+        yield Finding("enrolment", Verdict.PROBLEM, "enrolment", what, do)
+
+
+def _way(settings: Settings, enrolment: Enrolment) -> str:
+    host = enrolment.relay_url.partition("://")[2].rpartition(":")[0]
+    try:
+        proxy = choose_proxy(settings.proxy, host.strip("[]"))
+    except ConfigurationError as error:
+        return f"not at all: {error.what}"
+    return f"through the proxy {without_credentials(proxy)}" if proxy else "directly"
+
+
+def _names(targets: tuple[Target, ...], enrolment: Enrolment | None) -> list[str]:
+    names = {name for target in targets for name in target.names}
+    if enrolment is not None and not targets:
+        names = {name for grant in enrolment.granted for name in grant.names}
+    return sorted(name for name in names if not name.startswith("*."))

@@ -1,0 +1,188 @@
+"""This machine: state, targets, the servers' commands, and what is served at this moment."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from internal_puller.active import read_active
+from internal_puller.config import Settings
+from internal_puller.expiry import USUAL_LIFETIME
+from internal_puller.install.layout import set_aside, unfinished
+from internal_puller.install.presets import Plan, resolve
+from internal_puller.install.probe import look_all
+from internal_puller.progress import Progress
+from internal_puller.state import StateDirectory
+from internal_puller.targets import Target
+from shared.diagnosis import Finding, Verdict
+from shared.errors import RelayError
+from shared.host.commands import run
+
+LITTLE_ROOM = 50 * 2**20
+_SYSTEMD = Path("/run/systemd/system")
+
+
+def state_findings(settings: Settings) -> Iterator[Finding]:
+    """Read every file of the state as ``pull`` would."""
+    place = str(settings.state_directory)
+    try:
+        state = StateDirectory.open(settings.state_directory)
+        state.signing_key(), state.identity(), state.floors(), state.progress()
+    except RelayError as error:
+        yield Finding("state", Verdict.PROBLEM, place, error.what, error.do)
+        return
+    yield Finding("state", Verdict.OK, place, f"The keys in {place} are ours alone.")
+
+
+def target_findings(target: Target, settings: Settings, progress: Progress) -> Iterator[Finding]:
+    """Go as far as an installation would before it changes anything, and look at the server."""
+    subject = f"{target.certificate} in {target.directory}"
+    try:
+        plan = resolve(target)
+        active = read_active(target)
+    except RelayError as error:
+        yield Finding("target", Verdict.PROBLEM, subject, error.what, error.do)
+        return
+    yield _directory(target, subject)
+    if target.roots is not None:
+        yield Finding(
+            "roots", Verdict.NOTE, subject, f"Only chains that end in {target.roots} are accepted."
+        )
+    yield from _configuration(plan, subject)
+    for number, mark in set_aside(target).items():
+        what = f"Generation {number} failed here and was set aside: {mark.what}"
+        do = f"Mend what it names, then: internal-puller pull --retry   ({target.certificate})"
+        yield Finding("set-aside", Verdict.WARNING, subject, what, do)
+    if unfinished(target):
+        what = "An installation was cut off; the next pull goes on with it or takes it back."
+        yield Finding("target", Verdict.WARNING, subject, what, "internal-puller pull")
+    if active is None:
+        what = f"Nothing is installed in {target.directory} yet."
+        yield Finding("installed", Verdict.NOTE, subject, what, "internal-puller pull")
+    else:
+        lifetime = progress.of(target.certificate).lifetime or USUAL_LIFETIME
+        yield _life(active.not_after, lifetime * settings.warn_below, subject)
+    yield from _served(plan, None if active is None else active.leaf_sha256, subject)
+
+
+def _directory(target: Target, subject: str) -> Finding:
+    place = target.directory
+    nearest = next(one for one in (place, *place.parents) if one.exists())
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        what = f"This user may not write to {nearest}, so nothing can be installed in {place}."
+        do = "Run the puller as root; under systemd add ReadWritePaths= for that directory."
+        return Finding("target", Verdict.PROBLEM, subject, what, do)
+    status = os.statvfs(nearest)
+    left = status.f_bavail * status.f_frsize
+    if left < LITTLE_ROOM:
+        what = f"{left // 2**20} MiB are left on the disk of {place}."
+        return Finding("disk", Verdict.WARNING, subject, what, "Make room.")
+    return Finding("target", Verdict.OK, subject, f"{place} can be written.")
+
+
+def _configuration(plan: Plan, subject: str) -> Iterator[Finding]:
+    """Run the configuration test, which changes nothing; of the reload only see that it is there.
+
+    Whether its program exists ``resolve`` has found out.
+    """
+    if plan.test_command:
+        try:
+            result = run(plan.test_command, plan.target.command_timeout, {})
+        except RelayError as error:
+            yield Finding("configuration", Verdict.PROBLEM, subject, error.what, error.do)
+            return
+        command = " ".join(plan.test_command)
+        if not result.ok:
+            yield Finding(
+                "configuration",
+                Verdict.PROBLEM,
+                subject,
+                f"The server's configuration is not good: {command} {result.describe()}",
+                "Mend it; until then no installation can be reloaded.",
+            )
+            return
+        yield Finding("configuration", Verdict.OK, subject, f"{command} finds nothing wrong.")
+    if plan.reload_command:
+        yield from _unit(plan.reload_command, subject)
+    elif plan.test_command or plan.probe:
+        what = "No command reloads this server: it will go on with the certificate it has read."
+        do = "internal-puller target add … --preset nginx, or --reload-command"
+        yield Finding("reload", Verdict.WARNING, subject, what, do)
+
+
+def _unit(argv: tuple[str, ...], subject: str) -> Iterator[Finding]:
+    command = " ".join(argv)
+    if argv[0] != "systemctl" or not _SYSTEMD.is_dir():
+        yield Finding("reload", Verdict.OK, subject, f"{command} is there.")
+        return
+    unit = argv[-1]
+    done = subprocess.run(
+        ["systemctl", "is-active", unit], capture_output=True, text=True, timeout=10, check=False
+    )
+    if done.returncode == 0:
+        yield Finding("reload", Verdict.OK, subject, f"{command} is there, and {unit} runs.")
+        return
+    what = f"{unit} is {done.stdout.strip() or 'unknown'}: {command} will fail."
+    yield Finding("reload", Verdict.PROBLEM, subject, what, f"systemctl status {unit}")
+
+
+def _life(not_after: int, least: float, subject: str) -> Finding:
+    left = not_after - time.time()
+    until = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(not_after))
+    if left <= 0:
+        what, do = f"What is installed expired at {until}.", "On the VM: external-agent status"
+        return Finding("installed", Verdict.PROBLEM, subject, what, do)
+    what = f"What is installed is good until {until}."
+    if left < least:
+        do = "See why there is no newer one: external-agent status, on the VM."
+        return Finding("installed", Verdict.WARNING, subject, what, do)
+    return Finding("installed", Verdict.OK, subject, what)
+
+
+def _served(plan: Plan, expected: str | None, subject: str) -> Iterator[Finding]:
+    if not plan.probe:
+        what = "Nobody looks at what is served: this target has no probe."
+        do = "internal-puller target add … --probe ADDRESS:PORT/NAME"
+        yield Finding("served", Verdict.UNKNOWN, subject, what, do)
+    for one in look_all(plan.probe, expected):
+        where = f"{one.sni} at {one.address} port {one.port}"
+        if one.leaf_sha256 is None:
+            what = f"No certificate was seen for {where}: {one.error}."
+            do = "Does the server run, and listen there with TLS?"
+            yield Finding("served", Verdict.PROBLEM, subject, what, do)
+        elif expected is not None and not one.matched:
+            until = time.strftime("%Y-%m-%d", time.gmtime(one.not_after or 0))
+            what = f"{where} serves another certificate, good until {until}, than the one in place."
+            do = f"Name {plan.target.directory}/current/… in its configuration, and reload it."
+            yield Finding("served", Verdict.PROBLEM, subject, what, do)
+        elif one.not_after is not None and one.not_after <= time.time():
+            what = f"{where} serves a certificate that has expired."
+            yield Finding("served", Verdict.PROBLEM, subject, what, "internal-puller pull")
+        elif expected is None:
+            until = time.strftime("%Y-%m-%d", time.gmtime(one.not_after or 0))
+            what = f"{where} serves a certificate of somebody else's, good until {until}."
+            yield Finding("served", Verdict.NOTE, subject, what)
+        else:
+            yield Finding("served", Verdict.OK, subject, f"{where} serves what is in place.")
+
+
+def timer_findings() -> Iterator[Finding]:
+    """Say whether anything will pull by itself, where systemd could tell."""
+    if not _SYSTEMD.is_dir():
+        what = "This machine has no systemd: that something runs internal-puller is not seen."
+        yield Finding("timer", Verdict.NOTE, "timer", what, "Run internal-puller pull every hour.")
+        return
+    units = ("internal-puller.timer", "internal-puller-run.service")
+    for unit in units:
+        done = subprocess.run(
+            ["systemctl", "is-active", unit], capture_output=True, timeout=10, check=False
+        )
+        if done.returncode == 0:
+            yield Finding("timer", Verdict.OK, "timer", f"{unit} is active.")
+            return
+    what = "Neither internal-puller.timer nor internal-puller-run.service is active: nothing pulls."
+    do = "systemctl enable --now internal-puller.timer"
+    yield Finding("timer", Verdict.WARNING, "timer", what, do)
