@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -273,3 +274,16 @@ def test_backup_and_restore_by_their_commands(line: Line, tmp_path: Path) -> Non
         kinds = [one["kind"] for one in json.loads(line.agent.call("events", "--json").out)]
         assert kinds.count("restored") == kinds.count("restore-noticed") == 1
         line.agent.call("events", "verify")
+
+
+def test_the_agent_tells_systemd(line: Line, tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+        listener.bind(str(tmp_path / "notify"))
+        listener.settimeout(30)
+        line.agent.environment["NOTIFY_SOCKET"] = str(tmp_path / "notify")
+        with line.agent.serving():
+            assert [listener.recv(100) for _ in range(2)] == [b"READY=1", b"WATCHDOG=1"]
+        heard = set()
+        while b"STOPPING=1" not in heard:
+            heard.add(listener.recv(100))
+        assert heard <= {b"WATCHDOG=1", b"STOPPING=1"}
