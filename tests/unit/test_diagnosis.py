@@ -41,8 +41,8 @@ from shared.diagnosis import (
     is_healthy,
     ordered,
 )
-from shared.diagnosis_text import show_diagnosis, summary
 from shared.errors import ConfigurationError, MalformedMessage
+from shared.host.diagnosis_text import show_diagnosis, summary
 from shared.http_signatures import MAX_BODY
 from tests.fake_agent import FakeAgent
 from tests.machine import NAME, Machine
