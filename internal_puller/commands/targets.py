@@ -24,6 +24,7 @@ from internal_puller.targets import (
     FORMATS,
     KEY_ALGORITHMS,
     PRESETS,
+    PROTOCOLS,
     ProbePoint,
     Target,
     load_targets,
@@ -41,6 +42,12 @@ _HINTS = {
     "nginx": "ssl_certificate {0}/fullchain.pem; ssl_certificate_key {0}/privkey.pem;",
     "apache": "SSLCertificateFile {0}/fullchain.pem and SSLCertificateKeyFile {0}/privkey.pem",
     "haproxy": "bind :443 ssl crt {0}/combined.pem",
+    "caddy": "tls {0}/fullchain.pem {0}/privkey.pem",
+    "postfix": "smtpd_tls_chain_files = {0}/combined.pem",
+    "dovecot": "ssl_cert = <{0}/fullchain.pem and ssl_key = <{0}/privkey.pem",
+    "postgresql": "ssl_cert_file = '{0}/fullchain.pem' and ssl_key_file = '{0}/privkey.pem'",
+    "tomcat": 'certificateKeystoreFile="{0}/bundle.p12"',
+    "systemd": "{0}/fullchain.pem and {0}/privkey.pem",
     "none": "{0}/fullchain.pem and {0}/privkey.pem",
 }
 
@@ -75,7 +82,9 @@ def add(
     ] = None,
     probe: Annotated[
         list[str] | None,
-        typer.Option(help="Where to see it served: ADDRESS[:PORT][/NAME]; repeated; 'none'."),
+        typer.Option(
+            help="Where to see it served: [smtp://]ADDRESS[:PORT][/NAME]; repeated; 'none'."
+        ),
     ] = None,
     probe_timeout: Annotated[float, typer.Option(help="Seconds until it is to be served.")] = 15.0,
     root: Annotated[
@@ -88,6 +97,9 @@ def add(
     ] = "any",
     key_algorithm: Annotated[
         str | None, typer.Option(help=f"Of keys made here: {', '.join(KEY_ALGORITHMS)}.")
+    ] = None,
+    unit: Annotated[
+        str | None, typer.Option(help="With --preset systemd: what is reloaded or restarted.")
     ] = None,
 ) -> None:
     """Say where and how a certificate is installed. The same directory again replaces it."""
@@ -113,6 +125,7 @@ def add(
         key_origin=key_origin,
         key_algorithm=key_algorithm,
         pkcs12_password_file=pkcs12_password_file and pkcs12_password_file.absolute(),
+        unit=unit,
     )
     _check_root(new)
     check_target(new)
@@ -301,6 +314,7 @@ def _command(option: str, text: str | None) -> tuple[str, ...] | None:
 
 
 _POINT = re.compile(
+    r"(?:(?P<protocol>[a-z0-9]+)://)?"
     r"(?P<address>\[[0-9a-fA-F:.]+\]|[^:/\[\]]+)(?::(?P<port>[0-9]{1,5}))?(?:/(?P<sni>.+))?"
 )
 
@@ -316,9 +330,13 @@ def _points(texts: list[str] | None, name: str) -> tuple[ProbePoint, ...] | None
 def _point(text: str, name: str) -> ProbePoint:
     match = _POINT.fullmatch(text)
     if match is None:
-        raise ConfigurationError(f"--probe {text!r:.200} is not ADDRESS[:PORT][/NAME].")
+        raise ConfigurationError(
+            f"--probe {text!r:.200} is not [PROTOCOL://]ADDRESS[:PORT][/NAME]."
+        )
     sni = match["sni"] or DnsName(name).probe_name
-    return ProbePoint(match["address"].strip("[]"), int(match["port"] or 443), sni)
+    protocol = match["protocol"] or "tls"
+    port = int(match["port"] or PROTOCOLS.get(protocol, 443))
+    return ProbePoint(match["address"].strip("[]"), port, sni, protocol)
 
 
 def _check_root(new: Target) -> None:

@@ -27,12 +27,15 @@ _PEM_FILES: Final = ("fullchain", "chain", "cert", "privkey")
 
 @dataclass(frozen=True)
 class Preset:
-    """Defaults for one server; ``reload`` is asked whether systemd runs."""
+    """Defaults for one server; ``reload`` is asked whether systemd runs.
+
+    ``probe`` is protocol and port at this host; None is nowhere.
+    """
 
     formats: tuple[str, ...]
     test: Argv
     reload: Callable[[bool], Argv]
-    probes: bool
+    probe: tuple[str, int] | None = ("tls", 443)
 
 
 def _reload_nginx(systemd: bool) -> Argv:
@@ -53,21 +56,61 @@ def _reload_haproxy(systemd: bool) -> Argv:
     )
 
 
+def _reload_caddy(systemd: bool) -> Argv:
+    """``--force``: to Caddy a configuration that has not changed is no reason to read files."""
+    del systemd
+    return ("caddy", "reload", "--config", "/etc/caddy/Caddyfile", "--force")
+
+
+def _reload_tomcat(systemd: bool) -> Argv:
+    """A restart: Tomcat reads a key store when it starts."""
+    names = ("tomcat11", "tomcat10", "tomcat9", "tomcat")
+    units = (Path("/lib/systemd/system"), Path("/etc/systemd/system"))
+    name = next((n for n in names if any((u / f"{n}.service").exists() for u in units)), "tomcat")
+    return ("systemctl", "restart", name) if systemd else ("service", name, "restart")
+
+
+def _reload_by(name: str, without: Argv) -> Callable[[bool], Argv]:
+    return lambda systemd: ("systemctl", "reload", name) if systemd else without
+
+
 def _reload_nothing(systemd: bool) -> Argv:
     del systemd
     return ()
 
 
 PRESETS: Final = {
-    "nginx": Preset(_PEM_FILES, ("nginx", "-t"), _reload_nginx, True),
-    "apache": Preset(_PEM_FILES, ("apachectl", "configtest"), _reload_apache, True),
+    "nginx": Preset(_PEM_FILES, ("nginx", "-t"), _reload_nginx),
+    "apache": Preset(_PEM_FILES, ("apachectl", "configtest"), _reload_apache),
     "haproxy": Preset(
         (*_PEM_FILES, "combined"),
         ("haproxy", "-c", "-f", "/etc/haproxy/haproxy.cfg"),
         _reload_haproxy,
-        True,
     ),
-    "none": Preset(_PEM_FILES, (), _reload_nothing, False),
+    "caddy": Preset(
+        _PEM_FILES, ("caddy", "validate", "--config", "/etc/caddy/Caddyfile"), _reload_caddy
+    ),
+    "postfix": Preset(
+        (*_PEM_FILES, "combined"),
+        ("postfix", "check"),
+        _reload_by("postfix", ("postfix", "reload")),
+        ("smtp", 25),
+    ),
+    "dovecot": Preset(
+        _PEM_FILES,
+        ("doveconf", "-n"),
+        _reload_by("dovecot", ("doveadm", "reload")),
+        ("tls", 993),
+    ),
+    "postgresql": Preset(
+        _PEM_FILES,
+        (),
+        _reload_by("postgresql", ("service", "postgresql", "reload")),
+        ("postgresql", 5432),
+    ),
+    "tomcat": Preset((*_PEM_FILES, "pkcs12"), (), _reload_tomcat, ("tls", 8443)),
+    "systemd": Preset(_PEM_FILES, (), _reload_nothing, None),
+    "none": Preset(_PEM_FILES, (), _reload_nothing, None),
 }
 
 
@@ -94,11 +137,13 @@ def resolve(target: Target) -> Plan:
     test, reload = target.test_command, target.reload_command
     if test is None:
         test = preset.test
-    if reload is None:
+    if reload is None and target.unit is not None:
+        reload = ("systemctl", "reload-or-restart", target.unit)
+    elif reload is None:
         reload = preset.reload(Path("/run/systemd/system").is_dir())
     for argv in (test, reload):
         if argv:
-            commands.find_program(argv)
+            _require_program(target, argv)
     uid, gid = _user_id(target.owner), _group_id(target.group)
     return Plan(
         target=target,
@@ -113,6 +158,20 @@ def resolve(target: Target) -> Plan:
     )
 
 
+def _require_program(target: Target, argv: Argv) -> None:
+    try:
+        commands.find_program(argv)
+    except ConfigurationError as error:
+        given = argv in (target.test_command, target.reload_command)
+        raise ConfigurationError(
+            error.what if given else f"{error.what} The preset {target.preset} needs it.",
+            do=error.do
+            if given
+            else f"Install {target.preset}, choose another preset, or say how: --test-command, "
+            "--reload-command.",
+        ) from error
+
+
 def _formats(target: Target, preset: Preset) -> tuple[str, ...]:
     if target.formats:
         return target.formats
@@ -120,12 +179,14 @@ def _formats(target: Target, preset: Preset) -> tuple[str, ...]:
 
 
 def probe_points(target: Target) -> tuple[ProbePoint, ...]:
-    """Return where the target is probed: as it says, or every name at this host's port 443."""
+    """Return where the target is probed: as it says, or every name where the server listens."""
     if target.probe is not None:
         return target.probe
-    if not PRESETS[target.preset].probes:
+    usual = PRESETS[target.preset].probe
+    if usual is None:
         return ()
-    return tuple(ProbePoint("127.0.0.1", 443, stand_in(name)) for name in target.names)
+    protocol, port = usual
+    return tuple(ProbePoint("127.0.0.1", port, stand_in(name), protocol) for name in target.names)
 
 
 def stand_in(name: str) -> str:
