@@ -31,7 +31,6 @@ from shared.errors import (
     RequestRefused,
     StageFailed,
 )
-from shared.host.commands import run
 from shared.rehearsal import RehearsalAnswer, Step
 from shared.x509 import load_chain, load_key
 
@@ -171,7 +170,7 @@ def _stage(accepted: trust.Accepted, target: Target, told: Told) -> None:
     told(Step("staged", True, f"{count} files were written in {target.directory}, and removed."))
     if plan.test_command:
         command = " ".join(plan.test_command)
-        result = run(plan.test_command, target.command_timeout, {})
+        result = plan.run(plan.test_command, {})
         if not result.ok:
             raise ConfigTestFailed(f"{target.certificate}: {command} {result.describe()}.")
         told(Step("configuration", True, f"{command} finds nothing wrong."))

@@ -33,6 +33,10 @@ KEY_ALGORITHMS: Final = ("ec-p256", "ec-p384", "rsa-2048", "rsa-3072", "rsa-4096
 
 _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9])?"
 _NAME = re.compile(rf"(?:\*\.)?(?:{_LABEL}\.)+{_LABEL}")
+_SSH = re.compile(
+    r"(?P<user>[A-Za-z0-9_][A-Za-z0-9_.-]{0,63})@(?P<host>\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]{1,253})"
+    r"(?::(?P<port>[0-9]{1,5}))?"
+)
 _UNIT = re.compile(r"[A-Za-z0-9:_.@\\-]{1,200}\.(?:service|target|socket)")
 _ACCOUNT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}\$?")
 
@@ -89,6 +93,11 @@ class Target:
         key_algorithm: of keys made on this machine; None means the setting of the same name.
         pkcs12_password_file: its first line protects ``bundle.p12``.
         unit: of systemd, for the preset of that name.
+        ssh: ``USER@HOST`` or ``USER@HOST:PORT`` of the machine where it is installed; None is
+            this one. Then ``directory`` holds the generations here, and the commands run there.
+        ssh_key: private key file for it; None takes what this user has.
+        ssh_known_hosts: file with its host key; None is this user's.
+        remote_directory: where the files go there; None is the same path as here.
     """
 
     certificate: str
@@ -111,6 +120,10 @@ class Target:
     key_algorithm: str | None = None
     pkcs12_password_file: Path | None = None
     unit: str | None = None
+    ssh: str | None = None
+    ssh_key: Path | None = None
+    ssh_known_hosts: Path | None = None
+    remote_directory: Path | None = None
 
     def __post_init__(self) -> None:
         self._check_names()
@@ -118,6 +131,14 @@ class Target:
         self._check_paths()
         self._check_numbers()
         self._check_commands()
+        self._check_ssh()
+
+    @property
+    def ssh_parts(self) -> tuple[str, str, int]:
+        """User, host and port of ``ssh``, which is set."""
+        match = _SSH.fullmatch(self.ssh or "")
+        assert match is not None
+        return match["user"], match["host"].strip("[]"), int(match["port"] or 22)
 
     @property
     def private_mode(self) -> int:
@@ -170,6 +191,9 @@ class Target:
             "directory": self.directory,
             "roots": self.roots,
             "pkcs12_password_file": self.pkcs12_password_file,
+            "ssh_key": self.ssh_key,
+            "ssh_known_hosts": self.ssh_known_hosts,
+            "remote_directory": self.remote_directory,
         }
         for setting, path in paths.items():
             if path is None:
@@ -202,6 +226,19 @@ class Target:
         ):
             if argv and (not argv[0] or any("\0" in part for part in argv)):
                 raise self._refuse(f"{setting} is no list of arguments that can be run")
+
+    def _check_ssh(self) -> None:
+        if self.ssh is None:
+            if self.ssh_key or self.ssh_known_hosts or self.remote_directory:
+                raise self._refuse("ssh_key, ssh_known_hosts and remote_directory go with ssh")
+            return
+        if not _SSH.fullmatch(self.ssh):
+            raise self._refuse(f"ssh {self.ssh!r:.200} is not USER@HOST or USER@HOST:PORT")
+        if self.owner is not None or self.group is not None:
+            raise self._refuse(
+                "owner and group are not for another machine: there the files belong to the user "
+                "that ssh names"
+            )
 
 
 def _check_choice(refuse: object, setting: str, value: str, choices: tuple[str, ...]) -> None:

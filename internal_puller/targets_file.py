@@ -179,4 +179,8 @@ _OPTIONAL: Final[dict[str, tuple[Any, Callable[[str, object], Any], Callable[[An
     "key_origin": ("any", text_of, str),
     "pkcs12_password_file": (None, path_of, str),
     "unit": (None, text_of, str),
+    "ssh": (None, text_of, str),
+    "ssh_key": (None, path_of, str),
+    "ssh_known_hosts": (None, path_of, str),
+    "remote_directory": (None, path_of, str),
 }

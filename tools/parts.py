@@ -157,6 +157,7 @@ PARTS = (
         _program("postfix"),
         _program("dovecot", "dovecot-imapd"),
         _program("java", "tomcat10"),
+        _program("sshd", "openssh-server"),
         Need("postgres (Debian: postgresql)", lambda: Path("/usr/lib/postgresql").is_dir()),
         _program("named", "bind9"),
         _program("knotd", "knot"),

@@ -101,6 +101,16 @@ def add(
     unit: Annotated[
         str | None, typer.Option(help="With --preset systemd: what is reloaded or restarted.")
     ] = None,
+    ssh: Annotated[
+        str | None, typer.Option(help="Install on another machine: USER@HOST or USER@HOST:PORT.")
+    ] = None,
+    ssh_key: Annotated[Path | None, typer.Option(help="Private key file for --ssh.")] = None,
+    ssh_known_hosts: Annotated[
+        Path | None, typer.Option(help="File with the host key of that machine.")
+    ] = None,
+    remote_directory: Annotated[
+        Path | None, typer.Option(help="Where the files go there; else the same path as here.")
+    ] = None,
 ) -> None:
     """Say where and how a certificate is installed. The same directory again replaces it."""
     settings = load_settings(context.obj)
@@ -126,14 +136,19 @@ def add(
         key_algorithm=key_algorithm,
         pkcs12_password_file=pkcs12_password_file and pkcs12_password_file.absolute(),
         unit=unit,
+        ssh=ssh,
+        ssh_key=ssh_key and ssh_key.absolute(),
+        ssh_known_hosts=ssh_known_hosts and ssh_known_hosts.absolute(),
+        remote_directory=remote_directory,
     )
     _check_root(new)
     check_target(new)
     others = [one for one in load_targets(settings.targets_file) if one.directory != new.directory]
     save_targets(settings.targets_file, [*others, new])
-    current = new.directory / "current"
+    current = (new.remote_directory or new.directory) / "current"
+    where = f" at {new.ssh}" if new.ssh else ""
     sys.stdout.write(
-        f"{new.certificate} will be installed in {new.directory}.\n"
+        f"{new.certificate} will be installed in {current.parent}{where}.\n"
         f"Let the server use: {_HINTS[preset].format(current)}\nNext: internal-puller pull\n"
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import grp
 import pwd
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Final
 
 from internal_puller.install.durable import Directory, Ownership
@@ -16,9 +16,11 @@ from shared.errors import ConfigurationError
 from shared.host import commands
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
+    from internal_puller.install.remote import Remote
     from internal_puller.targets import Target
+    from shared.host.commands import CommandResult
 
 Argv = tuple[str, ...]
 WILDCARD_STAND_IN: Final = "any"
@@ -125,6 +127,18 @@ class Plan:
     reload_command: Argv
     probe: tuple[ProbePoint, ...]
     password: bytes | None
+    remote: Remote | None = None
+
+    def run(self, argv: Argv, extra: Mapping[str, str]) -> CommandResult:
+        """Run a command where the server is; ``extra`` is for its environment, on this machine.
+
+        Raises:
+            ConfigurationError: the program does not exist.
+            StageFailed: the other machine cannot be reached.
+        """
+        if self.remote is not None:
+            return self.remote.run(argv, self.target.command_timeout)
+        return commands.run(argv, self.target.command_timeout, extra)
 
 
 def resolve(target: Target) -> Plan:
@@ -140,9 +154,9 @@ def resolve(target: Target) -> Plan:
     if reload is None and target.unit is not None:
         reload = ("systemctl", "reload-or-restart", target.unit)
     elif reload is None:
-        reload = preset.reload(Path("/run/systemd/system").is_dir())
+        reload = preset.reload(target.ssh is not None or Path("/run/systemd/system").is_dir())
     for argv in (test, reload):
-        if argv:
+        if argv and target.ssh is None:
             _require_program(target, argv)
     uid, gid = _user_id(target.owner), _group_id(target.group)
     return Plan(
@@ -155,7 +169,18 @@ def resolve(target: Target) -> Plan:
         reload_command=reload,
         probe=probe_points(target),
         password=read_password(target.pkcs12_password_file),
+        remote=_remote(target),
     )
+
+
+def _remote(target: Target) -> Remote | None:
+    if target.ssh is None:
+        return None
+    from internal_puller.install.remote import Remote  # it needs a library of its own
+
+    user, host, port = target.ssh_parts
+    place = PurePosixPath(str(target.remote_directory or target.directory))
+    return Remote(user, host, port, place, target.ssh_key, target.ssh_known_hosts)
 
 
 def _require_program(target: Target, argv: Argv) -> None:
@@ -186,7 +211,8 @@ def probe_points(target: Target) -> tuple[ProbePoint, ...]:
     if usual is None:
         return ()
     protocol, port = usual
-    return tuple(ProbePoint("127.0.0.1", port, stand_in(name), protocol) for name in target.names)
+    address = "127.0.0.1" if target.ssh is None else target.ssh_parts[1]
+    return tuple(ProbePoint(address, port, stand_in(name), protocol) for name in target.names)
 
 
 def stand_in(name: str) -> str:
