@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from external_agent.commands import (
+    backups,
     certificates,
     doctor,
     pausing,
@@ -51,6 +52,8 @@ app.command()(certificates.remove)
 app.command()(revoking.revoke)
 app.command()(pausing.pause)
 app.command()(pausing.resume)
+app.command()(backups.backup)
+app.command()(backups.restore)
 app.add_typer(pullers.puller, name="puller")
 app.add_typer(dns_persist, name="dns-persist")
 app.add_typer(account, name="account")

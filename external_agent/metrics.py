@@ -9,7 +9,6 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import Metric
@@ -21,6 +20,7 @@ from external_agent.metric_families import (
     instant_families,
     puller_families,
 )
+from external_agent.release import release
 from external_agent.store.rows import CertificateStatus, PullerRow
 from shared.errors import (
     IssuanceRateLimited,
@@ -94,7 +94,7 @@ class Metrics:
             ("version", "python"),
             registry=self._registry,
         )
-        build.labels(_release(), platform.python_version()).set(1)
+        build.labels(release(), platform.python_version()).set(1)
         self._registry.register(self)
 
     def observe_relay(self, status: int, signed: bool) -> None:
@@ -137,13 +137,6 @@ class Metrics:
     def collect(self) -> Iterable[Metric]:
         """Called by the registry (prometheus_client's Collector protocol)."""
         return self._facts
-
-
-def _release() -> str:
-    try:
-        return version("split-horizon-relay")
-    except PackageNotFoundError:  # run from a checkout
-        return "unknown"
 
 
 def _outcome(error: RelayError | None) -> str:

@@ -50,6 +50,7 @@ from external_agent.web.signed_messages import SignedMessages
 from external_agent.web.waiting import Bell
 from shared.enrolment_token import authority
 from shared.errors import ConfigurationError, PortUnavailable, RelayError, StoreError
+from shared.host.notify import notify_systemd
 from shared.x509 import spki_sha256
 
 _POLL_SECONDS = 1.0
@@ -411,6 +412,7 @@ class Agent:
 
     async def _end(self) -> None:
         self._trouble = "stopping"
+        notify_systemd("STOPPING=1")
         self._bell.close()  # parked polls answer with what there is
         await self._relay.stop()
         # Challenges are answered until the orders under way have reached a commit.
@@ -426,6 +428,7 @@ class Agent:
         while True:
             await asyncio.sleep(_POLL_SECONDS)
             await self._poll()
+            notify_systemd("WATCHDOG=1")  # loop and threads are alive, whatever the store says
             if self._own_until is not None and self._own_until <= self._clock():
                 self._take_own_certificate()  # the self-made one, which pullers may have pinned
 
@@ -478,7 +481,11 @@ def run_until_signalled(agent: Agent, on_reload: Callable[[], None]) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, agent.stop)
         loop.add_signal_handler(signal.SIGHUP, on_reload)
-        await agent.serve(ready=lambda: _log.info("listening", **_texts(agent)))
+        await agent.serve(ready=ready)
+
+    def ready() -> None:
+        notify_systemd("READY=1")
+        _log.info("listening", **_texts(agent))
 
     uvloop.run(main())
     _log.info("stopped")

@@ -11,17 +11,18 @@ from contextlib import contextmanager
 from types import FrameType
 
 from internal_puller.config import Settings
-from internal_puller.notify import notify_systemd
 from internal_puller.puller import Puller
 from internal_puller.quick import describe
 from internal_puller.report import PullReport
 from shared.errors import PullerRevoked, RelayError, TransportError
+from shared.host.notify import notify_systemd
 from shared.wire import MAX_WAIT
 
 LOOK_AGAIN_SECONDS = 300.0
 LONGEST_BACK_OFF = 300.0
 REVOKED_PAUSE = 3600.0
 _QUICK_ANSWER = 1.0
+_SIGN_OF_LIFE = 60.0
 
 log = logging.getLogger("internal_puller")
 
@@ -68,7 +69,7 @@ class Daemon:
                 try:
                     pause = self._cycle()
                     with self._interruptible():
-                        time.sleep(pause)
+                        _rest(pause)
                 except _Woken:
                     self._after_signal()
         finally:
@@ -135,7 +136,6 @@ class Daemon:
             log.exception("unexpected; going on")
             self._drop_puller()
             return self._back_off(None)
-        notify_systemd("WATCHDOG=1")
         if not puller.has_agent:
             self._failures = 0
             return self._jitter(min(report.come_back, LOOK_AGAIN_SECONDS))
@@ -204,3 +204,13 @@ class Daemon:
         if message not in self._said:
             log.log(level, "%s", message)
             self._said.add(message)
+
+
+def _rest(seconds: float) -> None:
+    """Sleep, and go on telling systemd's watchdog that this is no hanging."""
+    while True:
+        notify_systemd("WATCHDOG=1")
+        time.sleep(min(seconds, _SIGN_OF_LIFE))
+        seconds -= _SIGN_OF_LIFE
+        if seconds <= 0:
+            return

@@ -12,7 +12,7 @@ from pathlib import Path
 INCOMPLETE = 77  # the status by which a command says: nothing failed, but I could not do it all
 
 # A test that carries several marks belongs to the first of these, so that none runs twice.
-MARKS = ("browser", "topology", "faults", "servers", "pebble", "cas", "clients", "lab")
+MARKS = ("browser", "packages", "topology", "faults", "servers", "pebble", "cas", "clients", "lab")
 
 
 @dataclass(frozen=True)

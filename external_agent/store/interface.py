@@ -38,6 +38,7 @@ from external_agent.store.rows import (
     TamperedEvent,
     TokenRow,
     TrailEnd,
+    Voided,
 )
 from shared.acme.dns_persist import Offer
 from shared.bundle import KeyOrigin
@@ -488,6 +489,17 @@ class AccessStore(Protocol):
     def note_access_used(self, token: str, *, now: int) -> None: ...
 
 
+class RestoreStore(Protocol):
+    """What a restore has to end."""
+
+    def note_restored(self, made_at: int, release: str, *, now: int, actor: str) -> Voided:
+        """Void every enrolment token that was not redeemed, and every access token.
+
+        Args:
+            made_at, release: of the backup.
+        """
+
+
 class AlertStore(Protocol):
     """What receivers of alerts were told."""
 
@@ -561,6 +573,7 @@ class Store(
     DirectStore,
     RetentionStore,
     AccessStore,
+    RestoreStore,
     AlertStore,
     PageStore,
     Protocol,

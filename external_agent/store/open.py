@@ -16,6 +16,7 @@ from external_agent.store.pages import PageQueries
 from external_agent.store.persist import PersistQueries
 from external_agent.store.pullers import PullerQueries
 from external_agent.store.relay import RelayQueries
+from external_agent.store.restored import RestoreQueries
 from external_agent.store.retention import RetentionQueries
 from external_agent.store.schema import migrate
 from external_agent.store.status import StatusQueries
@@ -41,6 +42,7 @@ class SqlStore(
     HoldQueries,
     PageQueries,
     AlertQueries,
+    RestoreQueries,
 ):
     """``external_agent.store.interface.Store`` over SQLAlchemy Core."""
 

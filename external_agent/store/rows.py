@@ -451,3 +451,11 @@ class CertificateStatus:
     csr_waits: bool = False
     persist: tuple[PersistRow, ...] = ()
     advice: Advice | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Voided:
+    """How many tokens a restore has voided."""
+
+    enrolment: int
+    access: int

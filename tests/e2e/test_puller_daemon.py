@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from internal_puller.daemon import Daemon
+from internal_puller.daemon import Daemon, _rest
 from internal_puller.report import PullReport
 from shared.errors import PullerRevoked, TransportError
 from tests.fake_agent import FakeAgent
@@ -137,10 +137,26 @@ def test_tells_systemd(agent: FakeAgent, machine: Machine) -> None:
         with running(machine, NOTIFY_SOCKET=str(path)) as daemon:
             assert listener.recv(100) == b"READY=1"
             waits(agent)
+            assert listener.recv(100) == b"WATCHDOG=1"
             daemon.stop()
         heard = set()
         while b"STOPPING=1" not in heard:
             heard.add(listener.recv(100))
+
+
+def test_a_long_pause_is_no_hanging(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """An agent that is away for a day must not have systemd kill the puller."""
+    slept: list[float] = []
+    monkeypatch.setattr("internal_puller.daemon.time.sleep", slept.append)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+        listener.bind(str(tmp_path / "notify"))
+        listener.setblocking(False)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        _rest(3600 * 0.05)
+        assert slept == [60, 60, 60]
+        assert [listener.recv(100) for _ in slept] == [b"WATCHDOG=1"] * 3
 
 
 # --- how long it waits, decided without waiting ---------------------------------------------------

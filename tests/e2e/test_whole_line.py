@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -239,3 +240,50 @@ def test_an_agent_restored_from_a_backup(line: Line, tmp_path: Path) -> None:
         pull_until(puller, line.newest())
         assert active(place(puller)) > seen  # type: ignore[operator]
         assert line.agent.certificate(WWW)["issued"]["generation"] == active(place(puller))
+
+
+def test_backup_and_restore_by_their_commands(line: Line, tmp_path: Path) -> None:
+    """Taken while it serves; afterwards pullers go on, and what was handed out before is void."""
+    archive, wasted = tmp_path / "monday.tar", line.agent.add(APP)
+    token = line.agent.add(WWW)
+    with line.agent.serving():
+        puller = line.puller("puller", token, WWW)
+        issued(line, 1)
+        pull_until(puller, line.newest())
+        line.agent.call("access", "create", "someone")
+        line.agent.call("backup", str(archive))
+        assert archive.stat().st_mode & 0o777 == 0o600
+        assert "exists already" in line.agent.call("backup", str(archive), expect=3).err
+        line.agent.call("renew", WWW)
+        issued(line, 2)
+        pull_until(puller, line.newest())
+    seen = active(place(puller))
+    assert seen is not None
+    assert "replaces nothing" in line.agent.call("restore", str(archive), expect=3).err
+    shutil.rmtree(line.agent.state)
+    line.agent.config.unlink()
+    said = line.agent.call("restore", str(archive)).err
+    assert "1 enrolment tokens, 1 access tokens" in said
+    with line.agent.serving():
+        stranger = Puller(tmp_path / "stranger")
+        assert stranger.enroll(wasted, expect=5).code == 5
+        puller.pull()  # it says what it has, and a newer one is made
+        issued(line, 3)
+        pull_until(puller, line.newest())
+        assert active(place(puller)) > seen  # type: ignore[operator]
+        kinds = [one["kind"] for one in json.loads(line.agent.call("events", "--json").out)]
+        assert kinds.count("restored") == kinds.count("restore-noticed") == 1
+        line.agent.call("events", "verify")
+
+
+def test_the_agent_tells_systemd(line: Line, tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+        listener.bind(str(tmp_path / "notify"))
+        listener.settimeout(30)
+        line.agent.environment["NOTIFY_SOCKET"] = str(tmp_path / "notify")
+        with line.agent.serving():
+            assert [listener.recv(100) for _ in range(2)] == [b"READY=1", b"WATCHDOG=1"]
+        heard = set()
+        while b"STOPPING=1" not in heard:
+            heard.add(listener.recv(100))
+        assert heard <= {b"WATCHDOG=1", b"STOPPING=1"}

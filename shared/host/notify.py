@@ -8,7 +8,7 @@ import socket
 
 
 def notify_systemd(state: str) -> None:
-    """Send ``READY=1`` and the like to ``NOTIFY_SOCKET``; without one, do nothing."""
+    """Send ``READY=1`` or ``WATCHDOG=1`` to ``NOTIFY_SOCKET``; without one, do nothing."""
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address.startswith(("/", "@")):
         return

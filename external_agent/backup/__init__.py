@@ -1,0 +1,1 @@
+"""Backup and restore: one archive with settings, key files and database."""

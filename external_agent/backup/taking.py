@@ -1,0 +1,157 @@
+"""Takes a backup, also while the agent runs: the archive is there as a whole, or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from external_agent import keys, relay_tls
+from external_agent.backup.archive import SETTINGS, STATE, may_be_in_state, write_archive
+from external_agent.backup.database_copy import copy_database, database_file
+from external_agent.config import Settings
+from external_agent.release import release
+from shared.errors import ConfigurationError, StoreUnavailable
+
+_TRIES = 5
+_NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """
+    Attributes:
+        size: octets of the archive.
+        elsewhere: files that the settings name and that are not in it.
+    """
+
+    size: int
+    elsewhere: tuple[Path, ...]
+
+
+def take(settings: Settings, config: Path, target: Path, *, now: int) -> Taken:
+    """Write the archive ``target`` with mode 0600.
+
+    Args:
+        config: the settings file.
+        now: unix seconds.
+
+    Raises:
+        ConfigurationError: ``target`` exists, cannot be written, or a key file cannot be read.
+        LooseFileMode: a key file is open to others.
+        StoreUnavailable: the database cannot be copied.
+    """
+    database = database_file(settings.database_url)
+    if os.path.lexists(target):
+        raise _exists(target)
+    named = sorted(set(_paths(settings)))
+    inside = [path for path in named if _name_in_state(path, settings.state_directory)]
+    try:
+        text = config.read_bytes()
+        scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    except OSError as error:
+        where = error.filename or target.parent
+        raise ConfigurationError(f"{where} cannot be used: {error.strerror}.") from error
+    try:
+        copy, archive = scratch / "database", scratch / "archive"
+        _create(copy)
+        for _ in range(_TRIES):
+            secrets = _secrets(settings.state_directory, inside)
+            schema = copy_database(database, copy)
+            if secrets == _secrets(settings.state_directory, inside):
+                break
+        else:
+            raise StoreUnavailable("The key files changed each time that they were copied.")
+        _create(archive)
+        with archive.open("r+b") as file:
+            write_archive(
+                file,
+                {SETTINGS: text, **{STATE + name: content for name, content in secrets.items()}},
+                copy,
+                release=release(),
+                schema=schema,
+                made_at=now,
+            )
+            file.flush()
+            os.fsync(file.fileno())
+        size = archive.stat().st_size
+        _publish(archive, target)
+    except OSError as error:
+        raise ConfigurationError(f"{target} cannot be written: {error.strerror}.") from error
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return Taken(size, tuple(path for path in named if path not in inside and path.exists()))
+
+
+def _paths(value: object) -> Iterator[Path]:
+    """Every file that the settings name."""
+    if isinstance(value, Path):
+        yield value.absolute()
+    elif isinstance(value, BaseModel):
+        for name in type(value).model_fields:
+            if name not in ("state_directory", "socket"):
+                yield from _paths(getattr(value, name))
+    elif dataclasses.is_dataclass(value):
+        for field in dataclasses.fields(value):
+            yield from _paths(getattr(value, field.name))
+    elif isinstance(value, Mapping):
+        for one in value.values():
+            yield from _paths(one)
+
+
+def _name_in_state(path: Path, state: Path) -> str | None:
+    """Return what a file is called in the state directory, if it is one that a backup takes."""
+    if not path.is_relative_to(state.absolute()) or not path.is_file():
+        return None
+    name = str(path.relative_to(state.absolute()))
+    return name if may_be_in_state(name) else None
+
+
+def _secrets(state: Path, named: list[Path]) -> dict[str, bytes]:
+    names = [*keys.FILES]
+    if (state / keys.NEXT_ACCOUNT_KEY_FILE).exists():
+        names.append(keys.NEXT_ACCOUNT_KEY_FILE)
+    relay = state / relay_tls.DIRECTORY
+    if relay.is_dir():
+        names += [f"{relay.name}/{path.name}" for path in relay.iterdir()]
+    names += [name for path in named if (name := _name_in_state(path, state))]
+    return {name: keys.read_secret(state / name) for name in sorted(set(names))}
+
+
+def _create(path: Path) -> None:
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+
+
+def _publish(archive: Path, target: Path) -> None:
+    """Give the finished archive its name; whoever has that name already keeps it."""
+    try:
+        os.link(archive, target)
+    except FileExistsError:
+        raise _exists(target) from None
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        if os.path.lexists(target):
+            raise _exists(target) from None
+        archive.rename(target)
+    with contextlib.suppress(OSError):  # some file systems cannot
+        descriptor = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _exists(target: Path) -> ConfigurationError:
+    return ConfigurationError(
+        f"{target} exists already, and a backup replaces nothing.",
+        do="Name another file; one for each day is usual.",
+    )
