@@ -109,6 +109,7 @@ class AcmeSettings(CaSection):
     """The CA that certificates are asked from, and by name those that may be asked, too."""
 
     directory: str = KNOWN_CAS["letsencrypt"].url
+    staging: str = ""
     cas: Mapping[str, CaSection] = {}
     allowed_http_hosts: frozenset[str] = frozenset()
 
@@ -120,6 +121,8 @@ class AcmeSettings(CaSection):
                     f"acme.cas.{name} has no directory, and {name!r:.40} is no known CA.",
                     do=f"Give its directory URL; known ones: {', '.join(CERTIFICATE_AUTHORITIES)}.",
                 )
+        if self.staging:
+            self.directory_of(self.staging)
         return self
 
     def at(self, directory_url: str) -> CaSection:

@@ -44,7 +44,9 @@ def run(
             settle(store, settings, int(time.time()))
             RelayKeys(store, settings.state_directory).ask_again_for_a_lost_key(int(time.time()))
             worker = worker_maker(store, agent_keys, key_maker)
-            agent = Agent(settings, store, agent_keys, sockets, make_worker=worker)
+            agent = Agent(
+                settings, store, agent_keys, sockets, make_worker=worker, key_maker=key_maker
+            )
             run_until_signalled(agent, lambda: _reload(read_settings, agent, store))
 
 

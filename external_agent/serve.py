@@ -31,11 +31,13 @@ from external_agent.doctor.halves import Halves
 from external_agent.domain.concerns import Concern
 from external_agent.domain.policy import RELAY_CERTIFICATE
 from external_agent.enrolment import token_maker
+from external_agent.keymaker import KeyMaker
 from external_agent.metrics import Gauges, Metrics
 from external_agent.operator import local_socket
 from external_agent.operator.app import behind_gate
 from external_agent.operator.services import Services
 from external_agent.overview import Overview
+from external_agent.rehearsal import Rehearsals, RehearsalTools
 from external_agent.relay_tls import Pair, RelayKeys
 from external_agent.store.interface import Store
 from external_agent.web.authentication import Authenticator
@@ -187,6 +189,7 @@ class Agent:
         sockets: from :func:`open_sockets`; owned by the agent from here on.
         make_worker: is given the :class:`Changes` to tell, a way to the settings as they are now,
             and where to count; ``None`` issues nothing.
+        key_maker: for rehearsals; ``None`` rehearses nothing.
         clock: unix seconds.
     """
 
@@ -198,6 +201,7 @@ class Agent:
         sockets: Sockets,
         *,
         make_worker: MakeWorker | None = None,
+        key_maker: KeyMaker | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.settings = settings
@@ -227,6 +231,21 @@ class Agent:
         )
         halves = Halves()
         doctor = Doctor(store, lambda: self.settings, self._authorities, answers, clock)
+        rehearsals = (
+            None
+            if key_maker is None
+            else Rehearsals(
+                RehearsalTools(
+                    store,
+                    lambda: self.settings,
+                    self._authorities,
+                    key_maker,
+                    answers,
+                    agent_keys.signing,
+                    lambda: int(clock()),
+                )
+            )
+        )
         relay = SignedMessages(
             RelayApp(
                 store,
@@ -236,6 +255,7 @@ class Agent:
                 self._own_keys,
                 examine=doctor.examine,
                 halves=halves,
+                rehearsals=rehearsals,
             ).asgi(),
             Authenticator(store, [authority(url) for url in settings.relay_origins], self._run),
             agent_keys.signing,

@@ -44,10 +44,12 @@ from shared.wire import (
     Problem,
     bundle_path,
     csr_path,
+    rehearsal_path,
 )
 
 if TYPE_CHECKING:
     from shared.diagnosis import Half
+    from shared.rehearsal import RehearsalAnswer
 
 MAX_RETRY_AFTER = 3600
 _ENROLMENT_REFUSALS: dict[str, type[RelayError]] = {
@@ -127,6 +129,19 @@ class RelayClient:
         from shared.diagnosis import DOCTOR_PATH, Half  # not on the quiet path of `pull`
 
         return Half.decode(self._call("POST", DOCTOR_PATH, body=ours.encode()), "agent")
+
+    def begin_rehearsal(self, certificate: str) -> RehearsalAnswer:
+        """Have the agent order from a staging CA, for us. Raises as :meth:`listing`."""
+        return self._rehearsal("POST", certificate)
+
+    def rehearsal(self, certificate: str) -> RehearsalAnswer:
+        """Return how it stands. Raises as :meth:`listing`."""
+        return self._rehearsal("GET", certificate)
+
+    def _rehearsal(self, method: str, certificate: str) -> RehearsalAnswer:
+        from shared.rehearsal import RehearsalAnswer
+
+        return RehearsalAnswer.decode(self._call(method, rehearsal_path(certificate)))
 
     def enrol(self, token_key: SigningKey, request: EnrolmentRequest) -> EnrolmentAnswer:
         """Redeem a token.

@@ -23,7 +23,7 @@ def anchors_of(targets: Iterable[Target]) -> tuple[Roots, ...]:
         ConfigurationError: a target's file cannot be read or holds no certificate.
     """
     return tuple(
-        public_roots() if path is None else _own_roots(path)
+        public_roots() if path is None else roots_in(path)
         for path in dict.fromkeys(target.roots for target in targets)
     )
 
@@ -39,7 +39,8 @@ def public_roots() -> Roots:
     return tuple(found.values())
 
 
-def _own_roots(path: Path) -> Roots:
+def roots_in(path: Path) -> Roots:
+    """Return the roots of a PEM file. Raises ``ConfigurationError``: none can be read."""
     try:
         roots = tuple(load_roots(path.read_bytes()))
     except OSError as error:

@@ -13,13 +13,31 @@ from shared.identifiers import check_certificate_id
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-PRESETS: Final = ("nginx", "apache", "haproxy", "none")
+PRESETS: Final = (
+    "nginx",
+    "apache",
+    "haproxy",
+    "caddy",
+    "postfix",
+    "dovecot",
+    "postgresql",
+    "tomcat",
+    "systemd",
+    "none",
+)
+PROTOCOLS: Final = {"tls": 443, "smtp": 25, "imap": 143, "pop3": 110, "postgresql": 5432}
+"""How TLS begins at a probe point, and the port where that is usual."""
 FORMATS: Final = ("fullchain", "chain", "cert", "privkey", "combined", "pkcs12")
 KEY_ORIGINS: Final = ("any", "puller")
 KEY_ALGORITHMS: Final = ("ec-p256", "ec-p384", "rsa-2048", "rsa-3072", "rsa-4096")
 
 _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9])?"
 _NAME = re.compile(rf"(?:\*\.)?(?:{_LABEL}\.)+{_LABEL}")
+_SSH = re.compile(
+    r"(?P<user>[A-Za-z0-9_][A-Za-z0-9_.-]{0,63})@(?P<host>\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]{1,253})"
+    r"(?::(?P<port>[0-9]{1,5}))?"
+)
+_UNIT = re.compile(r"[A-Za-z0-9:_.@\\-]{1,200}\.(?:service|target|socket)")
 _ACCOUNT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}\$?")
 
 
@@ -31,11 +49,13 @@ class ProbePoint:
         address: IP address or host name, as it is to be connected to.
         port: TCP port.
         sni: the name sent in the TLS server_name extension; not a wildcard.
+        protocol: ``tls`` at once, or what is spoken before TLS begins (STARTTLS).
     """
 
     address: str
     port: int
     sni: str
+    protocol: str = "tls"
 
     def __post_init__(self) -> None:
         if not self.address or not self.address.isascii() or set(self.address) & set(" \t\r\n/"):
@@ -44,6 +64,10 @@ class ProbePoint:
             raise ConfigurationError(f"{self.port} is no TCP port to probe.")
         if not _NAME.fullmatch(self.sni) or self.sni.startswith("*"):
             raise ConfigurationError(f"{self.sni!r} is no name to probe for.")
+        if self.protocol not in PROTOCOLS:
+            raise ConfigurationError(
+                f"{self.protocol!r} is no protocol to probe by: use {', '.join(PROTOCOLS)}."
+            )
 
 
 @dataclass(frozen=True)
@@ -68,6 +92,12 @@ class Target:
         key_origin: ``any``, or ``puller`` when only keys made on this machine may be installed.
         key_algorithm: of keys made on this machine; None means the setting of the same name.
         pkcs12_password_file: its first line protects ``bundle.p12``.
+        unit: of systemd, for the preset of that name.
+        ssh: ``USER@HOST`` or ``USER@HOST:PORT`` of the machine where it is installed; None is
+            this one. Then ``directory`` holds the generations here, and the commands run there.
+        ssh_key: private key file for it; None takes what this user has.
+        ssh_known_hosts: file with its host key; None is this user's.
+        remote_directory: where the files go there; None is the same path as here.
     """
 
     certificate: str
@@ -89,6 +119,11 @@ class Target:
     key_origin: str = "any"
     key_algorithm: str | None = None
     pkcs12_password_file: Path | None = None
+    unit: str | None = None
+    ssh: str | None = None
+    ssh_key: Path | None = None
+    ssh_known_hosts: Path | None = None
+    remote_directory: Path | None = None
 
     def __post_init__(self) -> None:
         self._check_names()
@@ -96,6 +131,14 @@ class Target:
         self._check_paths()
         self._check_numbers()
         self._check_commands()
+        self._check_ssh()
+
+    @property
+    def ssh_parts(self) -> tuple[str, str, int]:
+        """User, host and port of ``ssh``, which is set."""
+        match = _SSH.fullmatch(self.ssh or "")
+        assert match is not None
+        return match["user"], match["host"].strip("[]"), int(match["port"] or 22)
 
     @property
     def private_mode(self) -> int:
@@ -134,14 +177,23 @@ class Target:
             _check_choice(self._refuse, "key_algorithm", self.key_algorithm, KEY_ALGORITHMS)
         for name in self.formats:
             _check_choice(self._refuse, "formats", name, FORMATS)
-        if "pkcs12" in self.formats and self.pkcs12_password_file is None:
-            raise self._refuse("the pkcs12 format needs pkcs12_password_file")
+        wants_pkcs12 = "pkcs12" in self.formats or self.preset == "tomcat"
+        if wants_pkcs12 and self.pkcs12_password_file is None:
+            what = "pkcs12 format" if self.preset != "tomcat" else "preset tomcat"
+            raise self._refuse(f"the {what} needs pkcs12_password_file")
+        if (self.preset == "systemd") != (self.unit is not None):
+            raise self._refuse("unit and the preset systemd go together")
+        if self.unit is not None and not _UNIT.fullmatch(self.unit):
+            raise self._refuse(f"{self.unit!r} is no name of a systemd unit")
 
     def _check_paths(self) -> None:
         paths = {
             "directory": self.directory,
             "roots": self.roots,
             "pkcs12_password_file": self.pkcs12_password_file,
+            "ssh_key": self.ssh_key,
+            "ssh_known_hosts": self.ssh_known_hosts,
+            "remote_directory": self.remote_directory,
         }
         for setting, path in paths.items():
             if path is None:
@@ -174,6 +226,19 @@ class Target:
         ):
             if argv and (not argv[0] or any("\0" in part for part in argv)):
                 raise self._refuse(f"{setting} is no list of arguments that can be run")
+
+    def _check_ssh(self) -> None:
+        if self.ssh is None:
+            if self.ssh_key or self.ssh_known_hosts or self.remote_directory:
+                raise self._refuse("ssh_key, ssh_known_hosts and remote_directory go with ssh")
+            return
+        if not _SSH.fullmatch(self.ssh):
+            raise self._refuse(f"ssh {self.ssh!r:.200} is not USER@HOST or USER@HOST:PORT")
+        if self.owner is not None or self.group is not None:
+            raise self._refuse(
+                "owner and group are not for another machine: there the files belong to the user "
+                "that ssh names"
+            )
 
 
 def _check_choice(refuse: object, setting: str, value: str, choices: tuple[str, ...]) -> None:

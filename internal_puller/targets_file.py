@@ -6,7 +6,7 @@ import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from internal_puller.targets import ProbePoint, Target
+from internal_puller.targets import PROTOCOLS, ProbePoint, Target
 from internal_puller.toml_file import (
     check_keys,
     path_of,
@@ -134,17 +134,21 @@ def _points(where: str, value: object) -> tuple[ProbePoint, ...]:
 
 
 def _point(where: str, table: dict[str, Any]) -> ProbePoint:
-    check_keys(where, table, ("address", "port", "sni"))
+    check_keys(where, table, ("address", "port", "sni", "protocol"))
     if "address" not in table or "sni" not in table:
         raise ConfigurationError(f"{where} needs address and sni.")
-    port = _count(f"{where}, port", table.get("port", 443))
-    return ProbePoint(
-        text_of(f"{where}, address", table["address"]), port, text_of(f"{where}, sni", table["sni"])
-    )
+    protocol = text_of(f"{where}, protocol", table.get("protocol", "tls"))
+    port = _count(f"{where}, port", table.get("port", PROTOCOLS.get(protocol, 443)))
+    address = text_of(f"{where}, address", table["address"])
+    return ProbePoint(address, port, text_of(f"{where}, sni", table["sni"]), protocol)
 
 
 def _point_table(points: tuple[ProbePoint, ...]) -> list[dict[str, Any]]:
-    return [{"address": point.address, "port": point.port, "sni": point.sni} for point in points]
+    return [
+        {"address": point.address, "port": point.port, "sni": point.sni}
+        | ({} if point.protocol == "tls" else {"protocol": point.protocol})
+        for point in points
+    ]
 
 
 def _mode_text(mode: int) -> str:
@@ -174,4 +178,9 @@ _OPTIONAL: Final[dict[str, tuple[Any, Callable[[str, object], Any], Callable[[An
     "key_algorithm": (None, text_of, str),
     "key_origin": ("any", text_of, str),
     "pkcs12_password_file": (None, path_of, str),
+    "unit": (None, text_of, str),
+    "ssh": (None, text_of, str),
+    "ssh_key": (None, path_of, str),
+    "ssh_known_hosts": (None, path_of, str),
+    "remote_directory": (None, path_of, str),
 }

@@ -44,7 +44,8 @@ from shared.x509 import (
 
 MAX_AHEAD = 3600
 
-Chain = tuple[x509.Certificate, ...]
+Certificate = x509.Certificate
+Chain = tuple[Certificate, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,6 +46,10 @@ def csr_path(certificate: str) -> str:
     return f"{CERTIFICATES_PATH}/{check_certificate_id(certificate)}/csr"
 
 
+def rehearsal_path(certificate: str) -> str:
+    return f"{CERTIFICATES_PATH}/{check_certificate_id(certificate)}/rehearsal"
+
+
 def clamp_come_back(seconds: int) -> int:
     """Return when to come back, between a minute and a day, whatever the agent says."""
     return max(MIN_COME_BACK, min(MAX_COME_BACK, seconds))

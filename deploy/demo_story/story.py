@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from deploy.demo_story.processes import Processes, StoryFailed, free_ports, python
 from deploy.demo_story.screen import Screen
 from deploy.demo_story.visitors import Visitors, digest, served_leaf
+from shared.host.watching import NEEDS_ATTENTION
 
 NAME = "www.intra.example.com"
 OUTSIDE, INSIDE = "127.0.0.1", "127.0.0.2"
@@ -49,7 +50,8 @@ class Story:
     # --- the parts ---------------------------------------------------------------------------
 
     def agent(self, *words: str) -> str:
-        return self.processes.run(*python("-m", "external_agent", *words)).stdout
+        accept = (0, NEEDS_ATTENTION) if words[:1] == ("status",) else (0,)
+        return self.processes.run(*python("-m", "external_agent", *words), accept=accept).stdout
 
     def puller(self, *words: str, **options: Any) -> str:
         return self.processes.run(*python("-m", "internal_puller", *words), **options).stdout

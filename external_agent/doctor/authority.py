@@ -210,7 +210,7 @@ def limit_findings(store: Store, row: CertificateRow, now: int) -> Iterator[Find
             row.id,
             f"{name} has issued {len(issued)} certificates for exactly these names within a week; "
             f"Let's Encrypt stops at {_SAME_SET_A_WEEK}.",
-            "Order no more of them by hand; try things with external-agent rehearse.",
+            "Order no more of them by hand; try things with internal-puller rehearse.",
         )
     else:
         what = f"{len(issued)} of these names were issued within a week, {row.failures} attempts "

@@ -13,8 +13,8 @@ from external_agent.operator.found import certificate_row
 from external_agent.operator.model_diagnosis import Diagnosis, Examination
 from external_agent.operator.services import Services
 from shared.diagnosis import Finding, compare, is_healthy
-from shared.diagnosis_text import summary
 from shared.errors import ConfigurationError
+from shared.host.diagnosis_text import summary
 
 
 def diagnosis_calls(app: FastAPI, services: Services) -> None:

@@ -27,6 +27,21 @@ class Board(Protocol):
     def remove(self, token: str) -> None: ...
 
 
+class BoardSolver:
+    """Presents on the board of this process alone: for what need not outlive it."""
+
+    challenge_type = "http-01"
+
+    def __init__(self, board: Board) -> None:
+        self._board = board
+
+    def present(self, challenge: PendingChallenge) -> None:
+        self._board.put(challenge.token, challenge.key_authorization)
+
+    def clean_up(self, challenge: PendingChallenge) -> None:
+        self._board.remove(challenge.token)
+
+
 class Http01Solver:
     """Presents through the store and the board; one for each claim."""
 

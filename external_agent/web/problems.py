@@ -41,10 +41,12 @@ _TITLES = {
     "token-expired": (403, "The enrolment token has expired or was voided"),
     "token-used": (409, "The enrolment token was used by other keys"),
     "keys-refused": (422, "The offered keys cannot be accepted"),
+    "rehearsal": (409, "Nothing can be rehearsed here"),
     "internal": (500, "The agent met an error of its own"),
 }
 # What the store calls its refusals, in the words of the API.
 _REFUSALS = {
+    "rehearsal": "rehearsal",
     "replayed": "replayed-nonce",
     "not-granted": "certificate-unknown",
     "too-many-receipts": "quota",

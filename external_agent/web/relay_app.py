@@ -18,13 +18,21 @@ from starlette.routing import Route
 from external_agent.doctor.examination import OneAtATime
 from external_agent.doctor.halves import Halves
 from external_agent.enrolment import redeem
+from external_agent.rehearsal import Rehearsals
 from external_agent.store.interface import Store
 from external_agent.web.problems import Answer, problem, problem_of
 from external_agent.web.signed_messages import caller_of
 from external_agent.web.waiting import Bell, TooManyWaits
 from shared.diagnosis import DOCTOR_PATH, Half
-from shared.errors import MalformedMessage, PolicyError, RelayError
+from shared.errors import (
+    ConfigurationError,
+    MalformedMessage,
+    PolicyError,
+    RelayError,
+    RequestRefused,
+)
 from shared.identifiers import check_certificate_id
+from shared.rehearsal import RehearsalAnswer
 from shared.strict_json import MAX_INTEGER
 from shared.wire import (
     CERTIFICATES_PATH,
@@ -56,6 +64,7 @@ class RelayApp:
         own_keys: gives SPKI digests of keys that no certificate may have.
         examine: makes the agent's half of a diagnosis for some certificates; may block.
         halves: where the pullers' halves are kept.
+        rehearsals: ``None`` where nothing can be ordered.
     """
 
     def __init__(
@@ -68,6 +77,7 @@ class RelayApp:
         *,
         examine: Examine | None = None,
         halves: Halves | None = None,
+        rehearsals: Rehearsals | None = None,
     ) -> None:
         self._store = store
         self._bell = bell
@@ -76,6 +86,7 @@ class RelayApp:
         self._own_keys = own_keys
         self._examine, self._one_at_a_time = examine, OneAtATime()
         self._halves = halves or Halves()
+        self._rehearsals = rehearsals
 
     def asgi(self) -> Starlette:
         """Return the app, to be wrapped in ``SignedMessages``."""
@@ -85,6 +96,8 @@ class RelayApp:
             Route(CERTIFICATES_PATH, self.list_certificates, methods=["GET"]),
             Route(f"{one}/bundle", self.bundle, methods=["GET"]),
             Route(f"{one}/csr", self.leave_csr, methods=["PUT"]),
+            Route(f"{one}/rehearsal", self.begin_rehearsal, methods=["POST"]),
+            Route(f"{one}/rehearsal", self.rehearsal, methods=["GET"]),
             Route(RECEIPTS_PATH, self.receive_receipt, methods=["POST"]),
             Route(DIRECT_PATH, self.receive_direct, methods=["POST"]),
             Route(DOCTOR_PATH, self.diagnose, methods=["POST"]),
@@ -203,6 +216,27 @@ class RelayApp:
             now=self._now(),
         )
         return _ok(_ACCEPTED)
+
+    async def begin_rehearsal(self, request: Request) -> Response:
+        """Order from a staging CA, sealed to the puller that asks; nothing is published."""
+        _query(request)
+        if self._rehearsals is None:
+            return _response(problem("not-found"))
+        puller, certificate = caller_of(request.scope).puller, _certificate(request)
+        try:
+            state = await self._run(self._rehearsals.begin, certificate, puller)
+        except ConfigurationError as error:
+            raise RequestRefused(f"{error.what} {error.do}", problem_type="rehearsal") from error
+        return _ok(RehearsalAnswer(state).encode())
+
+    async def rehearsal(self, request: Request) -> Response:
+        """How it stands, and the bundle once it is done."""
+        _query(request)
+        if self._rehearsals is None:
+            return _response(problem("not-found"))
+        puller, certificate = caller_of(request.scope).puller, _certificate(request)
+        state, bundle = await self._run(self._rehearsals.state, certificate, puller)
+        return _ok(RehearsalAnswer(state, bundle).encode())
 
     async def diagnose(self, request: Request) -> Response:
         """Take the puller's half of a diagnosis, and answer with ours of what it may fetch.

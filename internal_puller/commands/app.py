@@ -16,6 +16,7 @@ from internal_puller.commands import (
     enrolling,
     installed,
     pulling,
+    rehearsing,
     targets,
 )
 from internal_puller.config import CONFIG_VARIABLE
@@ -45,6 +46,7 @@ app.command()(pulling.pull)
 app.command()(pulling.run)
 app.command()(installed.status)
 app.command()(doctor.doctor)
+app.command("rehearse")(rehearsing.rehearse_command)
 app.command()(installed.rollback)
 app.command()(installed.verify)
 

@@ -12,7 +12,7 @@ import typer
 from internal_puller.config import load_settings
 from internal_puller.doctor.doctor import diagnose
 from shared.diagnosis import is_healthy
-from shared.diagnosis_text import show_diagnosis, summary
+from shared.host.diagnosis_text import show_diagnosis, summary
 from shared.host.watching import NEEDS_ATTENTION
 
 

@@ -24,6 +24,7 @@ from internal_puller.targets import (
     FORMATS,
     KEY_ALGORITHMS,
     PRESETS,
+    PROTOCOLS,
     ProbePoint,
     Target,
     load_targets,
@@ -41,6 +42,12 @@ _HINTS = {
     "nginx": "ssl_certificate {0}/fullchain.pem; ssl_certificate_key {0}/privkey.pem;",
     "apache": "SSLCertificateFile {0}/fullchain.pem and SSLCertificateKeyFile {0}/privkey.pem",
     "haproxy": "bind :443 ssl crt {0}/combined.pem",
+    "caddy": "tls {0}/fullchain.pem {0}/privkey.pem",
+    "postfix": "smtpd_tls_chain_files = {0}/combined.pem",
+    "dovecot": "ssl_cert = <{0}/fullchain.pem and ssl_key = <{0}/privkey.pem",
+    "postgresql": "ssl_cert_file = '{0}/fullchain.pem' and ssl_key_file = '{0}/privkey.pem'",
+    "tomcat": 'certificateKeystoreFile="{0}/bundle.p12"',
+    "systemd": "{0}/fullchain.pem and {0}/privkey.pem",
     "none": "{0}/fullchain.pem and {0}/privkey.pem",
 }
 
@@ -75,7 +82,9 @@ def add(
     ] = None,
     probe: Annotated[
         list[str] | None,
-        typer.Option(help="Where to see it served: ADDRESS[:PORT][/NAME]; repeated; 'none'."),
+        typer.Option(
+            help="Where to see it served: [smtp://]ADDRESS[:PORT][/NAME]; repeated; 'none'."
+        ),
     ] = None,
     probe_timeout: Annotated[float, typer.Option(help="Seconds until it is to be served.")] = 15.0,
     root: Annotated[
@@ -88,6 +97,19 @@ def add(
     ] = "any",
     key_algorithm: Annotated[
         str | None, typer.Option(help=f"Of keys made here: {', '.join(KEY_ALGORITHMS)}.")
+    ] = None,
+    unit: Annotated[
+        str | None, typer.Option(help="With --preset systemd: what is reloaded or restarted.")
+    ] = None,
+    ssh: Annotated[
+        str | None, typer.Option(help="Install on another machine: USER@HOST or USER@HOST:PORT.")
+    ] = None,
+    ssh_key: Annotated[Path | None, typer.Option(help="Private key file for --ssh.")] = None,
+    ssh_known_hosts: Annotated[
+        Path | None, typer.Option(help="File with the host key of that machine.")
+    ] = None,
+    remote_directory: Annotated[
+        Path | None, typer.Option(help="Where the files go there; else the same path as here.")
     ] = None,
 ) -> None:
     """Say where and how a certificate is installed. The same directory again replaces it."""
@@ -113,14 +135,20 @@ def add(
         key_origin=key_origin,
         key_algorithm=key_algorithm,
         pkcs12_password_file=pkcs12_password_file and pkcs12_password_file.absolute(),
+        unit=unit,
+        ssh=ssh,
+        ssh_key=ssh_key and ssh_key.absolute(),
+        ssh_known_hosts=ssh_known_hosts and ssh_known_hosts.absolute(),
+        remote_directory=remote_directory,
     )
     _check_root(new)
     check_target(new)
     others = [one for one in load_targets(settings.targets_file) if one.directory != new.directory]
     save_targets(settings.targets_file, [*others, new])
-    current = new.directory / "current"
+    current = (new.remote_directory or new.directory) / "current"
+    where = f" at {new.ssh}" if new.ssh else ""
     sys.stdout.write(
-        f"{new.certificate} will be installed in {new.directory}.\n"
+        f"{new.certificate} will be installed in {current.parent}{where}.\n"
         f"Let the server use: {_HINTS[preset].format(current)}\nNext: internal-puller pull\n"
     )
 
@@ -301,6 +329,7 @@ def _command(option: str, text: str | None) -> tuple[str, ...] | None:
 
 
 _POINT = re.compile(
+    r"(?:(?P<protocol>[a-z0-9]+)://)?"
     r"(?P<address>\[[0-9a-fA-F:.]+\]|[^:/\[\]]+)(?::(?P<port>[0-9]{1,5}))?(?:/(?P<sni>.+))?"
 )
 
@@ -316,9 +345,13 @@ def _points(texts: list[str] | None, name: str) -> tuple[ProbePoint, ...] | None
 def _point(text: str, name: str) -> ProbePoint:
     match = _POINT.fullmatch(text)
     if match is None:
-        raise ConfigurationError(f"--probe {text!r:.200} is not ADDRESS[:PORT][/NAME].")
+        raise ConfigurationError(
+            f"--probe {text!r:.200} is not [PROTOCOL://]ADDRESS[:PORT][/NAME]."
+        )
     sni = match["sni"] or DnsName(name).probe_name
-    return ProbePoint(match["address"].strip("[]"), int(match["port"] or 443), sni)
+    protocol = match["protocol"] or "tls"
+    port = int(match["port"] or PROTOCOLS.get(protocol, 443))
+    return ProbePoint(match["address"].strip("[]"), port, sni, protocol)
 
 
 def _check_root(new: Target) -> None:

@@ -19,7 +19,6 @@ from internal_puller.state import StateDirectory
 from internal_puller.targets import Target
 from shared.diagnosis import Finding, Verdict
 from shared.errors import RelayError
-from shared.host.commands import run
 
 LITTLE_ROOM = 50 * 2**20
 _SYSTEMD = Path("/run/systemd/system")
@@ -90,7 +89,7 @@ def _configuration(plan: Plan, subject: str) -> Iterator[Finding]:
     """
     if plan.test_command:
         try:
-            result = run(plan.test_command, plan.target.command_timeout, {})
+            result = plan.run(plan.test_command, {})
         except RelayError as error:
             yield Finding("configuration", Verdict.PROBLEM, subject, error.what, error.do)
             return
@@ -106,15 +105,20 @@ def _configuration(plan: Plan, subject: str) -> Iterator[Finding]:
             return
         yield Finding("configuration", Verdict.OK, subject, f"{command} finds nothing wrong.")
     if plan.reload_command:
-        yield from _unit(plan.reload_command, subject)
+        yield from _unit(plan, subject)
     elif plan.test_command or plan.probe:
         what = "No command reloads this server: it will go on with the certificate it has read."
         do = "internal-puller target add … --preset nginx, or --reload-command"
         yield Finding("reload", Verdict.WARNING, subject, what, do)
 
 
-def _unit(argv: tuple[str, ...], subject: str) -> Iterator[Finding]:
+def _unit(plan: Plan, subject: str) -> Iterator[Finding]:
+    argv = plan.reload_command
     command = " ".join(argv)
+    if plan.remote is not None:
+        what = f"{command} is run at {plan.remote}; whether it is there is not looked at."
+        yield Finding("reload", Verdict.NOTE, subject, what)
+        return
     if argv[0] != "systemctl" or not _SYSTEMD.is_dir():
         yield Finding("reload", Verdict.OK, subject, f"{command} is there.")
         return

@@ -37,6 +37,14 @@ FILE_NAMES: Final = {
 }
 
 
+_SECRET: Final = frozenset(FILE_NAMES[one] for one in ("privkey", "combined", "pkcs12"))
+
+
+def is_secret(file_name: str) -> bool:
+    """Tell whether a file of a generation holds the private key."""
+    return file_name in _SECRET
+
+
 @dataclass(frozen=True)
 class FileContent:
     """Bytes of one file, and whether they hold the private key."""

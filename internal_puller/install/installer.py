@@ -75,6 +75,7 @@ def _install(switch: Switch, material: Material) -> InstallReport:
     plan, generations = switch.plan, switch.generations
     files = render(material, plan.formats, plan.password)
     name = generations.stage(material.generation, files, plan.accounts, plan.password)
+    switch.trial.upload(generations, name)
     unfinished = generations.unfinished()
     active = generations.active()
     if active == name and unfinished is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import grp
 import pwd
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Final
 
 from internal_puller.install.durable import Directory, Ownership
@@ -16,9 +16,11 @@ from shared.errors import ConfigurationError
 from shared.host import commands
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
+    from internal_puller.install.remote import Remote
     from internal_puller.targets import Target
+    from shared.host.commands import CommandResult
 
 Argv = tuple[str, ...]
 WILDCARD_STAND_IN: Final = "any"
@@ -27,12 +29,15 @@ _PEM_FILES: Final = ("fullchain", "chain", "cert", "privkey")
 
 @dataclass(frozen=True)
 class Preset:
-    """Defaults for one server; ``reload`` is asked whether systemd runs."""
+    """Defaults for one server; ``reload`` is asked whether systemd runs.
+
+    ``probe`` is protocol and port at this host; None is nowhere.
+    """
 
     formats: tuple[str, ...]
     test: Argv
     reload: Callable[[bool], Argv]
-    probes: bool
+    probe: tuple[str, int] | None = ("tls", 443)
 
 
 def _reload_nginx(systemd: bool) -> Argv:
@@ -53,21 +58,61 @@ def _reload_haproxy(systemd: bool) -> Argv:
     )
 
 
+def _reload_caddy(systemd: bool) -> Argv:
+    """``--force``: to Caddy a configuration that has not changed is no reason to read files."""
+    del systemd
+    return ("caddy", "reload", "--config", "/etc/caddy/Caddyfile", "--force")
+
+
+def _reload_tomcat(systemd: bool) -> Argv:
+    """A restart: Tomcat reads a key store when it starts."""
+    names = ("tomcat11", "tomcat10", "tomcat9", "tomcat")
+    units = (Path("/lib/systemd/system"), Path("/etc/systemd/system"))
+    name = next((n for n in names if any((u / f"{n}.service").exists() for u in units)), "tomcat")
+    return ("systemctl", "restart", name) if systemd else ("service", name, "restart")
+
+
+def _reload_by(name: str, without: Argv) -> Callable[[bool], Argv]:
+    return lambda systemd: ("systemctl", "reload", name) if systemd else without
+
+
 def _reload_nothing(systemd: bool) -> Argv:
     del systemd
     return ()
 
 
 PRESETS: Final = {
-    "nginx": Preset(_PEM_FILES, ("nginx", "-t"), _reload_nginx, True),
-    "apache": Preset(_PEM_FILES, ("apachectl", "configtest"), _reload_apache, True),
+    "nginx": Preset(_PEM_FILES, ("nginx", "-t"), _reload_nginx),
+    "apache": Preset(_PEM_FILES, ("apachectl", "configtest"), _reload_apache),
     "haproxy": Preset(
         (*_PEM_FILES, "combined"),
         ("haproxy", "-c", "-f", "/etc/haproxy/haproxy.cfg"),
         _reload_haproxy,
-        True,
     ),
-    "none": Preset(_PEM_FILES, (), _reload_nothing, False),
+    "caddy": Preset(
+        _PEM_FILES, ("caddy", "validate", "--config", "/etc/caddy/Caddyfile"), _reload_caddy
+    ),
+    "postfix": Preset(
+        (*_PEM_FILES, "combined"),
+        ("postfix", "check"),
+        _reload_by("postfix", ("postfix", "reload")),
+        ("smtp", 25),
+    ),
+    "dovecot": Preset(
+        _PEM_FILES,
+        ("doveconf", "-n"),
+        _reload_by("dovecot", ("doveadm", "reload")),
+        ("tls", 993),
+    ),
+    "postgresql": Preset(
+        _PEM_FILES,
+        (),
+        _reload_by("postgresql", ("service", "postgresql", "reload")),
+        ("postgresql", 5432),
+    ),
+    "tomcat": Preset((*_PEM_FILES, "pkcs12"), (), _reload_tomcat, ("tls", 8443)),
+    "systemd": Preset(_PEM_FILES, (), _reload_nothing, None),
+    "none": Preset(_PEM_FILES, (), _reload_nothing, None),
 }
 
 
@@ -82,6 +127,18 @@ class Plan:
     reload_command: Argv
     probe: tuple[ProbePoint, ...]
     password: bytes | None
+    remote: Remote | None = None
+
+    def run(self, argv: Argv, extra: Mapping[str, str]) -> CommandResult:
+        """Run a command where the server is; ``extra`` is for its environment, on this machine.
+
+        Raises:
+            ConfigurationError: the program does not exist.
+            StageFailed: the other machine cannot be reached.
+        """
+        if self.remote is not None:
+            return self.remote.run(argv, self.target.command_timeout)
+        return commands.run(argv, self.target.command_timeout, extra)
 
 
 def resolve(target: Target) -> Plan:
@@ -94,11 +151,13 @@ def resolve(target: Target) -> Plan:
     test, reload = target.test_command, target.reload_command
     if test is None:
         test = preset.test
-    if reload is None:
-        reload = preset.reload(Path("/run/systemd/system").is_dir())
+    if reload is None and target.unit is not None:
+        reload = ("systemctl", "reload-or-restart", target.unit)
+    elif reload is None:
+        reload = preset.reload(target.ssh is not None or Path("/run/systemd/system").is_dir())
     for argv in (test, reload):
-        if argv:
-            commands.find_program(argv)
+        if argv and target.ssh is None:
+            _require_program(target, argv)
     uid, gid = _user_id(target.owner), _group_id(target.group)
     return Plan(
         target=target,
@@ -110,7 +169,32 @@ def resolve(target: Target) -> Plan:
         reload_command=reload,
         probe=probe_points(target),
         password=read_password(target.pkcs12_password_file),
+        remote=_remote(target),
     )
+
+
+def _remote(target: Target) -> Remote | None:
+    if target.ssh is None:
+        return None
+    from internal_puller.install.remote import Remote  # it needs a library of its own
+
+    user, host, port = target.ssh_parts
+    place = PurePosixPath(str(target.remote_directory or target.directory))
+    return Remote(user, host, port, place, target.ssh_key, target.ssh_known_hosts)
+
+
+def _require_program(target: Target, argv: Argv) -> None:
+    try:
+        commands.find_program(argv)
+    except ConfigurationError as error:
+        given = argv in (target.test_command, target.reload_command)
+        raise ConfigurationError(
+            error.what if given else f"{error.what} The preset {target.preset} needs it.",
+            do=error.do
+            if given
+            else f"Install {target.preset}, choose another preset, or say how: --test-command, "
+            "--reload-command.",
+        ) from error
 
 
 def _formats(target: Target, preset: Preset) -> tuple[str, ...]:
@@ -120,12 +204,15 @@ def _formats(target: Target, preset: Preset) -> tuple[str, ...]:
 
 
 def probe_points(target: Target) -> tuple[ProbePoint, ...]:
-    """Return where the target is probed: as it says, or every name at this host's port 443."""
+    """Return where the target is probed: as it says, or every name where the server listens."""
     if target.probe is not None:
         return target.probe
-    if not PRESETS[target.preset].probes:
+    usual = PRESETS[target.preset].probe
+    if usual is None:
         return ()
-    return tuple(ProbePoint("127.0.0.1", 443, stand_in(name)) for name in target.names)
+    protocol, port = usual
+    address = "127.0.0.1" if target.ssh is None else target.ssh_parts[1]
+    return tuple(ProbePoint(address, port, stand_in(name), protocol) for name in target.names)
 
 
 def stand_in(name: str) -> str:

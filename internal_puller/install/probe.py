@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from cryptography import x509
 
 from internal_puller.install.presets import probe_points
+from internal_puller.install.starttls import begin_tls
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -74,6 +75,7 @@ def _fetch_leaf(point: ProbePoint, timeout: float) -> bytes:
     # Whom the server convinces is not asked here, only what it shows: expired, foreign, anything.
     context.verify_mode = ssl.CERT_NONE
     with socket.create_connection((point.address, point.port), timeout) as connection:
+        begin_tls(connection, point.protocol, deadline)
         connection.settimeout(max(deadline - time.monotonic(), 0.05))
         with context.wrap_socket(connection, server_hostname=point.sni) as tls:
             leaf = tls.getpeercert(binary_form=True)

@@ -41,6 +41,7 @@ class Switch:
         served = before
         if not all(each.matched for each in before):
             try:
+                self.trial.bring(self.generations, name)
                 served = self.trial.whole(generation_of(name), leaf)
             except InstallError as failure:
                 error, served = failure, self.trial.look(leaf)
@@ -56,6 +57,7 @@ class Switch:
         self.generations.begin(unfinished)
         try:
             self.generations.activate(name)
+            self.trial.bring(self.generations, name)
             served = self.trial.whole(generation, leaf)
         except InstallError as failure:
             return self.back(unfinished, failure, before)
@@ -81,6 +83,7 @@ class Switch:
             if previous != unfinished.to:
                 self._remember(generation, failure)
             self.generations.activate(previous)
+            self.trial.bring(self.generations, previous)
             served = self._settle(previous, failure)
             with suppress(StageFailed):
                 self.generations.finish()

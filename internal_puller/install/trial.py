@@ -6,14 +6,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from internal_puller.install import layout, probe
+from internal_puller.install.formats import is_secret
 from shared.errors import ConfigTestFailed, ReloadFailed, ServedMismatch
-from shared.host import commands
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from internal_puller.install.generations import Generations
     from internal_puller.install.presets import Plan
     from internal_puller.install.probe import Served
+    from shared.host.commands import CommandResult
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,34 @@ class Trial:
     plan: Plan
     clock: Callable[[], float]
     sleep: Callable[[float], None]
+
+    def upload(self, generations: Generations, name: str) -> None:
+        """Have a generation where the server is, before anything is switched.
+
+        Raises ``StageFailed``: nothing was changed there.
+        """
+        if self.plan.remote is not None:
+            from internal_puller.install.remote import RemoteFile
+
+            accounts = self.plan.accounts
+            files = {
+                file: RemoteFile(
+                    content,
+                    (accounts.secret if is_secret(file) else accounts.public).mode,
+                )
+                for file, content in generations.read(name).items()
+            }
+            self.plan.remote.upload(name, files)
+
+    def bring(self, generations: Generations, name: str | None) -> None:
+        """Let ``current`` where the server is point to what it points to here.
+
+        Raises ``StageFailed``.
+        """
+        if self.plan.remote is not None:
+            if name is not None:
+                self.upload(generations, name)
+            self.plan.remote.activate(name, generations.names())
 
     def test(self, generation: int) -> None:
         """Raise ``ConfigTestFailed`` if the server refuses its configuration."""
@@ -71,14 +101,13 @@ class Trial:
     def _here(self, generation: int) -> str:
         return f"{self.plan.target.certificate}, generation {generation}"
 
-    def _run(self, argv: tuple[str, ...], generation: int) -> commands.CommandResult | None:
+    def _run(self, argv: tuple[str, ...], generation: int) -> CommandResult | None:
         if not argv:
             return None
         target = self.plan.target
         current = target.directory / layout.CURRENT
-        return commands.run(
+        return self.plan.run(
             argv,
-            target.command_timeout,
             {
                 "RELAY_CERTIFICATE": target.certificate,
                 "RELAY_GENERATION": str(generation),

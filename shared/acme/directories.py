@@ -97,6 +97,15 @@ def directory_url(text: str) -> str:
     return url
 
 
+_STAGING = {"letsencrypt": "letsencrypt-staging", "google": "google-staging"}
+
+
+def staging_of(url: str) -> str | None:
+    """Return the directory URL for trying things out at the same CA, if one is known."""
+    name = _STAGING.get(_BY_URL.get(url, ""))
+    return None if name is None else KNOWN_CAS[name].url
+
+
 def ca_name(url: str) -> str:
     """Return the name of a known CA's directory, else the URL itself."""
     return _BY_URL.get(url, url)

@@ -160,7 +160,7 @@ def _lay_out(built: World) -> None:
 def outside_dns(built: World) -> Iterator[SplitDns]:
     """What the Internet is told: the name of the intranet's server is the VM's address."""
     with built.internet.entered():
-        dns = SplitDns("example.com", outside_host=INTERNET, outside_port=53)
+        dns = SplitDns("example.com", "com", outside_host=INTERNET, outside_port=53)
         for name, address in ((WWW, VM), (RELAY, VM), (CA, INTERNET)):
             dns.set("outside", name, "A", address)
         dns.start()

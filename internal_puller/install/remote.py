@@ -1,0 +1,248 @@
+"""A target on another machine, reached by SSH: the same files, switched and tested there.
+
+The generations are kept here as for any target; there they are a mirror. Nothing of ours runs on
+the other machine, so it needs SFTP, symbolic links, and its own commands; no Python.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import shlex
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from internal_puller.install.layout import CURRENT, GENERATIONS, TEMPORARY, parse_name
+from shared.errors import ConfigurationError, StageFailed
+from shared.host.commands import CommandResult
+
+if TYPE_CHECKING:
+    import asyncssh
+
+CONNECT_SECONDS: Final = 20.0
+EXCHANGE_SECONDS: Final = 120.0
+_TAIL: Final = 4096
+_CHUNK: Final = 32768
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """What a file on the other machine holds, and its permission bits."""
+
+    content: bytes
+    mode: int
+
+
+@dataclass(frozen=True)
+class Remote:
+    """
+    Attributes:
+        directory: absolute path there; ``current`` and ``generations`` are below it.
+        key: private key file; None tries the usual ones of this user, and an agent.
+        known_hosts: file with the host's key; None is this user's ``~/.ssh/known_hosts``.
+    """
+
+    user: str
+    host: str
+    port: int
+    directory: PurePosixPath
+    key: Path | None = None
+    known_hosts: Path | None = None
+
+    def __str__(self) -> str:
+        return f"{self.user}@{self.host}:{self.port}"
+
+    # --- what an installation does there -----------------------------------------------------
+
+    def upload(self, name: str, files: Mapping[str, RemoteFile]) -> None:
+        """Have a generation there under its final name, whole; nothing is switched.
+
+        Raises:
+            StageFailed: it could not be brought there.
+        """
+
+        async def work(sftp: asyncssh.SFTPClient) -> None:
+            await _make_directories(sftp, self.directory / GENERATIONS)
+            place = str(self.directory / GENERATIONS / name)
+            if await _holds(sftp, place, files):
+                return
+            if await sftp.lexists(place):
+                raise StageFailed(
+                    f"{self}: {place} is there with another content.",
+                    do="Move it out of the way.",
+                )
+            temporary = str(self.directory / GENERATIONS / f"{TEMPORARY}{secrets.token_hex(8)}")
+            await sftp.mkdir(temporary, _attributes(0o700))
+            try:
+                for file_name, file in files.items():
+                    await _write(sftp, f"{temporary}/{file_name}", file)
+                await sftp.chmod(temporary, 0o755)
+                await sftp.posix_rename(temporary, place)
+            except BaseException:
+                with suppress(Exception):
+                    await sftp.rmtree(temporary)
+                raise
+
+        self._sftp(work, f"generation {name} could not be brought to")
+
+    def activate(self, name: str | None, keep: Collection[str]) -> None:
+        """Let ``current`` there point to a generation by one rename; None takes it away.
+
+        Args:
+            keep: names of generations; others are removed there.
+
+        Raises:
+            StageFailed: it could not be switched.
+        """
+
+        async def work(sftp: asyncssh.SFTPClient) -> None:
+            link = str(self.directory / CURRENT)
+            if name is None:
+                if await sftp.lexists(link):
+                    await sftp.remove(link)
+                return
+            temporary = str(self.directory / f"{TEMPORARY}{secrets.token_hex(8)}")
+            await sftp.symlink(f"{GENERATIONS}/{name}", temporary)
+            await sftp.posix_rename(temporary, link)
+            for found in await sftp.listdir(str(self.directory / GENERATIONS)):
+                old = parse_name(found) is not None and found not in {*keep, name}
+                if old or found.startswith(TEMPORARY):
+                    await sftp.rmtree(str(self.directory / GENERATIONS / found))
+
+        self._sftp(work, f"{self.directory / CURRENT} could not be switched at")
+
+    def run(self, argv: tuple[str, ...], timeout: float) -> CommandResult:
+        """Run a command there, quoted as for a POSIX shell.
+
+        Args:
+            timeout: seconds; then the connection, and with it the command, is ended.
+
+        Raises:
+            StageFailed: the machine cannot be reached.
+        """
+
+        async def work(connection: asyncssh.SSHClientConnection) -> CommandResult:
+            import asyncssh
+
+            try:
+                done = await connection.run(
+                    shlex.join(argv), timeout=timeout, stderr=asyncssh.STDOUT, errors="replace"
+                )
+            except asyncssh.TimeoutError:
+                return CommandResult(False, f"did not end within {timeout:g} s", "")
+            tail = str(done.stdout or "")[-_TAIL:]
+            if done.exit_status is None:
+                return CommandResult(False, "was ended by a signal", tail)
+            how = f"ended with exit code {done.exit_status}"
+            return CommandResult(done.exit_status == 0, how, tail)
+
+        return self._connected(work, "a command could not be run at", timeout + CONNECT_SECONDS)
+
+    # --- the connection ----------------------------------------------------------------------
+
+    def _sftp(self, work: Callable[[asyncssh.SFTPClient], Awaitable[None]], what: str) -> None:
+        async def over(connection: asyncssh.SSHClientConnection) -> None:
+            async with connection.start_sftp_client() as sftp:
+                await work(sftp)
+
+        self._connected(over, what, EXCHANGE_SECONDS)
+
+    def _connected(
+        self,
+        work: Callable[[asyncssh.SSHClientConnection], Awaitable[T]],
+        what: str,
+        seconds: float,
+    ) -> T:
+        asyncssh = _asyncssh()
+
+        async def go() -> T:
+            async with asyncssh.connect(
+                self.host,
+                self.port,
+                username=self.user,
+                known_hosts=self._known_hosts(),
+                client_keys=[str(self.key)] if self.key else (),
+                agent_path=None if self.key else (),
+                config=None,
+                connect_timeout=CONNECT_SECONDS,
+                login_timeout=CONNECT_SECONDS,
+                password=None,
+            ) as connection:
+                return await work(connection)
+
+        try:
+            return asyncio.run(asyncio.wait_for(go(), seconds))
+        except StageFailed:
+            raise
+        except asyncssh.HostKeyNotVerifiable as error:
+            raise StageFailed(
+                f"The host key of {self} is not the known one, or none is known: {error.reason}.",
+                do="Compare its fingerprint on the machine itself, then put the key into "
+                f"{self._known_hosts() or 'known_hosts'} (ssh-keyscan prints it). If it changed "
+                "and nobody changed it, somebody may be in between.",
+            ) from error
+        except asyncssh.PermissionDenied as error:
+            raise StageFailed(
+                f"{self} does not let us in: {error.reason}.",
+                do="Put the public key into authorized_keys there; name the private one: ssh_key.",
+            ) from error
+        except asyncssh.SFTPError as error:
+            raise StageFailed(f"{what} {self}: {error.reason}.") from error
+        except (OSError, TimeoutError, asyncssh.Error) as error:
+            reason = str(error) or type(error).__name__
+            raise StageFailed(f"{what} {self}: {reason:.300}.") from error
+
+    def _known_hosts(self) -> str:
+        return str(self.known_hosts or Path.home() / ".ssh" / "known_hosts")
+
+
+def _asyncssh() -> Any:
+    try:
+        import asyncssh
+    except ImportError as error:
+        raise ConfigurationError(
+            "A target on another machine needs the Python package asyncssh, which is not "
+            "installed.",
+            do="Install the extra ssh: requirements/puller-ssh.txt.",
+        ) from error
+    return asyncssh
+
+
+def _attributes(mode: int) -> asyncssh.SFTPAttrs:
+    return _asyncssh().SFTPAttrs(permissions=mode)  # type: ignore[no-any-return]
+
+
+async def _make_directories(sftp: asyncssh.SFTPClient, path: PurePosixPath) -> None:
+    for place in (*reversed(path.parents), path):
+        if not await sftp.isdir(str(place)):
+            await sftp.mkdir(str(place), _attributes(0o755))
+
+
+async def _write(sftp: asyncssh.SFTPClient, path: str, file: RemoteFile) -> None:
+    """Write a file that has its mode from birth, and have it on the disk if the server can."""
+    async with sftp.open(path, "xb", _attributes(file.mode)) as opened:
+        await opened.write(file.content)
+        with suppress(Exception):  # an extension of OpenSSH
+            await opened.fsync()
+    await sftp.chmod(path, file.mode)
+
+
+async def _holds(sftp: asyncssh.SFTPClient, place: str, files: Mapping[str, RemoteFile]) -> bool:
+    if not await sftp.isdir(place):
+        return False
+    there = set(await sftp.listdir(place)) - {".", ".."}
+    if there != set(files):
+        return False
+    for name, file in files.items():
+        async with sftp.open(f"{place}/{name}", "rb") as opened:
+            found: object = await opened.read(len(file.content) + 1)
+        if found != file.content:
+            return False
+        permissions = (await sftp.stat(f"{place}/{name}")).permissions
+        if permissions is None or permissions & 0o777 != file.mode:
+            return False
+    return True

@@ -1,0 +1,67 @@
+"""Which CA a rehearsal is done with, and how its state travels."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from external_agent.config import Settings, settings_from
+from external_agent.rehearsal import staging_directory
+from external_agent.store.interface import Store
+from external_agent.store.rows import CertificateRow
+from shared.acme.directories import KNOWN_CAS
+from shared.errors import ConfigurationError, MalformedMessage
+from shared.rehearsal import OUTCOMES, RehearsalAnswer, State, Step
+from tests.unit.agent_core.conftest import NOW
+
+NAME = "www.intra.example.com"
+REAL, STAGING = KNOWN_CAS["letsencrypt"].url, KNOWN_CAS["letsencrypt-staging"].url
+
+
+def settings(**acme: object) -> Settings:
+    values = {
+        "state_directory": "/nowhere",
+        "relay": {"url": "https://relay.example.com:8443"},
+        "acme": acme,
+    }
+    return settings_from(values, source="here")
+
+
+def wanted(store: Store, directory: str) -> CertificateRow:
+    return store.add_certificate(NAME, [NAME], directory_url=directory, now=NOW)
+
+
+def test_a_known_ca_has_its_staging(store: Store) -> None:
+    assert staging_directory(settings(), wanted(store, REAL)) == STAGING
+
+
+def test_of_another_ca_it_has_to_be_named(store: Store) -> None:
+    row = wanted(store, "https://ca.example.com/directory")
+    with pytest.raises(ConfigurationError, match="No staging directory"):
+        staging_directory(settings(), row)
+    more = {"cas": {"try": {"directory": "https://try.example.com/directory"}}, "staging": "try"}
+    assert staging_directory(settings(**more), row) == "https://try.example.com/directory"
+
+
+def test_what_the_certificate_really_uses_is_no_staging(store: Store) -> None:
+    row = wanted(store, REAL)
+    with pytest.raises(ConfigurationError, match="really uses"):
+        staging_directory(settings(staging="letsencrypt"), row)
+
+
+TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=100)
+STEPS = st.lists(st.builds(Step, st.just("order"), st.booleans(), TEXT, TEXT), max_size=5)
+STATES = st.builds(State, st.sampled_from(sorted(OUTCOMES)), TEXT, STEPS.map(tuple))
+
+
+@given(STATES, st.none() | st.just(b"{}"))
+def test_a_state_arrives_as_it_left(state: State, envelope: bytes | None) -> None:
+    answer = RehearsalAnswer(state, envelope)
+    assert RehearsalAnswer.decode(answer.encode()) == answer
+
+
+@given(st.binary(max_size=200))
+def test_nonsense_is_refused(octets: bytes) -> None:
+    with pytest.raises(MalformedMessage):
+        RehearsalAnswer.decode(octets)

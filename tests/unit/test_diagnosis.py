@@ -1,0 +1,402 @@
+"""What doctors find: how it travels, what both halves together mean, and single checks."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import dns.flags
+import dns.message
+import dns.rcode
+import dns.rrset
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from external_agent.doctor.authority import (
+    caa_findings,
+    record_to_set,
+)
+from external_agent.doctor.examination import OneAtATime, examine
+from external_agent.doctor.halves import MOST, Halves
+from external_agent.doctor.machine import database_findings, listener_findings
+from external_agent.doctor.public_dns import (
+    Answers,
+    address_findings,
+    dnssec_findings,
+    visit_by_http,
+)
+from internal_puller.doctor.doctor import Diagnosis, diagnose
+from shared.diagnosis import (
+    MAX_HALF,
+    Finding,
+    Half,
+    NameSeen,
+    Verdict,
+    compare,
+    is_healthy,
+    ordered,
+)
+from shared.errors import ConfigurationError, MalformedMessage
+from shared.host.diagnosis_text import show_diagnosis, summary
+from shared.http_signatures import MAX_BODY
+from tests.fake_agent import FakeAgent
+from tests.machine import NAME, Machine
+
+TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=200)
+FINDINGS = st.builds(
+    Finding, st.sampled_from(["dns", "clock"]), st.sampled_from(Verdict), TEXT, TEXT, TEXT
+)
+SEEN = st.builds(
+    NameSeen,
+    st.just("www.example.com"),
+    st.tuples(st.sampled_from(["192.0.2.1", "2001:db8::1"])),
+    st.booleans(),
+)
+HALVES = st.builds(
+    Half,
+    st.sampled_from(["agent", "puller"]),
+    st.just("host"),
+    st.integers(0, 2**50),
+    st.lists(FINDINGS, max_size=8).map(tuple),
+    st.lists(SEEN, max_size=3).map(tuple),
+)
+
+
+@given(HALVES)
+def test_a_half_arrives_as_it_left(half: Half) -> None:
+    assert Half.decode(half.encode(), half.side) == half
+
+
+@given(HALVES)
+def test_the_half_of_the_other_side_is_refused(half: Half) -> None:
+    with pytest.raises(MalformedMessage):
+        Half.decode(half.encode(), "agent" if half.side == "puller" else "puller")
+
+
+@given(st.binary(max_size=400))
+def test_nonsense_is_refused(octets: bytes) -> None:
+    with pytest.raises(MalformedMessage):
+        Half.decode(octets, "puller")
+
+
+def test_what_is_too_much_is_left_out_or_refused() -> None:
+    wordy = [Finding("x", Verdict.OK, "s" * 2000, "w" * 2000, "d" * 2000) for _ in range(500)]
+    bad = Finding("bad", Verdict.PROBLEM, "it", "broken", "mend it")
+    half = Half("puller", "h", 1, (*wordy, bad))
+    assert len(half.encode()) <= MAX_BODY
+    assert Half.decode(half.encode(), "puller").findings == (bad,)
+    with pytest.raises(MalformedMessage):
+        Half.decode(b" " * (MAX_HALF + 1), "agent")
+
+
+VM, SERVER, OTHER = ("203.0.113.10",), ("10.0.0.4",), ("10.0.0.9",)
+
+
+@pytest.mark.parametrize(
+    ("outside", "inside", "verdict", "words"),
+    [
+        ((VM, True), (SERVER, True), Verdict.OK, "inside it is 10.0.0.4"),
+        ((VM, True), (VM, False), Verdict.PROBLEM, "same answer inside as outside"),
+        ((SERVER, False), (SERVER, True), Verdict.PROBLEM, "same answer outside as inside"),
+        ((VM, True), (OTHER, False), None, ""),
+        (((), False), (SERVER, True), None, ""),
+        ((VM, True), ((), False), None, ""),
+        ((VM, True), (VM, True), Verdict.OK, ""),
+    ],
+)
+def test_both_halves_together(
+    outside: tuple[tuple[str, ...], bool],
+    inside: tuple[tuple[str, ...], bool],
+    verdict: Verdict | None,
+    words: str,
+) -> None:
+    agent = Half("agent", "vm", 1, names=(NameSeen(NAME, *outside),))
+    puller = Half("puller", "web1", 1, names=(NameSeen(NAME, *inside),))
+    found = compare(agent, puller)
+    assert [one.verdict for one in found] == ([] if verdict is None else [verdict])
+    assert all(words in one.what for one in found)
+    assert compare(None, puller) == compare(agent, None) == ()
+
+
+def test_the_worst_is_said_first_and_what_is_unknown_is_no_pass(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    fine = Finding("a", Verdict.OK, "s", "fine")
+    odd = Finding("b", Verdict.UNKNOWN, "s", "not seen\x1b[2J")
+    bad = Finding("c", Verdict.PROBLEM, "s", "broken", "mend it")
+    assert [one.check for one in ordered([fine, odd, bad])] == ["c", "b", "a"]
+    assert is_healthy([fine]) and not is_healthy([fine, odd])
+    assert summary([fine, odd, bad]) == "broken (1 more below)"
+    show_diagnosis([("here", [fine, odd, bad])], everything=False)
+    said = capsys.readouterr().out
+    assert said.startswith("broken") and "→ mend it" in said and "fine" not in said
+    assert "\x1b" not in said and "not seen?[2J" in said
+
+
+def test_a_check_that_fails_or_hangs_says_so() -> None:
+    never = threading.Event()
+
+    def refused() -> list[Finding]:
+        raise ConfigurationError("No such thing.", do="Make one.")
+
+    def hangs() -> list[Finding]:
+        never.wait(5)
+        return []
+
+    def broken() -> list[Finding]:
+        raise ZeroDivisionError("oops")
+
+    good = Finding("good", Verdict.OK, "s", "fine")
+    found = examine(
+        [
+            ("refused", "r", refused),
+            ("hangs", "h", hangs),
+            ("broken", "b", broken),
+            ("good", "g", lambda: [good]),
+        ],
+        seconds=0.5,
+    )
+    never.set()
+    assert [one.verdict for one in found] == [Verdict.UNKNOWN] * 3 + [Verdict.OK]
+    assert found[0].what == "No such thing." and found[0].do == "Make one."
+    assert "did not end within" in found[1].what and "ZeroDivisionError" in found[2].what
+
+
+def test_one_examination_at_a_time() -> None:
+    alone, inside, done = OneAtATime(), threading.Event(), threading.Event()
+
+    def long() -> int:
+        inside.set()
+        done.wait(10)
+        return 1
+
+    thread = threading.Thread(target=lambda: alone(long, seconds=1))
+    thread.start()
+    inside.wait(10)
+    assert alone(lambda: 2, seconds=0.01) is None
+    done.set()
+    thread.join()
+    assert alone(lambda: 2, seconds=1) == 2
+
+
+def test_halves_are_bounded_and_found_by_name() -> None:
+    halves = Halves()
+    for number in range(MOST + 5):
+        seen = (NameSeen(f"{number}.example.com", (), False),)
+        halves.keep(str(number), Half("puller", "h", number, names=seen))
+    assert halves.about(["0.example.com"]) == []
+    assert [one.at for one in halves.about([f"{MOST}.example.com"])] == [MOST]
+
+
+# --- the agent's side ------------------------------------------------------------------------
+
+
+def test_name_servers_that_differ_or_fail() -> None:
+    one, other = frozenset(["192.0.2.1"]), frozenset(["192.0.2.2"])
+    differ = list(address_findings(NAME, [Answers("a", one), Answers("b", other)], []))
+    assert [one.verdict for one in differ] == [Verdict.WARNING] and "do not agree" in differ[0].what
+    fails = list(address_findings(NAME, [Answers("a", one), Answers("b", error="REFUSED")], []))
+    assert [one.verdict for one in fails] == [Verdict.WARNING] and "REFUSED" in fails[0].what
+    silent = list(address_findings(NAME, [Answers("a", error="no answer")], []))
+    assert [one.verdict for one in silent] == [Verdict.UNKNOWN]
+
+
+@contextlib.contextmanager
+def name_server(answer: Callable[[dns.message.Message], dns.message.Message]) -> Iterator[int]:
+    """A resolver for answers that a real one will not give on demand."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.settimeout(0.1)
+        over = threading.Event()
+
+        def serve() -> None:
+            while not over.is_set():
+                with contextlib.suppress(TimeoutError):
+                    wire, peer = listener.recvfrom(4096)
+                    listener.sendto(answer(dns.message.from_wire(wire)).to_wire(), peer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield listener.getsockname()[1]
+        over.set()
+        thread.join()
+
+
+def test_signatures_that_do_not_verify_are_told_from_a_server_that_fails() -> None:
+    def bogus(query: dns.message.Message) -> dns.message.Message:
+        answer = dns.message.make_response(query)
+        if not query.flags & dns.flags.CD:
+            answer.set_rcode(dns.rcode.SERVFAIL)
+        return answer
+
+    def failing(query: dns.message.Message) -> dns.message.Message:
+        answer = dns.message.make_response(query)
+        answer.set_rcode(dns.rcode.SERVFAIL)
+        return answer
+
+    with name_server(bogus) as port:
+        (found,) = dnssec_findings(NAME, [("127.0.0.1", port)])
+    assert found.verdict is Verdict.PROBLEM and "DNSSEC" in found.what
+    with name_server(failing) as port:
+        assert list(dnssec_findings(NAME, [("127.0.0.1", port)])) == []
+
+
+class Zone:
+    """CAA records by owner."""
+
+    def __init__(self, **records: str) -> None:
+        self._records = records
+
+    def records(self, name: str, kind: str) -> tuple[object, ...]:
+        texts = self._records.get(name.replace(".", "_"), "")
+        rows = dns.rrset.from_text(name, 1, "IN", kind, *texts.split("|")) if texts else ()
+        return tuple(rows)
+
+
+ACCOUNT = "https://ca.example/acct/1"
+
+
+@pytest.mark.parametrize(
+    ("records", "name", "verdict", "words"),
+    [
+        ({}, NAME, Verdict.NOTE, "No CAA record"),
+        ({"example_com": '0 issue "ca.example"'}, NAME, Verdict.OK, "lets ca.example issue"),
+        ({"example_com": '0 issue ";"'}, NAME, Verdict.PROBLEM, "forbids"),
+        ({"example_com": '0 issue "ca.example"|0 issuewild ";"'}, f"*.{NAME}", Verdict.PROBLEM, ""),
+        (
+            {"example_com": f'0 issue "ca.example; accounturi={ACCOUNT}"'},
+            *(NAME, Verdict.OK, "lets ca.example"),
+        ),
+        (
+            {"example_com": '0 issue "ca.example; accounturi=https://ca.example/acct/2"'},
+            *(NAME, Verdict.PROBLEM, "ours is"),
+        ),
+        (
+            {"example_com": '0 issue "ca.example; validationmethods=dns-01,tls-alpn-01"'},
+            *(NAME, Verdict.PROBLEM, "uses http-01"),
+        ),
+        (
+            {
+                "example_com": '0 issue "ca.example; validationmethods=dns-01"|'
+                '0 issue "ca.example; validationmethods=http-01"'
+            },
+            *(NAME, Verdict.OK, ""),
+        ),
+    ],
+)
+def test_caa(records: dict[str, str], name: str, verdict: Verdict, words: str) -> None:
+    (found,) = caa_findings(
+        Zone(**records),  # type: ignore[arg-type]
+        name,
+        ("ca.example",),
+        account_url=ACCOUNT,
+        challenge="http-01",
+    )
+    assert found.verdict is verdict and words in found.what
+    assert verdict is Verdict.OK or "CAA 0 issue" in found.do
+
+
+def test_a_ca_that_does_not_tell_its_name_leaves_caa_unknown() -> None:
+    (found,) = caa_findings(Zone(), NAME, (), account_url=None, challenge="http-01")  # type: ignore[arg-type]
+    assert found.verdict is Verdict.UNKNOWN
+
+
+def test_the_record_to_set() -> None:
+    assert record_to_set(f"*.{NAME}", "ca.example", ACCOUNT, "dns-01") == (
+        f'{NAME}. CAA 0 issuewild "ca.example; accounturi={ACCOUNT}; validationmethods=dns-01"'
+    )
+
+
+def test_a_port_that_another_program_holds(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        (found,) = listener_findings([address], "challenge", running=False)
+        assert found.verdict is Verdict.PROBLEM and "Another program holds" in found.what
+        (found,) = listener_findings([address], "challenge", running=True)
+        assert found.verdict is Verdict.OK
+    (found,) = listener_findings([address], "challenge", running=True)
+    assert found.verdict is Verdict.PROBLEM and "takes no connection" in found.what
+    assert list(listener_findings([address], "challenge", running=False)) == []
+
+
+def test_the_fault_of_an_old_sqlite_is_a_note() -> None:
+    found = list(database_findings("PostgreSQL 16"))
+    assert [one.verdict for one in found] == [Verdict.OK]
+
+
+@pytest.mark.parametrize(
+    "octets", [b"", b"HTTP/1.1\r\n\r\n", b"\xff" * 9000, b"HTTP/1.0 200 OK\r\nServer: x"]
+)
+def test_whatever_answers_on_port_80_is_read_with_care(octets: bytes) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(4096)
+                connection.sendall(octets)
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        with contextlib.suppress(OSError):
+            status, body, _ = visit_by_http(NAME, "127.0.0.1", server.getsockname()[1], "x" * 22)
+            assert status in (0, 200) and len(body) <= 9000
+        thread.join()
+
+
+# --- the puller's side -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def agent(tmp_path: Path) -> Iterator[FakeAgent]:
+    with FakeAgent(tmp_path) as agent:
+        yield agent
+
+
+@pytest.fixture
+def machine(tmp_path: Path, agent: FakeAgent) -> Machine:
+    machine = Machine(tmp_path / "machine")
+    machine.base.mkdir()
+    machine.enrol(agent)
+    machine.target(agent)
+    return machine
+
+
+def of(found: Diagnosis, check: str) -> list[Finding]:
+    return [one for one in found.puller.findings if one.check == check]
+
+
+def test_an_agent_of_an_older_release_has_no_half(agent: FakeAgent, machine: Machine) -> None:
+    found = diagnose(machine.settings)
+    (half,) = of(found, "agent-half")
+    assert half.verdict is Verdict.UNKNOWN and found.agent is None
+
+
+def test_a_clock_that_is_off(agent: FakeAgent, machine: Machine) -> None:
+    agent.clock = lambda: time.time() + 100
+    (found,) = of(diagnose(machine.settings), "clock")
+    assert found.verdict is Verdict.WARNING and "behind the agent's" in found.what
+    agent.clock = lambda: time.time() - 4000
+    (found,) = of(diagnose(machine.settings), "clock")
+    assert found.verdict is Verdict.PROBLEM and "Nothing is accepted" in found.what
+
+
+def test_a_revoked_machine(agent: FakeAgent, machine: Machine) -> None:
+    enrolment = machine.state.require_enrolment()
+    agent.revoke(enrolment.puller)
+    found = [one for one in of(diagnose(machine.settings), "enrolment") if not one.verdict.is_good]
+    assert [one.verdict for one in found] == [Verdict.PROBLEM]
+    assert "Enrol anew" in found[0].do
+
+
+def test_no_target_and_no_state(tmp_path: Path) -> None:
+    machine = Machine(tmp_path / "bare")
+    machine.base.mkdir()
+    found = diagnose(machine.settings)
+    assert of(found, "state")[0].verdict is Verdict.PROBLEM
+    assert of(found, "target")[0].verdict is Verdict.WARNING
