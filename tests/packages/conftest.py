@@ -6,6 +6,8 @@ import os
 import subprocess
 import sys
 import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,14 @@ from tests.packages.roots import Root
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILD_SECONDS = 300
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """A root that is being made, and where it will be."""
+
+    process: subprocess.Popen[str]
+    archive: Path
 
 
 def build(*command: str) -> str:
@@ -41,8 +51,11 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def debian_packages(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def debian_packages(
+    beginning: Beginning, wheel: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Path]:
     """The .deb of each side."""
+    del beginning  # it goes on meanwhile
     require("dpkg-deb")
     folder = tmp_path_factory.mktemp("debian")
     build("deploy/debian/build", "--wheel", str(wheel), "--output", str(folder))
@@ -50,15 +63,32 @@ def debian_packages(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> di
 
 
 @pytest.fixture(scope="session")
-def debian_archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A Debian 12 with Python and systemd, as it is on a new machine, packed."""
+def beginning(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Beginning]:
+    """Is being made while others build."""
     if os.geteuid() != 0:
         pytest.skip("needs root")
     require("mmdebstrap")
     archive = tmp_path_factory.mktemp("debian-root") / "root.tar"
-    include = "--include=python3,systemd,ca-certificates"
-    build("mmdebstrap", "--quiet", "--variant=apt", include, "bookworm", str(archive))
-    return archive
+    options = ("--quiet", "--variant=apt", "--include=python3,systemd,ca-certificates")
+    with subprocess.Popen(
+        ["mmdebstrap", *options, "bookworm", str(archive)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=clean_environment(),
+    ) as process:
+        yield Beginning(process, archive)
+        if process.poll() is None:
+            process.terminate()
+
+
+@pytest.fixture(scope="session")
+def debian_archive(beginning: Beginning) -> Path:
+    """A Debian 12 with Python and systemd, as it is on a new machine, packed."""
+    said, _ = beginning.process.communicate(timeout=BUILD_SECONDS)
+    assert beginning.process.returncode == 0, said
+    return beginning.archive
 
 
 @pytest.fixture(scope="module")
