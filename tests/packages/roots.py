@@ -19,6 +19,7 @@ _ENVIRONMENT = {
     "LC_ALL": "C.UTF-8",
     "DEBIAN_FRONTEND": "noninteractive",
     "PYTHONUNBUFFERED": "1",
+    "SYSTEMD_OFFLINE": "1",  # units are enabled, and nothing is started
 }
 
 
