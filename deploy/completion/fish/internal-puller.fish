@@ -6,9 +6,9 @@ function __internal_puller_at --description 'whether the commands typed so far a
     for word in $typed[2..-1]
         if test $skip = yes
             set skip no
-        else if contains -- "$path:$word" ':--config' 'enroll:--token-file' 'rollback:--to' 'target add:--name' 'target add:--preset' 'target add:--directory' 'target add:--format' 'target add:--owner' 'target add:--group' 'target add:--mode' 'target add:--key-mode' 'target add:--test-command' 'target add:--reload-command' 'target add:--probe' 'target add:--probe-timeout' 'target add:--root' 'target add:--keep' 'target add:--pkcs12-password-file' 'target add:--key-origin' 'target add:--key-algorithm' 'target change:--add-name' 'target change:--remove-name' 'target change:--key-origin' 'target change:--key-algorithm' 'direct init:--ca' 'direct init:--ca-root' 'direct init:--contact' 'direct init:--eab-key-id' 'direct init:--eab-hmac-key-file' 'direct init:--proxy' 'direct add:--challenge' 'direct add:--key-algorithm' 'direct add:--profile' 'direct add:--preferred-chain' 'direct add:--ca' 'direct add:--id' 'direct revoke:--reason' 'direct dns-persist record:--until' 'direct dns-persist record:--ca' 'direct dns-persist check:--ca' 'direct account deactivate:--ca'
+        else if contains -- "$path:$word" ':--config' 'enroll:--token-file' 'discover:--config' 'rehearse:--root' 'rollback:--to' 'target add:--name' 'target add:--preset' 'target add:--directory' 'target add:--format' 'target add:--owner' 'target add:--group' 'target add:--mode' 'target add:--key-mode' 'target add:--test-command' 'target add:--reload-command' 'target add:--probe' 'target add:--probe-timeout' 'target add:--root' 'target add:--keep' 'target add:--pkcs12-password-file' 'target add:--key-origin' 'target add:--key-algorithm' 'target add:--unit' 'target add:--ssh' 'target add:--ssh-key' 'target add:--ssh-known-hosts' 'target add:--remote-directory' 'target change:--add-name' 'target change:--remove-name' 'target change:--key-origin' 'target change:--key-algorithm' 'direct init:--ca' 'direct init:--ca-root' 'direct init:--contact' 'direct init:--eab-key-id' 'direct init:--eab-hmac-key-file' 'direct init:--proxy' 'direct add:--challenge' 'direct add:--key-algorithm' 'direct add:--profile' 'direct add:--preferred-chain' 'direct add:--ca' 'direct add:--id' 'direct revoke:--reason' 'direct dns-persist record:--until' 'direct dns-persist record:--ca' 'direct dns-persist check:--ca' 'direct account deactivate:--ca'
             set skip yes
-        else if contains -- (string trim -- "$path $word") 'enroll' 'pull' 'run' 'status' 'doctor' 'rollback' 'verify' 'target' 'target add' 'target change' 'target list' 'target remove' 'direct' 'direct init' 'direct add' 'direct list' 'direct renew' 'direct remove' 'direct revoke' 'direct dns-persist' 'direct dns-persist record' 'direct dns-persist check' 'direct account' 'direct account roll-over' 'direct account deactivate'
+        else if contains -- (string trim -- "$path $word") 'enroll' 'discover' 'pull' 'run' 'status' 'doctor' 'rehearse' 'rollback' 'verify' 'target' 'target add' 'target change' 'target list' 'target remove' 'direct' 'direct init' 'direct add' 'direct list' 'direct renew' 'direct remove' 'direct revoke' 'direct dns-persist' 'direct dns-persist record' 'direct dns-persist check' 'direct account' 'direct account roll-over' 'direct account deactivate'
             set path (string trim -- "$path $word")
         end
     end
@@ -17,10 +17,12 @@ end
 
 complete -c internal-puller -f
 complete -c internal-puller -n '__internal_puller_at' -a enroll -d 'Enrol this machine with the token that external-agent printed.'
+complete -c internal-puller -n '__internal_puller_at' -a discover -d 'Propose targets for the servers here, with the lines to change. Changes nothing.'
 complete -c internal-puller -n '__internal_puller_at' -a pull -d 'Fetch and install what is new, once; quiet when nothing is. For a timer.'
 complete -c internal-puller -n '__internal_puller_at' -a run -d 'Stay, and install within seconds of issuance. SIGHUP reads settings and targets again.'
 complete -c internal-puller -n '__internal_puller_at' -a status -d 'Show what is wanted, offered, pulled, installed and really served.'
 complete -c internal-puller -n '__internal_puller_at' -a doctor -d 'Find out why something does not work, here and at the agent; exit 13 if something does not.'
+complete -c internal-puller -n '__internal_puller_at' -a rehearse -d 'Order from a staging CA, verify, stage and test, and throw it all away.'
 complete -c internal-puller -n '__internal_puller_at' -a rollback -d 'Bring an earlier generation back; the one that is left is not installed again by itself.'
 complete -c internal-puller -n '__internal_puller_at' -a verify -d 'Check the files in place, and that the live servers serve them; exit 9 if not.'
 complete -c internal-puller -n '__internal_puller_at' -a target -d 'Where certificates are installed.'
@@ -31,6 +33,9 @@ complete -c internal-puller -n '__internal_puller_at enroll' -l token-file -r -F
 complete -c internal-puller -n '__internal_puller_at enroll' -l change-agent -d 'Leave the agent that this machine is enrolled with.'
 complete -c internal-puller -n '__internal_puller_at enroll' -l no-change-agent -d 'Leave the agent that this machine is enrolled with.'
 complete -c internal-puller -n '__internal_puller_at enroll' -l help -d 'Show what it does and takes.'
+complete -c internal-puller -n '__internal_puller_at discover' -l config -r -F -d 'That server\'s main configuration file.'
+complete -c internal-puller -n '__internal_puller_at discover' -l json -d 'As JSON.'
+complete -c internal-puller -n '__internal_puller_at discover' -l help -d 'Show what it does and takes.'
 complete -c internal-puller -n '__internal_puller_at pull' -l json -d 'Say what happened as JSON.'
 complete -c internal-puller -n '__internal_puller_at pull' -l retry -d 'Try generations again that failed here before.'
 complete -c internal-puller -n '__internal_puller_at pull' -l no-retry -d 'Try generations again that failed here before.'
@@ -44,6 +49,9 @@ complete -c internal-puller -n '__internal_puller_at status' -l help -d 'Show wh
 complete -c internal-puller -n '__internal_puller_at doctor' -l json -d 'As JSON.'
 complete -c internal-puller -n '__internal_puller_at doctor' -l all -d 'Also what is well, not only what is not.'
 complete -c internal-puller -n '__internal_puller_at doctor' -l help -d 'Show what it does and takes.'
+complete -c internal-puller -n '__internal_puller_at rehearse' -l root -r -F -d 'Roots of the staging CA, to verify the chain to its end.'
+complete -c internal-puller -n '__internal_puller_at rehearse' -l json -d 'As JSON, at the end.'
+complete -c internal-puller -n '__internal_puller_at rehearse' -l help -d 'Show what it does and takes.'
 complete -c internal-puller -n '__internal_puller_at rollback' -l to -x -d 'The generation; else the one before.'
 complete -c internal-puller -n '__internal_puller_at rollback' -l help -d 'Show what it does and takes.'
 complete -c internal-puller -n '__internal_puller_at verify' -l help -d 'Show what it does and takes.'
@@ -53,7 +61,7 @@ complete -c internal-puller -n '__internal_puller_at target' -a list -d 'Show th
 complete -c internal-puller -n '__internal_puller_at target' -a remove -d 'Forget a target. Its files stay, and its server goes on serving them.'
 complete -c internal-puller -n '__internal_puller_at target' -l help -d 'Show what it does and takes.'
 complete -c internal-puller -n '__internal_puller_at target add' -l name -x -d 'A name that this server needs; may be repeated.'
-complete -c internal-puller -n '__internal_puller_at target add' -l preset -x -a 'nginx apache haproxy none' -d 'One of nginx, apache, haproxy, none.'
+complete -c internal-puller -n '__internal_puller_at target add' -l preset -x -a 'nginx apache haproxy caddy postfix dovecot postgresql tomcat systemd none' -d 'One of nginx, apache, haproxy, caddy, postfix, dovecot, postgresql, tomcat, systemd, none.'
 complete -c internal-puller -n '__internal_puller_at target add' -l directory -r -F -d 'Where the files go.'
 complete -c internal-puller -n '__internal_puller_at target add' -l format -x -a 'fullchain chain cert privkey combined pkcs12' -d 'Of fullchain, chain, cert, privkey, combined, pkcs12; repeated.'
 complete -c internal-puller -n '__internal_puller_at target add' -l owner -x -d 'User that owns the files.'
@@ -62,13 +70,18 @@ complete -c internal-puller -n '__internal_puller_at target add' -l mode -x -d '
 complete -c internal-puller -n '__internal_puller_at target add' -l key-mode -x -d 'Of files with the key: 0600.'
 complete -c internal-puller -n '__internal_puller_at target add' -l test-command -x -d 'Tests the server\'s configuration; empty: none.'
 complete -c internal-puller -n '__internal_puller_at target add' -l reload-command -x -d 'Reloads the server; empty: none. Quoted as in a shell, but run without one.'
-complete -c internal-puller -n '__internal_puller_at target add' -l probe -x -d 'Where to see it served: ADDRESS[:PORT][/NAME]; repeated; \'none\'.'
+complete -c internal-puller -n '__internal_puller_at target add' -l probe -x -d 'Where to see it served: [smtp://]ADDRESS[:PORT][/NAME]; repeated; \'none\'.'
 complete -c internal-puller -n '__internal_puller_at target add' -l probe-timeout -x -d 'Seconds until it is to be served.'
 complete -c internal-puller -n '__internal_puller_at target add' -l root -r -F -d 'PEM file with the root of a CA of your own.'
 complete -c internal-puller -n '__internal_puller_at target add' -l keep -x -d 'Generations kept on disk.'
 complete -c internal-puller -n '__internal_puller_at target add' -l pkcs12-password-file -r -F -d 'Makes bundle.p12 too.'
 complete -c internal-puller -n '__internal_puller_at target add' -l key-origin -x -d 'any, or puller: only keys made on this machine.'
 complete -c internal-puller -n '__internal_puller_at target add' -l key-algorithm -x -a 'ec-p256 ec-p384 rsa-2048 rsa-3072 rsa-4096' -d 'Of keys made here: ec-p256, ec-p384, rsa-2048, rsa-3072, rsa-4096.'
+complete -c internal-puller -n '__internal_puller_at target add' -l unit -x -d 'With --preset systemd: what is reloaded or restarted.'
+complete -c internal-puller -n '__internal_puller_at target add' -l ssh -x -d 'Install on another machine: USER@HOST or USER@HOST:PORT.'
+complete -c internal-puller -n '__internal_puller_at target add' -l ssh-key -r -F -d 'Private key file for --ssh.'
+complete -c internal-puller -n '__internal_puller_at target add' -l ssh-known-hosts -r -F -d 'File with the host key of that machine.'
+complete -c internal-puller -n '__internal_puller_at target add' -l remote-directory -r -F -d 'Where the files go there; else the same path as here.'
 complete -c internal-puller -n '__internal_puller_at target add' -l help -d 'Show what it does and takes.'
 complete -c internal-puller -n '__internal_puller_at target change' -l add-name -x -d 'A name that the server needs too; may be repeated.'
 complete -c internal-puller -n '__internal_puller_at target change' -l remove-name -x -d 'A name that it needs no more; may be repeated.'
