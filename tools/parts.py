@@ -181,6 +181,16 @@ PARTS = (
         _program("pebble"),
     ),
     _marked(
+        "packages",
+        "wheel, Debian packages, completion, in fresh roots",
+        _ROOT,
+        _program("mmdebstrap"),
+        _program("dpkg-deb", "dpkg"),
+        _program("zsh"),
+        _program("fish"),
+        _program("groff", "groff-base"),
+    ),
+    _marked(
         "browser",
         "the dashboard in Chromium",
         _program("chromium", blocks=True),

@@ -58,7 +58,7 @@ zmodload zsh/zpty
 zpty shell zsh -f -i
 zpty -w shell "PROMPT=; LISTMAX=10000; stty columns 200 rows 500; fpath=($1 \\$fpath)"
 zpty -w shell "autoload -U compinit; compinit -u -d $2/dump; print -r ST''ART"
-zpty -r -m shell read '*START*'
+zpty -r -m shell read '*START*2004h*'
 zpty -w -n shell "$3"$'\\t\\t'
 zpty -w -n shell $'\\C-u'
 zpty -w shell 'print -r E""ND'

@@ -1,0 +1,52 @@
+"""The wheel, with the lock of a side and nothing else, is enough for that side."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from tests.lab.peers import clean_environment
+from tests.packages.conftest import ROOT, build
+
+pytestmark = [pytest.mark.packages, pytest.mark.timeout(300)]
+PROGRAMS = {"agent": "external-agent", "puller": "internal-puller"}
+
+
+@pytest.mark.parametrize("side", PROGRAMS)
+def test_in_an_empty_environment(side: str, wheel: Path, tmp_path: Path) -> None:
+    environment = tmp_path / "venv"
+    build(sys.executable, "-m", "venv", "--without-pip", str(environment))
+    pip = (sys.executable, "-m", "pip", "--python", str(environment / "bin/python"), "--quiet")
+    lock = ("--require-hashes", "-r", str(ROOT / "requirements" / f"{side}.txt"))
+    build(*pip, "install", "--no-compile", "--no-deps", *lock)
+    build(*pip, "install", "--no-compile", "--no-deps", str(wheel))
+    build(*pip, "check")
+    for command in ("--help", "status --help"):
+        done = subprocess.run(
+            [environment / "bin" / PROGRAMS[side], *command.split()],
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=tmp_path,
+            env=clean_environment(),
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "Usage:" in done.stdout
+
+
+def test_it_holds_the_three_packages_and_their_data(wheel: Path) -> None:
+    names = zipfile.ZipFile(wheel).namelist()
+    assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {
+        *("external_agent", "internal_puller", "shared")
+    }
+    for package in ("external_agent", "internal_puller", "shared"):
+        there = {
+            str(path.relative_to(ROOT))
+            for path in (ROOT / package).rglob("*")
+            if path.is_file() and "__pycache__" not in path.parts
+        }
+        assert there <= set(names), "data files are missing"
