@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import http.client
 import os
 import signal
 import socket
 import ssl
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,12 +22,14 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from shared.enrolment_token import EnrolmentToken
 from tests.authority import Authority, new_key, pem_pair
+from tests.e2e.test_challenge_ways import web_server
 from tests.lab import LabCa
 from tests.lab.peers import clean_environment, require
 from tests.line import Agent, Puller, Running, leaf_sha256, wait_until
 from tests.servers import free_port
 
 WWW = "www.intra.example.com"
+DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 
 
 @dataclass
@@ -203,3 +207,80 @@ def test_a_web_server_that_is_alone_is_no_agent(ports: Ports, ca: LabCa, tmp_pat
     assert "502" in done.err
     assert "Traceback" not in done.err
     assert not (puller.state / "enrolment.json").exists()
+
+
+# --- the examples of deploy/ --------------------------------------------------------------------
+
+
+def example(name: str, files: TlsFiles, upstream: int) -> str:
+    text = (DEPLOY / name).read_text()
+    for place, value in (
+        ("/etc/ssl/relay/fullchain.pem", files.certificate),
+        ("/etc/ssl/relay/privkey.pem", files.key),
+        ("127.0.0.1:8444", f"127.0.0.1:{upstream}"),
+    ):
+        assert place in text
+        text = text.replace(place, str(value))
+    return text
+
+
+def nginx_example(base: Path, port: int, upstream: int, files: TlsFiles) -> list[str]:
+    text = example("nginx/relay.conf", files, upstream)
+    text = text.replace("listen 443 ssl;", f"listen 127.0.0.1:{port} ssl;")
+    text = text.replace("    listen [::]:443 ssl;\n", "").replace("relay.example.com", "localhost")
+    kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    (base / "nginx.conf").write_text(
+        f"{'user root;' if os.geteuid() == 0 else ''}\nworker_processes 1; daemon off;\n"
+        f"pid {base}/pid; error_log {base}/log;\nevents {{}}\nhttp {{\naccess_log off;\n"
+        + "".join(f"{kind}_temp_path {base}/{kind};\n" for kind in kinds)
+        + text
+        + "}\n"
+    )
+    return [require("nginx"), "-p", str(base), "-e", f"{base}/log", "-c", f"{base}/nginx.conf"]
+
+
+def caddy_example(base: Path, port: int, upstream: int, files: TlsFiles) -> list[str]:
+    text = example("caddy/relay.Caddyfile", files, upstream)
+    text = text.replace("relay.example.com {", f"localhost:{port} {{\n\tbind 127.0.0.1")
+    options = "admin off\n\tauto_https disable_redirects\n\tskip_install_trust"
+    (base / "Caddyfile").write_text(f"{{\n\t{options}\n}}\n{text}")
+    return [require("caddy"), "run", "--adapter", "caddyfile", "--config", f"{base}/Caddyfile"]
+
+
+def status_of(port: int, path: str, files: TlsFiles) -> int:
+    context = ssl.create_default_context(cafile=str(files.roots))
+    connection = http.client.HTTPSConnection("localhost", port, timeout=20, context=context)
+    with contextlib.closing(connection):
+        connection.request("GET", path)
+        with connection.getresponse() as answer:
+            return answer.status
+
+
+@pytest.mark.servers
+@pytest.mark.parametrize("server", [nginx_example, caddy_example])
+def test_the_examples_carry_signatures_and_long_polls(
+    server: Callable[[Path, int, int, TlsFiles], list[str]],
+    ca: LabCa,
+    ports: Ports,
+    tmp_path: Path,
+) -> None:
+    files, public, base = TlsFiles(tmp_path / "tls"), free_port(), tmp_path / "server"
+    base.mkdir()
+    agent = Agent(tmp_path / "agent", RELAY_AGENT_LOG__FORMAT="json", RELAY_AGENT_RELAY__TLS="none")
+    agent.init(ca.directory_url, ca.tls_root_pem, f"https://localhost:{public}", *ports.options)
+    token = agent.add(WWW)
+    puller = Puller(tmp_path / "puller")
+    command = server(base, public, ports.relay, files)
+    with web_server(command, base, public), agent.serving():
+        whole_way(agent, ca, puller, files, token)
+        directory = puller.base / "tls" / WWW
+        with puller.running("run") as run:
+            agent.call("renew", WWW)
+            ca.wait_for(lambda one: len(one.issued) == 2, 30)
+            newest = hashlib.sha256(ca.issued[-1].der).hexdigest()
+            wait_until(lambda: leaf_sha256(directory) == newest, what="the renewal is in place")
+            assert "ERROR" not in run.text()
+        # Unsigned questions reach the agent, whose answer this is; nothing else is passed on.
+        assert status_of(public, "/v1/certificates", files) == 400
+        assert status_of(public, "/", files) == 404
+        assert status_of(public, "/metrics", files) == 404
