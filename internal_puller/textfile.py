@@ -19,7 +19,7 @@ from shared.errors import ConfigurationError
 
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
-_ABOUT = {
+ABOUT = {
     "relay_puller_run_timestamp_seconds": "When this file was written, at the end of a pull.",
     "relay_puller_exit_code": "How that pull ended; 0 is well.",
     "relay_puller_contact_timestamp_seconds": "When the agent answered last; 0 for never.",
@@ -100,5 +100,5 @@ def _lines(samples: Iterable[Sample]) -> Iterable[str]:
         line = f"{name}{{{shown}}} {float(value)}\n" if shown else f"{name} {float(value)}\n"
         by_name.setdefault(name, []).append(line)
     for name, lines in by_name.items():
-        yield f"# HELP {name} {_ABOUT[name]}\n# TYPE {name} gauge\n"
+        yield f"# HELP {name} {ABOUT[name]}\n# TYPE {name} gauge\n"
         yield from lines

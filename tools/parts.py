@@ -12,7 +12,10 @@ from pathlib import Path
 INCOMPLETE = 77  # the status by which a command says: nothing failed, but I could not do it all
 
 # A test that carries several marks belongs to the first of these, so that none runs twice.
-MARKS = ("browser", "packages", "topology", "faults", "servers", "pebble", "cas", "clients", "lab")
+MARKS = (
+    *("browser", "packages", "topology", "faults", "servers", "postgresql"),
+    *("pebble", "cas", "clients", "lab"),
+)
 
 
 @dataclass(frozen=True)
@@ -165,6 +168,16 @@ PARTS = (
         _program("squid", "squid-openssl"),
         _program("promtool", "prometheus"),
         workers=2,
+    ),
+    _marked(
+        "postgresql",
+        "the store on a real PostgreSQL; two agents over one",
+        Need(
+            "postgres (Debian: postgresql)",
+            lambda: Path("/usr/lib/postgresql").is_dir(),
+            blocks=True,
+        ),
+        workers=3,
     ),
     _marked(
         "faults", "kills and injected errors", _TRACING, _program("gdb"), seconds=900, workers=3

@@ -1,4 +1,4 @@
-"""Writes deploy/completion and deploy/man from the commands of both programs."""
+"""Writes deploy/completion, deploy/man and docs/reference from the code of both programs."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from tools import completions
 from tools.command_tree import programs
 from tools.man_pages import man_page
+from tools.reference_pages import pages
 
 ROOT = Path(__file__).resolve().parent.parent
 DEPLOY = ROOT / "deploy"
@@ -25,6 +26,8 @@ def wanted() -> dict[Path, str]:
         files[folder / "zsh" / f"_{program}"] = completions.zsh(program, root)
         files[folder / "fish" / f"{program}.fish"] = completions.fish(program, root)
         files[DEPLOY / "man" / f"{program}.1"] = man_page(program, root, project["version"])
+    for name, text in pages().items():
+        files[ROOT / "docs" / "reference" / name] = text
     return files
 
 

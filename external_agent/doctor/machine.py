@@ -18,7 +18,7 @@ from external_agent import keys
 from external_agent.addresses import parse_address
 from external_agent.alerts.settings import manner_of
 from external_agent.config import Settings
-from external_agent.store.database import has_wal_reset_bug
+from external_agent.store.sqlite import has_wal_reset_bug
 from shared.diagnosis import Finding, Verdict
 from shared.errors import RelayError
 from shared.x509 import spki_sha256

@@ -7,7 +7,7 @@ from external_agent.store.alerts import AlertQueries
 from external_agent.store.attempts import AttemptQueries
 from external_agent.store.certificates import CertificateQueries
 from external_agent.store.csrs import CsrQueries
-from external_agent.store.database import Database
+from external_agent.store.database import open_database
 from external_agent.store.direct import DirectQueries
 from external_agent.store.enrolment import EnrolmentQueries
 from external_agent.store.holds import HoldQueries
@@ -58,14 +58,14 @@ def open_store(url: str, *, busy_seconds: float = 5.0) -> SqlStore:
     """Open, create and migrate; safe to call from several processes at once.
 
     Args:
-        url: ``sqlite:////absolute/file``.
+        url: ``sqlite:////absolute/file``, or ``postgresql://USER@/NAME?host=…``.
         busy_seconds: how long to wait for another process's lock.
 
     Raises:
         StoreUnavailable: locked, gone, full, or written by a newer release.
         ConfigurationError: another URL; LooseFileMode.
     """
-    database = Database(url, busy_seconds=busy_seconds)
+    database = open_database(url, busy_seconds=busy_seconds)
     try:
         migrate(database)
     except BaseException:

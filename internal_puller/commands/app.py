@@ -12,6 +12,7 @@ from internal_puller.commands import (
     direct,
     direct_account,
     direct_persist,
+    discovering,
     doctor,
     enrolling,
     installed,
@@ -42,6 +43,7 @@ app.add_typer(targets.target, name="target")
 direct.direct.add_typer(direct_persist.dns_persist, name="dns-persist")
 direct.direct.add_typer(direct_account.account, name="account")
 app.add_typer(direct.direct, name="direct")
+app.command()(discovering.discover)
 app.command()(pulling.pull)
 app.command()(pulling.run)
 app.command()(installed.status)

@@ -17,7 +17,7 @@ from internal_puller.commands.tables import print_table
 from internal_puller.config import Settings, load_settings
 from internal_puller.direct.settings import load_direct
 from internal_puller.install.layout import active_generation
-from internal_puller.install.presets import check_target
+from internal_puller.install.presets import check_target, resolve
 from internal_puller.pending import PendingKeys
 from internal_puller.state import StateDirectory
 from internal_puller.targets import (
@@ -141,15 +141,53 @@ def add(
         ssh_known_hosts=ssh_known_hosts and ssh_known_hosts.absolute(),
         remote_directory=remote_directory,
     )
+    show_added(add_target(settings, new))
+
+
+def check_preset(preset: str, root: Path | None) -> None:
+    """Find out before anything is done whether a preset can be used on this machine.
+
+    Raises:
+        ConfigurationError: there is no such preset, or its program is missing.
+    """
+    name = "www.example.com"
+    sample = Target(name, (name,), Path("/nonexistent"), preset=preset, roots=root)
+    _check_root(sample)
+    resolve(sample)
+
+
+def preset_target(settings: Settings, grant: Grant, preset: str, root: Path | None) -> Target:
+    """Return the target for a grant with nothing but a preset."""
+    place = settings.targets_file.parent / "tls" / grant.certificate
+    return Target(
+        grant.certificate,
+        grant.names,
+        place.absolute(),
+        preset=preset,
+        roots=root and root.absolute(),
+    )
+
+
+def add_target(settings: Settings, new: Target) -> Target:
+    """Write it down, in place of one with the same directory.
+
+    Raises:
+        ConfigurationError: it cannot be used here.
+    """
     _check_root(new)
     check_target(new)
     others = [one for one in load_targets(settings.targets_file) if one.directory != new.directory]
     save_targets(settings.targets_file, [*others, new])
+    return new
+
+
+def show_added(new: Target) -> None:
+    """Say where it goes, and what the server has to name."""
     current = (new.remote_directory or new.directory) / "current"
     where = f" at {new.ssh}" if new.ssh else ""
     sys.stdout.write(
         f"{new.certificate} will be installed in {current.parent}{where}.\n"
-        f"Let the server use: {_HINTS[preset].format(current)}\nNext: internal-puller pull\n"
+        f"Let the server use: {_HINTS[new.preset].format(current)}\nNext: internal-puller pull\n"
     )
 
 

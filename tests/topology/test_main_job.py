@@ -164,3 +164,23 @@ def test_the_names(stage: LabStage) -> None:
         (stage.world.internet, WWW, VM),
     ):
         assert host.run("python3", "-I", "-c", ask, name).strip() == address
+
+
+def test_a_new_users_path(stage: LabStage) -> None:
+    """From nothing to served: four commands on the VM, three inside.
+
+    Installed (`tests/packages` does it), `external-agent init` (the stage has done it), `serve` by
+    systemd, and `add`; installed, `enroll`, `pull`.
+    """
+    root = stage.puller.base / "root.pem"
+    root.write_text(stage.ca.root_pem)
+    with stage.agent.serving():
+        token = stage.agent.add(WWW)
+        enrol = ("enroll", "--preset", "nginx", "--root", str(root))  # a private CA has a root
+        said = stage.puller.call(*enrol, stdin=f"{token}\n")
+        directory = stage.puller.base / "tls" / WWW
+        assert f"ssl_certificate {directory}/current/fullchain.pem" in said.out
+        stage.configure_nginx(directory / "current")  # the line that was printed
+        wait_until(lambda: stage.puller.pull() and active(directory))
+        assert stage.visit(stage.ca.root_pem)["leaf_sha256"] == newest(stage)
+        _facts_agree(stage)

@@ -6,9 +6,9 @@ function __internal_puller_at --description 'whether the commands typed so far a
     for word in $typed[2..-1]
         if test $skip = yes
             set skip no
-        else if contains -- "$path:$word" ':--config' 'enroll:--token-file' 'rehearse:--root' 'rollback:--to' 'target add:--name' 'target add:--preset' 'target add:--directory' 'target add:--format' 'target add:--owner' 'target add:--group' 'target add:--mode' 'target add:--key-mode' 'target add:--test-command' 'target add:--reload-command' 'target add:--probe' 'target add:--probe-timeout' 'target add:--root' 'target add:--keep' 'target add:--pkcs12-password-file' 'target add:--key-origin' 'target add:--key-algorithm' 'target add:--unit' 'target add:--ssh' 'target add:--ssh-key' 'target add:--ssh-known-hosts' 'target add:--remote-directory' 'target change:--add-name' 'target change:--remove-name' 'target change:--key-origin' 'target change:--key-algorithm' 'direct init:--ca' 'direct init:--ca-root' 'direct init:--contact' 'direct init:--eab-key-id' 'direct init:--eab-hmac-key-file' 'direct init:--proxy' 'direct add:--challenge' 'direct add:--key-algorithm' 'direct add:--profile' 'direct add:--preferred-chain' 'direct add:--ca' 'direct add:--id' 'direct revoke:--reason' 'direct dns-persist record:--until' 'direct dns-persist record:--ca' 'direct dns-persist check:--ca' 'direct account deactivate:--ca'
+        else if contains -- "$path:$word" ':--config' 'enroll:--token-file' 'enroll:--preset' 'enroll:--root' 'discover:--config' 'rehearse:--root' 'rollback:--to' 'target add:--name' 'target add:--preset' 'target add:--directory' 'target add:--format' 'target add:--owner' 'target add:--group' 'target add:--mode' 'target add:--key-mode' 'target add:--test-command' 'target add:--reload-command' 'target add:--probe' 'target add:--probe-timeout' 'target add:--root' 'target add:--keep' 'target add:--pkcs12-password-file' 'target add:--key-origin' 'target add:--key-algorithm' 'target add:--unit' 'target add:--ssh' 'target add:--ssh-key' 'target add:--ssh-known-hosts' 'target add:--remote-directory' 'target change:--add-name' 'target change:--remove-name' 'target change:--key-origin' 'target change:--key-algorithm' 'direct init:--ca' 'direct init:--ca-root' 'direct init:--contact' 'direct init:--eab-key-id' 'direct init:--eab-hmac-key-file' 'direct init:--proxy' 'direct add:--challenge' 'direct add:--key-algorithm' 'direct add:--profile' 'direct add:--preferred-chain' 'direct add:--ca' 'direct add:--id' 'direct revoke:--reason' 'direct dns-persist record:--until' 'direct dns-persist record:--ca' 'direct dns-persist check:--ca' 'direct account deactivate:--ca'
             set skip yes
-        else if contains -- (string trim -- "$path $word") 'enroll' 'pull' 'run' 'status' 'doctor' 'rehearse' 'rollback' 'verify' 'target' 'target add' 'target change' 'target list' 'target remove' 'direct' 'direct init' 'direct add' 'direct list' 'direct renew' 'direct remove' 'direct revoke' 'direct dns-persist' 'direct dns-persist record' 'direct dns-persist check' 'direct account' 'direct account roll-over' 'direct account deactivate'
+        else if contains -- (string trim -- "$path $word") 'enroll' 'discover' 'pull' 'run' 'status' 'doctor' 'rehearse' 'rollback' 'verify' 'target' 'target add' 'target change' 'target list' 'target remove' 'direct' 'direct init' 'direct add' 'direct list' 'direct renew' 'direct remove' 'direct revoke' 'direct dns-persist' 'direct dns-persist record' 'direct dns-persist check' 'direct account' 'direct account roll-over' 'direct account deactivate'
             set path (string trim -- "$path $word")
         end
     end
@@ -17,6 +17,7 @@ end
 
 complete -c internal-puller -f
 complete -c internal-puller -n '__internal_puller_at' -a enroll -d 'Enrol this machine with the token that external-agent printed.'
+complete -c internal-puller -n '__internal_puller_at' -a discover -d 'Propose targets for the servers here, with the lines to change. Changes nothing.'
 complete -c internal-puller -n '__internal_puller_at' -a pull -d 'Fetch and install what is new, once; quiet when nothing is. For a timer.'
 complete -c internal-puller -n '__internal_puller_at' -a run -d 'Stay, and install within seconds of issuance. SIGHUP reads settings and targets again.'
 complete -c internal-puller -n '__internal_puller_at' -a status -d 'Show what is wanted, offered, pulled, installed and really served.'
@@ -31,7 +32,12 @@ complete -c internal-puller -n '__internal_puller_at' -l help -d 'Show what it d
 complete -c internal-puller -n '__internal_puller_at enroll' -l token-file -r -F -d 'Read the token from this file, not standard input.'
 complete -c internal-puller -n '__internal_puller_at enroll' -l change-agent -d 'Leave the agent that this machine is enrolled with.'
 complete -c internal-puller -n '__internal_puller_at enroll' -l no-change-agent -d 'Leave the agent that this machine is enrolled with.'
+complete -c internal-puller -n '__internal_puller_at enroll' -l preset -x -d 'Also add a target for what is granted; one of nginx, apache, haproxy, caddy, postfix, dovecot, postgresql, tomcat, systemd, none.'
+complete -c internal-puller -n '__internal_puller_at enroll' -l root -r -F -d 'With --preset: PEM file with the root of a private CA.'
 complete -c internal-puller -n '__internal_puller_at enroll' -l help -d 'Show what it does and takes.'
+complete -c internal-puller -n '__internal_puller_at discover' -l config -r -F -d 'That server\'s main configuration file.'
+complete -c internal-puller -n '__internal_puller_at discover' -l json -d 'As JSON.'
+complete -c internal-puller -n '__internal_puller_at discover' -l help -d 'Show what it does and takes.'
 complete -c internal-puller -n '__internal_puller_at pull' -l json -d 'Say what happened as JSON.'
 complete -c internal-puller -n '__internal_puller_at pull' -l retry -d 'Try generations again that failed here before.'
 complete -c internal-puller -n '__internal_puller_at pull' -l no-retry -d 'Try generations again that failed here before.'

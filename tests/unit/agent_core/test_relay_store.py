@@ -148,6 +148,7 @@ def test_what_was_believed_while_our_clock_was_ahead_locks_nobody_out(
     assert issue(store, NAME, now=NOW + 30) == NOW + 1001
 
 
+@pytest.mark.sqlite  # thousands of transactions, no other SQL
 def test_liars_cost_one_generation_in_three_days(store: Store, puller: Puller) -> None:
     """Two extra ones and the regular one stay below five duplicates in seven days."""
     other = enrol(store, [NAME], now=NOW)
@@ -217,6 +218,7 @@ def test_a_receipt_is_an_event_when_it_says_something_new(store: Store, puller: 
     assert len([one for one in store.receipts(NAME) if one.puller == puller.id]) == 3 * len(news)
 
 
+@pytest.mark.sqlite  # thousands of transactions, no other SQL
 def test_receipts_have_a_quota_for_each_puller(store: Store, puller: Puller) -> None:
     other = enrol(store, [NAME], now=NOW)
     generation = issue(store, NAME, now=NOW)

@@ -43,6 +43,7 @@ def test_the_trail_stays_whole_without_its_beginning(store: Store) -> None:
     assert store.verify_events(TrailEnd(9, last.hash)) is None
 
 
+@pytest.mark.sqlite
 def test_a_beginning_cut_off_by_hand_is_found(store: Store, tmp_path: Path) -> None:
     _events(store, 8, at=10)
     digest = store.events()[3].hash

@@ -18,12 +18,13 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine
 
 from external_agent.store import schema
-from external_agent.store.database import has_wal_reset_bug
 from external_agent.store.interface import Store
 from external_agent.store.open import open_store
+from external_agent.store.sqlite import has_wal_reset_bug
 from external_agent.store.tables import metadata
 from shared.errors import ConfigurationError, LooseFileMode, StoreUnavailable
 
+pytestmark = pytest.mark.sqlite
 NAME = "www.intra.example.com"
 
 

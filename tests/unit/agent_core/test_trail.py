@@ -12,6 +12,8 @@ import pytest
 from external_agent.store.interface import Store
 from external_agent.store.open import open_store
 
+pytestmark = pytest.mark.sqlite  # it is tampered with by hand, in the file
+
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -1,0 +1,47 @@
+"""HAProxy: the ``bind … ssl crt …`` lines of its configuration file."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from cryptography import x509
+
+from internal_puller.discovery.site import Setting, Site, read_text
+from shared.x509 import dns_names
+
+CONFIGURATION = Path("/etc/haproxy/haproxy.cfg")
+_PORT = re.compile(r":(\d{1,5})\Z")
+
+
+def sites(file: Path = CONFIGURATION) -> list[Site]:
+    """Return the binds of HAProxy that do TLS; their names are those of the certificate there.
+
+    Raises:
+        ConfigurationError: the file cannot be read.
+    """
+    return list(_sites(file))
+
+
+def _sites(file: Path) -> Iterator[Site]:
+    for number, line in enumerate(read_text(file).splitlines(), 1):
+        words = line.split("#", 1)[0].split()
+        if words[:1] != ["bind"] or "ssl" not in words:
+            continue
+        ports = [int(match[1]) for one in words[1].split(",") if (match := _PORT.search(one))]
+        for position, word in enumerate(words[:-1]):
+            if word != "crt":
+                continue
+            path = words[position + 1]
+            setting = Setting(file, number, "crt", path)
+            notes = ("a directory: HAProxy reads every file in it",) if Path(path).is_dir() else ()
+            yield Site("haproxy", _names(Path(path)), setting, None, tuple(ports) or (443,), notes)
+
+
+def _names(path: Path) -> tuple[str, ...]:
+    try:
+        leaf = x509.load_pem_x509_certificates(path.read_bytes())[0]
+        return tuple(sorted(dns_names(leaf)))
+    except (OSError, ValueError, IndexError, x509.ExtensionNotFound):
+        return ()

@@ -1,0 +1,107 @@
+"""What to type and what to change so that a site gets its certificate from here."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from internal_puller.discovery.site import Setting, Site
+from internal_puller.targets import Target
+from shared.errors import NameRefused
+from shared.identifiers import DnsName
+from shared.wire import Grant
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A line to change."""
+
+    file: Path
+    line: int
+    old: str
+    new: str
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """
+    Attributes:
+        state: ``ours`` (it reads a target of ours already), ``ready`` (a certificate is granted),
+            ``not granted``, ``no public name``.
+        command: to type here; empty where there is nothing to type.
+        ask: to type on the VM first; empty where that is not needed.
+    """
+
+    site: Site
+    state: str
+    command: str
+    ask: str
+    changes: tuple[Change, ...]
+
+
+def propose(
+    sites: Sequence[Site], targets: Sequence[Target], granted: Sequence[Grant], base: Path
+) -> list[Proposal]:
+    """Return a proposal for each site.
+
+    Args:
+        base: the directory below which targets are made.
+    """
+    return [_propose(site, targets, granted, base) for site in sites]
+
+
+def _propose(
+    site: Site, targets: Sequence[Target], granted: Sequence[Grant], base: Path
+) -> Proposal:
+    for target in targets:
+        if Path(site.certificate.value).is_relative_to(target.directory):
+            return Proposal(site, "ours", "", "", ())
+    names = list(_public(site.names))
+    if not names:
+        return Proposal(site, "no public name", "", "", ())
+    grant = next((one for one in granted if _covers(one, names)), None)
+    certificate = names[0].replace("*.", "_wildcard.") if grant is None else grant.certificate
+    directory = base / "tls" / certificate
+    words = ["internal-puller", "target", "add", certificate, "--preset", site.preset]
+    if grant is None or set(grant.names) != set(names):
+        words += [word for name in names for word in ("--name", name)]
+    if set(site.ports) != {443}:
+        first = DnsName(names[0]).probe_name
+        for port in site.ports:
+            words += ["--probe", f"127.0.0.1:{port}/{first}"]
+    ask = "" if grant is not None else shlex.join(["external-agent", "add", *names])
+    state = "ready" if grant is not None else "not granted"
+    changes = tuple(_changes(site, directory / "current"))
+    return Proposal(site, state, shlex.join(words), ask, changes)
+
+
+def _public(names: Sequence[str]) -> Iterator[str]:
+    """Names that a CA could sign; what is a pattern, or internal only, is left out."""
+    for name in names:
+        try:
+            yield str(DnsName.parse(f"*{name}" if name.startswith(".") else name))
+        except NameRefused:
+            continue
+
+
+def _covers(grant: Grant, names: Sequence[str]) -> bool:
+    offered = [DnsName(one) for one in grant.names]
+    return all(any(one.covers(DnsName(name)) for one in offered) for name in names)
+
+
+def _changes(site: Site, current: Path) -> Iterator[Change]:
+    file = "combined.pem" if site.key is None and site.preset == "haproxy" else "fullchain.pem"
+    yield _change(site.certificate, current / file)
+    if site.key is not None:
+        yield _change(site.key, current / "privkey.pem")
+    elif site.preset == "apache":
+        at = site.certificate
+        new = f"SSLCertificateKeyFile {current / 'privkey.pem'}"
+        yield Change(at.file, at.line, "(a line below)", new)
+
+
+def _change(setting: Setting, path: Path) -> Change:
+    old = f"{setting.directive} {setting.value}"
+    return Change(setting.file, setting.line, old, f"{setting.directive} {path}")

@@ -1,0 +1,86 @@
+"""What is found in a server's configuration, whichever server it is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from shared.errors import ConfigurationError
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One directive: where it stands, and its value.
+
+    Attributes:
+        line: from 1.
+    """
+
+    file: Path
+    line: int
+    directive: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """One place of a configuration that serves TLS.
+
+    Attributes:
+        preset: of the target that would fit.
+        names: as they stand there, without those that are patterns.
+        certificate, key: what is read now; for HAProxy ``key`` is ``None``: one file holds both.
+        ports: where it listens.
+    """
+
+    preset: str
+    names: tuple[str, ...]
+    certificate: Setting
+    key: Setting | None
+    ports: tuple[int, ...] = (443,)
+    notes: tuple[str, ...] = field(default=())
+
+
+def output_of(argv: Sequence[str], seconds: float = 30.0) -> str:
+    """Return what a command that only reads prints.
+
+    Raises:
+        ConfigurationError: it is not there, or the configuration is not good.
+    """
+    import subprocess
+
+    from shared.host.commands import environment, find_program
+
+    program = find_program(tuple(argv))
+    try:
+        done = subprocess.run(
+            [program, *argv[1:]],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=seconds,
+            check=False,
+            env=environment({}),
+            cwd="/",
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise ConfigurationError(f"{' '.join(argv)} could not be run: {error}.") from error
+    if done.returncode:
+        said = done.stderr.decode("utf-8", "replace").strip().splitlines()
+        raise ConfigurationError(
+            f"{' '.join(argv)} ended with exit code {done.returncode}: {' | '.join(said[-3:])}",
+            do="Mend the configuration first.",
+        )
+    return done.stdout.decode("utf-8", "replace")
+
+
+def read_text(file: Path) -> str:
+    """Return a configuration file's text.
+
+    Raises:
+        ConfigurationError: it cannot be read.
+    """
+    try:
+        return file.read_text("utf-8", errors="replace")
+    except OSError as error:
+        raise ConfigurationError(f"{file} cannot be read: {error.strerror}.") from error
