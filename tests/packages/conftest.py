@@ -17,7 +17,7 @@ from tests.packages.roots import Root
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILD_SECONDS = 300
-INCLUDED = "python3,systemd,ca-certificates,curl,nftables"
+INCLUDED = "python3,systemd,ca-certificates,curl,nftables,python3-apt"
 DPKG_OPTIONS = (
     "force-unsafe-io",
     "path-exclude=/usr/share/locale/*",

@@ -14,7 +14,7 @@ mount -t tmpfs -o mode=1777 tmpfs "$1/dev/shm"
 mount -t tmpfs tmpfs "$1/run"
 exec chroot "$@"
 """
-_ENVIRONMENT = {
+ENVIRONMENT = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     "LC_ALL": "C.UTF-8",
     "DEBIAN_FRONTEND": "noninteractive",
@@ -47,7 +47,7 @@ class Root:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            env=_ENVIRONMENT,
+            env=ENVIRONMENT,
         )
 
     def run(self, *command: str, stdin: str = "", expect: int = 0) -> Done:
@@ -60,7 +60,7 @@ class Root:
             text=True,
             timeout=120,
             check=False,
-            env=_ENVIRONMENT,
+            env=ENVIRONMENT,
         )
         done = Done(argv, ended.returncode, ended.stdout, ended.stderr)
         assert done.code == expect, f"{command} ended with {done.code}:\n{done.out}{done.err}"

@@ -140,7 +140,7 @@ def test_compose() -> None:
     assert agent["read_only"] is True
     url = agent["environment"]["RELAY_AGENT_DATABASE"]
     user, name = database["environment"]["POSTGRES_USER"], database["environment"]["POSTGRES_DB"]
-    assert url == f"postgresql+psycopg://{user}@database/{name}"
+    assert url == f"postgresql://{user}@database/{name}"
     secrets = {agent["environment"]["PGPASSWORD"], database["environment"]["POSTGRES_PASSWORD"]}
     assert secrets == {"${RELAY_DATABASE_PASSWORD:?is not set}"}
     assert "ports" not in database
