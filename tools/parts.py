@@ -42,6 +42,7 @@ class Part:
         command: what runs, without the Python in front; for pytest it is completed by the runner.
         seconds: after which the part has failed.
         in_memory: its temporary files may be in memory: nothing in it is about a real disk.
+        by_file: the tests of a file stay with one worker, because they share what is expensive.
         incomplete: what it means when the command ends with INCOMPLETE.
     """
 
@@ -54,6 +55,7 @@ class Part:
     workers: int = 0
     by_default: bool = True
     in_memory: bool = False
+    by_file: bool = False
     incomplete: str = ""
 
     def missing(self) -> list[Need]:
@@ -103,10 +105,17 @@ def _marked(
     seconds: int = 600,
     workers: int = 0,
     in_memory: bool = False,
+    by_file: bool = False,
 ) -> Part:
-    mark = _of_mark(name)
     return Part(
-        name, about, mark, needs=needs, seconds=seconds, workers=workers, in_memory=in_memory
+        name,
+        about,
+        _of_mark(name),
+        needs=needs,
+        seconds=seconds,
+        workers=workers,
+        in_memory=in_memory,
+        by_file=by_file,
     )
 
 
@@ -204,6 +213,8 @@ PARTS = (
         _program("groff", "groff-base"),
         _program("buildah"),
         _program("cloud-init"),
+        workers=2,
+        by_file=True,
     ),
     _marked(
         "browser",

@@ -80,7 +80,7 @@ def _command(
         command = [str(python), "-m", "pytest", "-m", part.mark]
         command.append(f"--junit-xml={reports / part.name}.xml")
         if part.workers:
-            command += ["-n", str(part.workers)]
+            command += ["-n", str(part.workers), "--dist", "loadfile" if part.by_file else "load"]
         return command + for_pytest
     if part.command[0] != "-m":
         return [str(environment.ROOT / part.command[0]), *part.command[1:]]

@@ -226,7 +226,7 @@ def _close(side: Side, stage: Path, output: Path) -> Path:
     for path in (stage, *stage.rglob("*")):
         os.utime(path, (date, date), follow_symlinks=False)
     file = output / f"{side.package}_{version}_{machine}.deb"
-    archive = ("dpkg-deb", "--root-owner-group", "-Zzstd", "-z9", "--build", str(stage), str(file))
+    archive = ("dpkg-deb", "--root-owner-group", "-Zzstd", "-z6", "--build", str(stage), str(file))
     _run(*archive, SOURCE_DATE_EPOCH=str(date))
     return file
 

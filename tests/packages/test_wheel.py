@@ -1,4 +1,4 @@
-"""The wheel, with the lock of a side and nothing else, is enough for that side."""
+"""The wheel, with what its locks say and nothing else, runs both commands."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from tests.lab.peers import clean_environment
 from tests.packages.conftest import ROOT, build
 
 pytestmark = [pytest.mark.packages, pytest.mark.timeout(300)]
-PROGRAMS = {"agent": "external-agent", "puller": "internal-puller"}
 
 
-@pytest.mark.parametrize("side", PROGRAMS)
-def test_in_an_empty_environment(side: str, wheel: Path, tmp_path: Path) -> None:
+def test_in_an_empty_environment(wheel: Path, tmp_path: Path) -> None:
     environment = tmp_path / "venv"
     build(sys.executable, "-m", "venv", "--without-pip", str(environment))
     pip = (sys.executable, "-m", "pip", "--python", str(environment / "bin/python"), "--quiet")
-    lock = ("--require-hashes", "-r", str(ROOT / "requirements" / f"{side}.txt"))
-    build(*pip, "install", "--no-compile", "--no-deps", *lock)
-    build(*pip, "install", "--no-compile", "--no-deps", str(wheel))
+    locks = [word for side in ("agent", "puller") for word in ("-r", f"requirements/{side}.txt")]
+    options = ("--no-compile", "--no-deps")
+    build(*pip, "install", *options, "--require-hashes", *locks)
+    build(*pip, "install", *options, str(wheel))
     build(*pip, "check")
-    for command in ("--help", "status --help"):
-        done = subprocess.run(
-            [environment / "bin" / PROGRAMS[side], *command.split()],
-            capture_output=True,
-            text=True,
-            check=False,
-            cwd=tmp_path,
-            env=clean_environment(),
-        )
-        assert (done.returncode, done.stderr) == (0, "")
-        assert "Usage:" in done.stdout
+    for program in ("external-agent", "internal-puller"):
+        for command in ("--help", "status --help"):
+            done = subprocess.run(
+                [environment / "bin" / program, *command.split()],
+                capture_output=True,
+                text=True,
+                check=False,
+                cwd=tmp_path,
+                env=clean_environment(),
+            )
+            assert (done.returncode, done.stderr) == (0, "")
+            assert "Usage:" in done.stdout
 
 
 def test_it_holds_the_three_packages_and_their_data(wheel: Path) -> None:
