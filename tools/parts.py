@@ -121,7 +121,7 @@ PARTS = (
         "unit",
         "everything without a mark; under a minute",
         " and ".join(f"not {mark}" for mark in MARKS),
-        workers=2,
+        workers=3,
         in_memory=True,
     ),
     _marked(
@@ -192,6 +192,7 @@ PARTS = (
         _program("ss", "iproute2"),
         _program("nginx", "nginx-light"),
         _program("pebble"),
+        workers=2,
     ),
     _marked(
         "packages",
