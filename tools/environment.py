@@ -37,6 +37,7 @@ TESTS = Environment(ROOT / ".venv-tests", ("dev.txt",), with_project=True)
 ACME2CERTIFIER = Environment(
     ROOT / ".venv-acme2certifier", ("acme2certifier.txt",), with_project=False
 )
+ANSIBLE = Environment(ROOT / ".venv-ansible", ("ansible.txt",), with_project=False)
 DEMO = Environment(ROOT / ".venv-demo", ("agent.txt", "puller.txt"), with_project=False)
 
 # `requests` and `httpx` let these override the roots that a test names for its own CA.

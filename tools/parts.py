@@ -196,13 +196,15 @@ PARTS = (
     ),
     _marked(
         "packages",
-        "wheel, Debian packages, completion, in fresh roots",
+        "ways to install, in fresh roots: packages, container, cloud-init, Ansible",
         _ROOT,
         _program("mmdebstrap"),
         _program("dpkg-deb", "dpkg"),
         _program("zsh"),
         _program("fish"),
         _program("groff", "groff-base"),
+        _program("buildah"),
+        _program("cloud-init"),
     ),
     _marked(
         "browser",

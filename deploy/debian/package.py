@@ -28,7 +28,7 @@ _NO_DATE = 1_735_689_600  # where there is no git: 2025-01-01
 class Side:
     """
     Attributes:
-        lock: of requirements/, what the environment holds.
+        locks: of requirements/, what the environment holds.
         units: of deploy/systemd.
         restarted: the services that an upgrade restarts if they run.
         other: the word by which lines of the other side are known in tmpfiles.conf.
@@ -36,7 +36,7 @@ class Side:
 
     name: str
     program: str
-    lock: str
+    locks: tuple[str, ...]
     units: tuple[str, ...]
     restarted: tuple[str, ...]
     other: str
@@ -52,7 +52,7 @@ SIDES = (
     Side(
         "agent",
         "external-agent",
-        "agent.txt",
+        ("agent-postgresql.txt",),
         ("external-agent.service", "external-agent-challenge.socket"),
         ("external-agent.service",),
         "puller",
@@ -64,7 +64,7 @@ SIDES = (
     Side(
         "puller",
         "internal-puller",
-        "puller-direct.txt",
+        ("puller-direct.txt", "puller-ssh.txt"),
         ("internal-puller.service", "internal-puller.timer", "internal-puller-run.service"),
         ("internal-puller-run.service", "internal-puller.timer"),
         "agent",
@@ -144,8 +144,9 @@ def _make_environment(stage: Path, environment: Path, tools: Path, side: Side, w
     _run(sys.executable, "-m", "venv", "--without-pip", "--symlinks", str(there))
     python = ("--python", str(there / "bin/python"))
     quiet = ("--no-compile", "--no-deps", "--no-warn-script-location")
-    requirements = ("--require-hashes", "--requirement", str(ROOT / "requirements" / side.lock))
-    _pip(tools, *python, "install", *quiet, *requirements)
+    for lock in side.locks:
+        hashed = ("--require-hashes", "--requirement", str(ROOT / "requirements" / lock))
+        _pip(tools, *python, "install", *quiet, *hashed)
     _pip(tools, *python, "install", *quiet, str(wheel))
     for path in (there / "bin").iterdir():
         if path.name != side.program and not path.name.startswith("python"):

@@ -17,6 +17,12 @@ from tests.packages.roots import Root
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILD_SECONDS = 300
+INCLUDED = "python3,systemd,ca-certificates,curl,nftables,python3-apt"
+DPKG_OPTIONS = (
+    "force-unsafe-io",
+    "path-exclude=/usr/share/locale/*",
+    "path-exclude=/usr/share/doc/*",
+)
 
 
 @dataclass(frozen=True)
@@ -69,7 +75,8 @@ def beginning(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Beginning]:
         pytest.skip("needs root")
     require("mmdebstrap")
     archive = tmp_path_factory.mktemp("debian-root") / "root.tar"
-    options = ("--quiet", "--variant=apt", "--include=python3,systemd,ca-certificates")
+    options = ["--quiet", "--variant=apt", f"--include={INCLUDED}"]
+    options += [f"--dpkgopt={option}" for option in DPKG_OPTIONS]
     with subprocess.Popen(
         ["mmdebstrap", *options, "bookworm", str(archive)],
         stdin=subprocess.DEVNULL,

@@ -14,11 +14,12 @@ mount -t tmpfs -o mode=1777 tmpfs "$1/dev/shm"
 mount -t tmpfs tmpfs "$1/run"
 exec chroot "$@"
 """
-_ENVIRONMENT = {
+ENVIRONMENT = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     "LC_ALL": "C.UTF-8",
     "DEBIAN_FRONTEND": "noninteractive",
     "PYTHONUNBUFFERED": "1",
+    "SYSTEMD_OFFLINE": "1",  # units are enabled, and nothing is started
 }
 
 
@@ -46,7 +47,7 @@ class Root:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            env=_ENVIRONMENT,
+            env=ENVIRONMENT,
         )
 
     def run(self, *command: str, stdin: str = "", expect: int = 0) -> Done:
@@ -59,7 +60,7 @@ class Root:
             text=True,
             timeout=120,
             check=False,
-            env=_ENVIRONMENT,
+            env=ENVIRONMENT,
         )
         done = Done(argv, ended.returncode, ended.stdout, ended.stderr)
         assert done.code == expect, f"{command} ended with {done.code}:\n{done.out}{done.err}"

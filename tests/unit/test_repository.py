@@ -14,7 +14,9 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[2]
-LOCKS = ("agent", "puller", "puller-direct", "dev", "acme2certifier")
+PEERS = ("acme2certifier", "ansible")  # of the tests, without the project
+SMALL = ("agent", "agent-postgresql", "puller", "puller-direct", "puller-ssh")
+LOCKS = (*SMALL, "dev", *PEERS)
 SYSTEMD = ROOT / "deploy" / "systemd"
 PACKAGES = ("shared", "external_agent", "internal_puller")
 
@@ -75,7 +77,7 @@ def test_the_locks_satisfy_pyproject(name: str) -> None:
     about = settings["project"]
     extras = about["optional-dependencies"]  # type: ignore[index]
     wanted = list(about["dependencies"])  # type: ignore[index]
-    if name == "acme2certifier":  # a peer of the tests, without the project
+    if name in PEERS:
         wanted = settings["dependency-groups"][name]  # type: ignore[index]
     elif name == "dev":
         wanted += [line for extra in extras.values() for line in extra]
@@ -93,7 +95,7 @@ def test_the_locks_satisfy_pyproject(name: str) -> None:
 
 def test_the_small_locks_hold_the_versions_that_are_tested() -> None:
     tested = locked("dev")
-    for name in ("agent", "puller", "puller-direct"):
+    for name in SMALL:
         assert set(locked(name).items()) <= set(tested.items())
 
 
@@ -110,7 +112,11 @@ def test_no_file_names_a_registry_or_a_machine() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["tests/run", "tools/lint", "tools/lock", ".ci/run", "deploy/demo"]
+    "name",
+    [
+        *("tests/run", "tools/lint", "tools/lock", "tools/manuals", ".ci/run", "deploy/demo"),
+        "deploy/debian/build",
+    ],
 )
 def test_commands_can_be_executed(name: str) -> None:
     path = ROOT / name
