@@ -204,6 +204,7 @@ PARTS = (
         _program("fish"),
         _program("groff", "groff-base"),
         _program("buildah"),
+        _program("pipx"),
         _program("cloud-init"),
     ),
     _marked(
