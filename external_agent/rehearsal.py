@@ -31,6 +31,8 @@ from shared.x509 import chain_to_pem, load_chain
 
 KEPT_SECONDS = 900
 MOST_AT_ONCE = 2
+MOST_AN_HOUR = 12
+"""Of one puller: a staging CA has limits, too."""
 ORDER_SECONDS = 180.0
 
 
@@ -67,6 +69,7 @@ class Rehearsals:
         self._tools = tools
         self._lock = threading.Lock()
         self._entries: dict[tuple[str, str], _Entry] = {}
+        self._begun: dict[str, list[int]] = {}
 
     def begin(self, certificate: str, puller: str) -> State:
         """Begin one for a puller, unless one is under way already; return how it stands.
@@ -86,6 +89,7 @@ class Rehearsals:
             running = sum(one.state.outcome == "running" for one in self._entries.values())
             if running >= MOST_AT_ONCE:
                 raise PolicyError("Other rehearsals are under way.", do="Begin again in a minute.")
+            self._count(puller, now)
             entry = self._entries[key] = _Entry(State("running", staging), now)
         thread = threading.Thread(
             target=self._run, args=(entry, row, recipient, staging), daemon=True, name="rehearsal"
@@ -105,6 +109,15 @@ class Rehearsals:
         if entry is None:
             raise PolicyError(f"No rehearsal of {certificate} was begun for this puller.")
         return entry.state, entry.bundle
+
+    def _count(self, puller: str, now: int) -> None:
+        begun = [at for at in self._begun.get(puller, ()) if 0 <= now - at < 3600]
+        if len(begun) >= MOST_AN_HOUR:
+            raise PolicyError(
+                f"This puller has begun {len(begun)} rehearsals within an hour.",
+                do="Wait: a staging CA has limits, too.",
+            )
+        self._begun[puller] = [*begun, now]
 
     def _forget_old(self, now: int) -> None:
         self._entries = {

@@ -362,6 +362,7 @@ class Agent:
         try:
             await self._stopping.wait()
         finally:
+            self._alerts.stop()
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)

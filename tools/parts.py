@@ -130,7 +130,7 @@ PARTS = (
         "unit",
         "everything without a mark; under a minute",
         " and ".join(f"not {mark}" for mark in MARKS),
-        workers=2,
+        workers=3,
         in_memory=True,
     ),
     _marked(
@@ -201,6 +201,7 @@ PARTS = (
         _program("ss", "iproute2"),
         _program("nginx", "nginx-light"),
         _program("pebble"),
+        workers=2,
     ),
     _marked(
         "packages",
@@ -212,6 +213,7 @@ PARTS = (
         _program("fish"),
         _program("groff", "groff-base"),
         _program("buildah"),
+        _program("pipx"),
         _program("cloud-init"),
         workers=2,
         by_file=True,

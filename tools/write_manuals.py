@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import tomllib
+from functools import cache
 from pathlib import Path
 
 from tools import completions
@@ -16,6 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 DEPLOY = ROOT / "deploy"
 
 
+@cache
 def wanted() -> dict[Path, str]:
     """Return what each file is to hold."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]

@@ -16,7 +16,7 @@ from typing import Protocol
 from external_agent.alerts.message import Message
 from external_agent.alerts.receivers import Receiver
 
-SECONDS = 60.0
+SECONDS = 20.0
 _FROM_OUR_ENVIRONMENT = ("PATH", "LANG", "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY", "TMPDIR")
 
 

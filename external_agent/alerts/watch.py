@@ -51,6 +51,11 @@ class AlertWatch:
         self._seen_since: dict[str, int] = {}
         self._names: tuple[str, ...] | None = None
         self._try_again: dict[str, int] = {}
+        self._stopping = False
+
+    def stop(self) -> None:
+        """Send nothing more; what is being sent has its seconds."""
+        self._stopping = True
 
     def look(self) -> None:
         """Take one turn; sends at most two messages to each receiver.
@@ -111,7 +116,7 @@ class AlertWatch:
         return now - self._seen_since[concern.key] >= manner.patience
 
     def _sent(self, receiver: Receiver, message: Message, now: int) -> bool:
-        if self._is_left_alone(receiver, now):
+        if self._stopping or self._is_left_alone(receiver, now):
             return False  # it failed in this very turn
         problem = self._send(receiver, message).problem
         self._observe(receiver.name, not problem)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 from urllib.parse import parse_qsl
@@ -255,7 +256,9 @@ class RelayApp:
         found = await self._run(examine)
         if found is None:
             raise TooManyWaits
-        self._halves.keep(puller, half)
+        own = {one.name for one in found.names}
+        about = tuple(one for one in half.names if one.name in own)  # of others it has no say
+        self._halves.keep(puller, replace(half, names=about))
         return _ok(found.encode())
 
 

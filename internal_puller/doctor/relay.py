@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from internal_puller.client import RelayClient
+from internal_puller.network import PinMismatch, UntrustedPeer
 from shared.diagnosis import Finding, Half, Verdict
 from shared.errors import (
     AnswerUnauthenticated,
@@ -67,6 +68,12 @@ def _refused(error: RelayError, url: str, way: str) -> Iterator[Finding]:
     elif isinstance(error, AnswerUnauthenticated):
         check = "relay-answer"
         do = f"{error.do} Something at {url} answers that is not the agent, or a proxy does."
+    elif isinstance(error, UntrustedPeer | PinMismatch):
+        check = "relay-tls"
+        do = (
+            "Look for a proxy that opens TLS: give its root certificate as roots_file in "
+            "puller.toml. If the agent has a new TLS key, enrol again with a new token."
+        )
     else:
         check = "relay"
         do = error.do or (

@@ -37,10 +37,12 @@ def show_diagnosis(sections: Iterable[tuple[str, Sequence[Finding]]], *, everyth
     lines = _Lines()
     worst = ordered(findings)[0].verdict if findings else Verdict.OK
     lines.write(summary(findings), "bold green" if is_healthy(findings) else _STYLES[worst])
+    if findings and not is_healthy(findings) and (step := ordered(findings)[0].do):
+        lines.write(f"→ {step}", "bold")
     for heading, section in sections:
         shown = [one for one in section if everything or one.verdict is not Verdict.OK]
         good = sum(one.verdict is Verdict.OK for one in section)
-        lines.write(f"\n{heading}: {good} of {len(section)} checks found nothing to say", "bold")
+        lines.write(f"\n{heading}: {good} of {len(section)} checks are well", "bold")
         for one in shown:
             lines.write(f"  {one.verdict:<8} {one.check}: {one.what}", _STYLES[one.verdict])
             if one.do:

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[2]
 OF_SERVE = {
     *("acme", "alembic", "dns", "fastapi", "josepy", "prometheus_client", "requests"),
@@ -24,6 +26,7 @@ print(*{name.partition(".")[0] for name in sys.modules})
 """
 
 
+@pytest.mark.lab
 def test_what_commands_load(tmp_path: Path) -> None:
     commands = [
         f"init --relay-url https://relay.example.com:8443 --agree-terms --state-directory "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab.peers import clean_environment
+from tests.lab.peers import clean_environment, require
 from tests.packages.conftest import ROOT, build
 
 pytestmark = [pytest.mark.packages, pytest.mark.timeout(300)]
@@ -36,6 +37,26 @@ def test_in_an_empty_environment(wheel: Path, tmp_path: Path) -> None:
             )
             assert (done.returncode, done.stderr) == (0, "")
             assert "Usage:" in done.stdout
+
+
+@pytest.mark.parametrize("side", PROGRAMS)
+def test_by_pipx(side: str, wheel: Path, tmp_path: Path) -> None:
+    """With the newest libraries that the project allows, not those of the lock."""
+    if shutil.which("pipx") is None:
+        require("pipx")
+    places = {"PIPX_HOME": str(tmp_path / "home"), "PIPX_BIN_DIR": str(tmp_path / "bin")}
+    done = subprocess.run(
+        ["pipx", "install", f"{wheel}[{side}]"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        env={**clean_environment(), **places},
+    )
+    assert done.returncode == 0, done.stderr
+    program = tmp_path / "bin" / PROGRAMS[side]
+    said = subprocess.run([program, "--help"], capture_output=True, text=True, check=True)
+    assert "Usage:" in said.stdout
 
 
 def test_it_holds_the_three_packages_and_their_data(wheel: Path) -> None:

@@ -400,3 +400,20 @@ def test_no_target_and_no_state(tmp_path: Path) -> None:
     found = diagnose(machine.settings)
     assert of(found, "state")[0].verdict is Verdict.PROBLEM
     assert of(found, "target")[0].verdict is Verdict.WARNING
+
+
+def test_tls_that_somebody_opens(tmp_path: Path) -> None:
+    """With its root known here it is a note: what is fetched stays sealed. Without, a problem."""
+    with FakeAgent(tmp_path, public_tls=True) as agent:
+        roots = tmp_path / "proxy-root.pem"
+        roots.write_bytes(agent.ca.root_pem)
+        machine = Machine(tmp_path / "machine", roots_file=roots)
+        machine.base.mkdir()
+        machine.enrol(agent)
+        machine.target(agent)
+        (note,) = of(diagnose(machine.settings), "relay-tls")
+        assert note.verdict is Verdict.NOTE and "a proxy that opens TLS" in note.what
+        machine.change(roots_file=None)
+        (found,) = of(diagnose(machine.settings), "relay-tls")
+        assert found.verdict is Verdict.PROBLEM and "does not verify" in found.what
+        assert "a proxy that opens TLS" in found.do

@@ -254,6 +254,7 @@ def webhook() -> Iterator[Webhook]:
         yield server
 
 
+@pytest.mark.lab
 def test_apprise_brings_it_to_a_webhook(webhook: Webhook) -> None:
     sent = send(Receiver("ops", webhook.apprise_url), of_concerns([concern()], "ja"))
     assert sent.problem == "", sent.details
@@ -263,6 +264,7 @@ def test_apprise_brings_it_to_a_webhook(webhook: Webhook) -> None:
     assert told["title"].startswith("[split-horizon-relay] " + NAME)
 
 
+@pytest.mark.lab
 def test_what_apprise_cannot_do_is_said(webhook: Webhook) -> None:
     message = of_test("en")
     assert "does not know" in send(Receiver("ops", "gibberish://host"), message).problem

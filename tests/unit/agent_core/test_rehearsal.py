@@ -7,13 +7,27 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from external_agent.config import Settings, settings_from
-from external_agent.rehearsal import staging_directory
+from external_agent.rehearsal import (
+    KEPT_SECONDS,
+    MOST_AN_HOUR,
+    Rehearsals,
+    RehearsalTools,
+    staging_directory,
+)
 from external_agent.store.interface import Store
 from external_agent.store.rows import CertificateRow
 from shared.acme.directories import KNOWN_CAS
-from shared.errors import ConfigurationError, MalformedMessage
+from shared.errors import (
+    ConfigurationError,
+    IssuanceUnavailable,
+    MalformedMessage,
+    PolicyError,
+)
 from shared.rehearsal import OUTCOMES, RehearsalAnswer, State, Step
-from tests.unit.agent_core.conftest import NOW
+from shared.signing import SigningKey
+from tests.agent_world import enrol
+from tests.line import wait_until
+from tests.unit.agent_core.conftest import NOW, ManualClock
 
 NAME = "www.intra.example.com"
 REAL, STAGING = KNOWN_CAS["letsencrypt"].url, KNOWN_CAS["letsencrypt-staging"].url
@@ -65,3 +79,41 @@ def test_a_state_arrives_as_it_left(state: State, envelope: bytes | None) -> Non
 def test_nonsense_is_refused(octets: bytes) -> None:
     with pytest.raises(MalformedMessage):
         RehearsalAnswer.decode(octets)
+
+
+class Never:
+    """What a rehearsal needs, which is never reached here."""
+
+    def __getattr__(self, name: str) -> object:
+        raise IssuanceUnavailable("The staging CA is away.")
+
+
+def test_a_puller_cannot_rehearse_without_end(store: Store) -> None:
+    wanted(store, REAL)
+    puller = enrol(store, [NAME], now=NOW)
+    clock = ManualClock(NOW)
+    tools = RehearsalTools(
+        store,
+        settings,
+        Never,  # type: ignore[arg-type]
+        Never(),  # type: ignore[arg-type]
+        Never(),  # type: ignore[arg-type]
+        SigningKey.generate(),
+        clock,
+    )
+    rehearsals = Rehearsals(tools)
+    for _ in range(MOST_AN_HOUR):
+        rehearsals.begin(NAME, puller.id)
+        wait_until(lambda: rehearsals.state(NAME, puller.id)[0].outcome == "failed")
+    with pytest.raises(PolicyError, match="within an hour"):
+        rehearsals.begin(NAME, puller.id)
+    clock.now += 3600
+    rehearsals.begin(NAME, puller.id)
+    wait_until(lambda: rehearsals.state(NAME, puller.id)[0].outcome == "failed")
+    state, bundle = rehearsals.state(NAME, puller.id)
+    assert bundle is None and "is away" in state.steps[-1].what
+    clock.now += KEPT_SECONDS
+    with pytest.raises(PolicyError, match="No rehearsal"):
+        rehearsals.state(NAME, puller.id)
+    with pytest.raises(PolicyError, match="not granted"):
+        rehearsals.begin(NAME, "0" * 64)
