@@ -14,18 +14,19 @@ from tests.lab.peers import clean_environment, require
 from tests.packages.conftest import ROOT, build
 
 pytestmark = [pytest.mark.packages, pytest.mark.timeout(300)]
+PROGRAMS = {"agent": "external-agent", "puller": "internal-puller"}
 
 
 def test_in_an_empty_environment(wheel: Path, tmp_path: Path) -> None:
     environment = tmp_path / "venv"
     build(sys.executable, "-m", "venv", "--without-pip", str(environment))
     pip = (sys.executable, "-m", "pip", "--python", str(environment / "bin/python"), "--quiet")
-    locks = [word for side in ("agent", "puller") for word in ("-r", f"requirements/{side}.txt")]
+    locks = [word for side in PROGRAMS for word in ("-r", f"requirements/{side}.txt")]
     options = ("--no-compile", "--no-deps")
     build(*pip, "install", *options, "--require-hashes", *locks)
     build(*pip, "install", *options, str(wheel))
     build(*pip, "check")
-    for program in ("external-agent", "internal-puller"):
+    for program in PROGRAMS.values():
         for command in ("--help", "status --help"):
             done = subprocess.run(
                 [environment / "bin" / program, *command.split()],
