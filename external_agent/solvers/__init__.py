@@ -28,6 +28,9 @@ from shared.errors import PolicyError
 class SolverStore(ChallengeTable, PersistStore, Protocol):
     """What solvers keep."""
 
+    @property
+    def spread_seconds(self) -> float: ...
+
 
 @dataclass(frozen=True)
 class SolverTools:
@@ -56,7 +59,14 @@ def solvers_for(challenge: str, tools: SolverTools, claim: Claim) -> dict[str, C
     """
     solver: ChallengeSolver
     if challenge == "http-01":
-        solver = Http01Solver(tools.store, tools.board, claim, tools.clock)
+        solver = Http01Solver(
+            tools.store,
+            tools.board,
+            claim,
+            tools.clock,
+            spread_seconds=tools.store.spread_seconds,
+            sleep=tools.sleep,
+        )
     elif challenge == "dns-01":
         solver = dns01_solver(tools.dns01(), sleep=tools.sleep)
     elif challenge == "dns-persist-01" and tools.client is not None:

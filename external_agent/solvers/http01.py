@@ -5,11 +5,12 @@ The database holds them too, so that a restarted listener, or another process's,
 
 from __future__ import annotations
 
+import time
 from typing import Protocol
 
 from external_agent.clock import Clock
 from external_agent.store.rows import Claim
-from shared.acme.ports import PendingChallenge
+from shared.acme.ports import PendingChallenge, Sleep
 
 
 class ChallengeTable(Protocol):
@@ -43,12 +44,26 @@ class BoardSolver:
 
 
 class Http01Solver:
-    """Presents through the store and the board; one for each claim."""
+    """Presents through the store and the board; one for each claim.
+
+    Args:
+        spread_seconds: until every agent over the store knows what was written.
+    """
 
     challenge_type = "http-01"
 
-    def __init__(self, store: ChallengeTable, board: Board, claim: Claim, clock: Clock) -> None:
+    def __init__(
+        self,
+        store: ChallengeTable,
+        board: Board,
+        claim: Claim,
+        clock: Clock,
+        *,
+        spread_seconds: float = 0.0,
+        sleep: Sleep = time.sleep,
+    ) -> None:
         self._store, self._board, self._claim, self._clock = store, board, claim, clock
+        self._spread_seconds, self._sleep = spread_seconds, sleep
 
     def present(self, challenge: PendingChallenge) -> None:
         """Make the answer durable, then visible.
@@ -64,6 +79,15 @@ class Http01Solver:
             now=self._clock(),
         )
         self._board.put(challenge.token, challenge.key_authorization)
+
+    def wait_until_visible(self) -> None:
+        """Give the other agents time to see it: the CA may come to any of them.
+
+        Raises:
+            RelayError: whatever ends the pause early.
+        """
+        if self._spread_seconds:
+            self._sleep(self._spread_seconds)
 
     def clean_up(self, challenge: PendingChallenge) -> None:
         """Take it off the board; the row goes with the attempt's next commit."""

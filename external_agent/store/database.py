@@ -19,6 +19,8 @@ class Database(Protocol):
     """One database of whichever engine. Methods may raise ``StoreUnavailable``."""
 
     description: str
+    spread_seconds: float
+    """After so long every agent over this database has looked at what was written."""
 
     def read(self) -> AbstractContextManager[Connection]:
         """One transaction that sees one state."""

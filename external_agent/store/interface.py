@@ -584,4 +584,8 @@ class Store(
     def description(self) -> str:
         """The engine, its version and the durability chosen, for the log."""
 
+    @property
+    def spread_seconds(self) -> float:
+        """After so long every agent over this store has looked at what was written; 0 for one."""
+
     def close(self) -> None: ...

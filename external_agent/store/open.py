@@ -50,6 +50,10 @@ class SqlStore(
     def description(self) -> str:
         return self._database.description
 
+    @property
+    def spread_seconds(self) -> float:
+        return self._database.spread_seconds
+
     def close(self) -> None:
         self._database.close()
 

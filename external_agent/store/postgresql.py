@@ -16,6 +16,8 @@ from shared.errors import ConfigurationError, StoreUnavailable
 
 CONNECTIONS: Final = 8
 """As many as there are threads that ask the store at once."""
+SPREAD_SECONDS: Final = 3.0
+"""Each agent looks once a second for what the others wrote."""
 _WRITERS: Final = 0x73_68_72_31
 """Key of the advisory lock that writers take: ``shr1``."""
 _STATEMENT_SECONDS: Final = 30
@@ -70,6 +72,7 @@ class PostgresqlDatabase:
         with self._translated(), self._engine.connect() as connection:
             version = connection.execute(text("SHOW server_version")).scalar()
             self._check_order(connection)
+        self.spread_seconds = SPREAD_SECONDS
         self.description = f"PostgreSQL {version}, {self._shown}"
 
     @contextmanager

@@ -56,6 +56,7 @@ class SqliteDatabase:
             f"PRAGMA synchronous={'EXTRA' if rollback else 'FULL'}",
             "PRAGMA foreign_keys=ON",
         )
+        self.spread_seconds = 0.0  # one agent: it tells itself at once
         self.description = (
             f"SQLite {sqlite3.sqlite_version}, journal_mode="
             + ("DELETE, synchronous=EXTRA" if rollback else "WAL, synchronous=FULL")
