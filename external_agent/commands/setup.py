@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pwd
 import sys
 import tomllib
 from pathlib import Path
@@ -19,6 +20,7 @@ from external_agent.config import (
     OperatorSettings,
     RelaySettings,
     Settings,
+    default_config_path,
     default_state_directory,
     settings_from,
 )
@@ -26,6 +28,8 @@ from external_agent.settings_file import InitialSettings, default_listen, render
 from shared.acme.directories import directory_url, require_binding_options
 from shared.enrolment_token import check_relay_url
 from shared.errors import ConfigurationError, TokenMalformed
+
+ACCOUNT = "external-agent"
 
 
 def init(
@@ -88,6 +92,8 @@ def init(
     if not agree_terms:
         _ask_for_agreement(initial.directory)
     _write(own, settings, text)
+    if _hand_over(own.config_path, settings):
+        say(f"All of it belongs to the account {ACCOUNT}, as which the service runs.")
     say(f"Settings: {own.config_path}")
     say(f"Keys and database: {settings.state_directory}  (back up this directory)")
     say(f"CA: {settings.acme.directory}")
@@ -160,6 +166,23 @@ def _write(own: Context, settings: Settings, text: str) -> None:
     finally:
         with contextlib.suppress(FileNotFoundError):
             temporary.unlink()
+
+
+def _hand_over(config: Path, settings: Settings) -> bool:
+    """Give what root has made in the usual places to the service's account, if there is one."""
+    usual = (default_config_path(), default_state_directory())
+    if os.geteuid() != 0 or (config, settings.state_directory) != usual:
+        return False
+    try:
+        account = pwd.getpwnam(ACCOUNT)
+    except KeyError:
+        return False
+    for path in (settings.state_directory, *_own_files(settings)):
+        if os.path.lexists(path):
+            os.chown(path, account.pw_uid, account.pw_gid, follow_symlinks=False)
+    os.chown(config, 0, account.pw_gid)
+    config.chmod(0o640)
+    return True
 
 
 def _key_files(settings: Settings) -> list[Path]:

@@ -90,7 +90,8 @@ def test_the_agent_runs(installed: Root) -> None:
             for word in (f"--{name}-listen", f"127.0.0.1:{port}")
         ),
     )
-    installed.run("systemd-tmpfiles", "--create", "split-horizon-relay-agent.conf")
+    settings_file = installed.run("stat", "-c", "%U %G %a", "/etc/split-horizon-relay/agent.toml")
+    assert settings_file.out.split() == ["root", "external-agent", "640"]
     owner = installed.run("stat", "-c", "%U %a", "/var/lib/split-horizon-relay/agent/account.key")
     assert owner.out.split() == ["external-agent", "600"]
     token = installed.run("external-agent", "add", "www.intra.example.com").out
