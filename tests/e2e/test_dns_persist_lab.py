@@ -256,3 +256,30 @@ def test_a_check_is_kept_for_the_certificate(make_world: MakeWorld) -> None:
     store.close()
     assert row.wildcard
     assert row.offer.issuers == ("lab-ca.example",)
+
+
+def test_the_doctor_tells_an_expired_record_from_one_that_stands(
+    make_world: MakeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = make_world(1)
+    monkeypatch.setenv("RELAY_AGENT_DOCTOR__RESOLVERS", "[]")  # those of dns01.resolvers
+    assert world("add", NAME, "--challenge", "dns-persist-01").code == 0
+
+    def found() -> tuple[str, str, str]:
+        said = world("doctor", NAME, "--json")
+        assert said.code == 13  # the agent does not serve here
+        rows = json.loads(said.out)["findings"]
+        (row,) = [one for one in rows if one["check"] == "persist-record"]
+        return row["verdict"], row["what"], row["do"]
+
+    verdict, what, do = found()
+    assert verdict == "unknown" and "dns-persist check" in do, what
+    (line,) = world("dns-persist", "record", NAME).out.splitlines()
+    world.publish(line)
+    assert world("dns-persist", "check", NAME).code == 0
+    assert found()[0] == "ok"
+    world.publish(line.rstrip('"') + '; persistUntil=1700000000"')
+    verdict, what, do = found()
+    assert verdict == "problem" and "persistUntil is over" in what and "dns-persist record" in do
+    world.dns.remove("outside", OWNER, "TXT")
+    assert found()[0] == "problem"
