@@ -27,7 +27,8 @@ class Settings:
         state_directory: keys, floors and progress; 0700.
         targets_file: where certificates are installed.
         direct_file: which certificates this machine gets by itself; it may be missing.
-        lock_file: one installation at a time on this host; None is the common place.
+        lock_file: one installation at a time; None is in the state directory, where nobody else
+            can make it first and hold it for ever.
         proxy: URL of an HTTP(S) proxy; empty takes HTTPS_PROXY and NO_PROXY from the
             environment; ``none`` connects directly whatever the environment says.
         roots_file: PEM file of more roots for the TLS connection to the agent and to an https
@@ -56,6 +57,11 @@ class Settings:
     alarm_command: tuple[str, ...] = ()
     alarm_mail: str = ""
     alarm_hours: float = 24.0
+
+    @property
+    def lock(self) -> Path:
+        """The file that an installation locks."""
+        return self.lock_file or self.state_directory / "install.lock"
 
 
 def load_settings(

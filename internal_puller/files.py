@@ -12,6 +12,7 @@ import stat
 import time
 from pathlib import Path
 
+from internal_puller.account import is_trusted
 from shared.errors import ConfigurationError, LooseFileMode
 
 MAX_BYTES = 8 << 20
@@ -47,7 +48,7 @@ def private_directory(path: Path, *, create: bool) -> Path:
 
 def _check_owner(path: Path, status: os.stat_result) -> None:
     loose = stat.S_IMODE(status.st_mode) & 0o077
-    if loose or status.st_uid not in (0, os.geteuid()):
+    if loose or not is_trusted(status.st_uid):
         raise LooseFileMode(
             f"{path} belongs to user {status.st_uid} and has mode "
             f"{stat.S_IMODE(status.st_mode):04o}: other users can get at it."

@@ -14,7 +14,7 @@ from internal_puller.config import Settings
 from internal_puller.expiry import warn_of_expiry
 from internal_puller.files import sweep
 from internal_puller.install.layout import TRIED_AGAIN, active_generation, set_aside, unfinished
-from internal_puller.install.lock import default_lock_path, installation_lock
+from internal_puller.install.lock import installation_lock
 from internal_puller.pending import PendingKeys
 from internal_puller.plan import InPlace, Plan, Work, make_plan
 from internal_puller.progress import CertificateProgress, LastError, Progress
@@ -184,8 +184,7 @@ class Puller:
             self._follow(client, listing, theirs, report, retry=retry)
 
     def _lock(self) -> AbstractContextManager[None]:
-        path = self.settings.lock_file or default_lock_path(self.settings.state_directory)
-        return installation_lock(path, wait=LOCK_WAIT)
+        return installation_lock(self.settings.lock, wait=LOCK_WAIT)
 
     # --- following the list -------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from internal_puller.client import RelayClient
 from internal_puller.config import Settings
 from internal_puller.install.durable import Directory
 from internal_puller.install.formats import render, same_content
-from internal_puller.install.lock import default_lock_path, installation_lock
+from internal_puller.install.lock import installation_lock
 from internal_puller.install.material import Material
 from internal_puller.install.presets import Plan, resolve
 from internal_puller.install.probe import look_all
@@ -73,8 +73,7 @@ def rehearse(
         client.close()
     accepted = _accept(envelope, state, certificate, targets, roots=roots)
     told(Step("verified", True, _verified(roots)))
-    lock = settings.lock_file or default_lock_path(settings.state_directory)
-    with installation_lock(lock, wait=_LOCK_WAIT):
+    with installation_lock(settings.lock, wait=_LOCK_WAIT):
         for target in targets:
             _stage(accepted, target, told)
 

@@ -31,7 +31,7 @@ class Side:
         locks: of requirements/, what the environment holds.
         units: of deploy/systemd.
         restarted: the services that an upgrade restarts if they run.
-        other: the word by which lines of the other side are known in tmpfiles.conf.
+        other: the word by which lines of the other side are known in the .conf files.
     """
 
     name: str
@@ -65,7 +65,13 @@ SIDES = (
         "puller",
         "internal-puller",
         ("puller-direct.txt", "puller-ssh.txt"),
-        ("internal-puller.service", "internal-puller.timer", "internal-puller-run.service"),
+        (
+            "internal-puller.service",
+            "internal-puller.timer",
+            "internal-puller-run.service",
+            "internal-puller-commands.socket",
+            "internal-puller-commands@.service",
+        ),
         ("internal-puller-run.service", "internal-puller.timer"),
         "agent",
         ("*/intranet-server.*", "prometheus"),
@@ -129,11 +135,10 @@ def build(side: Side, stage: Path, tools: Path, wheel: Path, output: Path) -> Pa
         text = re.sub(r"/opt/split-horizon-relay/venv/bin/", "/usr/bin/", text)
         text = re.sub(r"(?m)^# Installed as docs(?:.|\n)*?\n#   systemctl", "#   systemctl", text)
         _write(stage / "usr/lib/systemd/system" / name, text)
-    if side.name == "agent":
-        _copy(DEPLOY / "systemd/sysusers.conf", stage / f"usr/lib/sysusers.d/{side.package}.conf")
-    lines = (DEPLOY / "systemd/tmpfiles.conf").read_text().splitlines(keepends=True)
-    own = "".join(line for line in lines if side.other not in line)
-    _write(stage / f"usr/lib/tmpfiles.d/{side.package}.conf", own)
+    for kind in ("sysusers", "tmpfiles"):
+        lines = (DEPLOY / f"systemd/{kind}.conf").read_text().splitlines(keepends=True)
+        own = "".join(line for line in lines if side.other not in line)
+        _write(stage / f"usr/lib/{kind}.d/{side.package}.conf", own)
     _shell_files(side, stage)
     _documents(side, stage)
     return _close(side, stage, output)
@@ -216,7 +221,7 @@ def _close(side: Side, stage: Path, output: Path) -> Path:
         text = (DEPLOY / "debian" / name).read_text()
         values = {
             "PACKAGE": side.package,
-            "UNITS": " ".join(side.units),
+            "UNITS": " ".join(unit for unit in side.units if "@" not in unit),
             "RESTARTED": " ".join(side.restarted),
         }
         for word, value in values.items():

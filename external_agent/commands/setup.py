@@ -28,6 +28,7 @@ from external_agent.settings_file import InitialSettings, default_listen, render
 from shared.acme.directories import directory_url, require_binding_options
 from shared.enrolment_token import check_relay_url
 from shared.errors import ConfigurationError, TokenMalformed
+from shared.host.kept_file import keep
 
 ACCOUNT = "external-agent"
 
@@ -79,9 +80,10 @@ def init(
         contact=contact or [],
         directory=directory,
         terms_agreed=True,
-        ca_root=None if ca_root is None else _existing(ca_root),
+        ca_root=ca_root and keep(ca_root, own.config_path.with_name("ca-root.pem"), say=say),
         eab_key_id=eab_key_id,
-        eab_hmac_key_file=None if eab_hmac_key_file is None else _existing(eab_hmac_key_file),
+        eab_hmac_key_file=eab_hmac_key_file
+        and keep(eab_hmac_key_file, _eab_key(own.config_path), mode=0o600, say=say),
         challenge_listen=challenge_listen or default_listen(ChallengeSettings),
         relay_listen=relay_listen or default_listen(RelaySettings),
         operator_listen=operator_listen or default_listen(OperatorSettings),
@@ -108,12 +110,6 @@ def _origin(url: str) -> str:
         return check_relay_url(url)
     except TokenMalformed as error:
         raise ConfigurationError(f"--relay-url: {error.what}") from error
-
-
-def _existing(path: Path) -> Path:
-    if not os.path.isfile(path):  # noqa: PTH113 - False too for what can be no path
-        raise ConfigurationError(f"There is no file {path}.")
-    return path.absolute()
 
 
 def _refuse_existing(config: Path, settings: Settings) -> None:
@@ -177,12 +173,16 @@ def _hand_over(config: Path, settings: Settings) -> bool:
         account = pwd.getpwnam(ACCOUNT)
     except KeyError:
         return False
-    for path in (settings.state_directory, *_own_files(settings)):
+    for path in (settings.state_directory, *_own_files(settings), _eab_key(config)):
         if os.path.lexists(path):
             os.chown(path, account.pw_uid, account.pw_gid, follow_symlinks=False)
     os.chown(config, 0, account.pw_gid)
     config.chmod(0o640)
     return True
+
+
+def _eab_key(config: Path) -> Path:
+    return config.with_name("eab.key")
 
 
 def _key_files(settings: Settings) -> list[Path]:

@@ -18,6 +18,7 @@ from internal_puller.commands import (
     installed,
     pulling,
     rehearsing,
+    serving,
     targets,
 )
 from internal_puller.config import CONFIG_VARIABLE
@@ -51,6 +52,7 @@ app.command()(doctor.doctor)
 app.command("rehearse")(rehearsing.rehearse_command)
 app.command()(installed.rollback)
 app.command()(installed.verify)
+app.command()(serving.serve_commands)
 
 
 @app.callback()

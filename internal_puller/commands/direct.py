@@ -39,6 +39,7 @@ from internal_puller.toml_file import replace_toml
 from shared.acme.directories import directory_url, require_binding_options
 from shared.acme.revocation import REASONS, reason_code
 from shared.errors import ConfigurationError, IssuanceRateLimited, PolicyError
+from shared.host.kept_file import keep
 
 LOCK_WAIT = 20.0
 direct = typer.Typer(
@@ -82,15 +83,17 @@ def init(
     settings = load_settings(context.obj)
     directory = directory_url(ca)
     require_binding_options(directory, eab_key_id)
+    beside = settings.direct_file.with_name
     found = DirectSettings(
         settings.direct_file,
         directory,
         terms_agreed=True,
         contact=tuple(check_contact("--contact", one) for one in contact or ()),
-        ca_root=None if ca_root is None else _existing(ca_root),
+        ca_root=ca_root and keep(ca_root, beside("direct-ca-root.pem"), say=_say),
         proxy=proxy if proxy in (None, "none") else check_proxy_url("--proxy", proxy),
         eab_key_id=eab_key_id,
-        eab_hmac_key_file=None if eab_hmac_key_file is None else _existing(eab_hmac_key_file),
+        eab_hmac_key_file=eab_hmac_key_file
+        and keep(eab_hmac_key_file, beside("direct-eab.key"), mode=0o600, say=_say),
     )
     if settings.direct_file.exists():
         raise ConfigurationError(
@@ -308,10 +311,8 @@ def _client(known: DirectSettings, settings: Settings, directory: str) -> Any:
     return DirectConnection(known, settings, DirectFiles(settings.state_directory)).open(directory)
 
 
-def _existing(path: Path) -> Path:
-    if not path.is_file():
-        raise ConfigurationError(f"There is no file {path}.")
-    return path.absolute()
+def _say(sentence: str) -> None:
+    sys.stdout.write(f"{sentence}\n")
 
 
 def _agree(directory: str, *, agreed: bool) -> None:
@@ -365,13 +366,11 @@ def _refuse_granted(settings: Settings, wanted: DirectCertificate) -> None:
 def _report_removed(settings: Settings, gone: DirectCertificate) -> None:
     """Let the agent forget it, if there is one; the next pull delivers."""
     from internal_puller.direct.reports import removed_report
-    from internal_puller.install.lock import default_lock_path
 
     state = StateDirectory.open(settings.state_directory)
     if state.enrolment() is None:
         return
-    path = settings.lock_file or default_lock_path(settings.state_directory)
-    with installation_lock(path, wait=LOCK_WAIT):
+    with installation_lock(settings.lock, wait=LOCK_WAIT):
         progress = state.progress()
         one = progress.of(gone.certificate)
         one.receipt = removed_report(gone, now=int(time.time()))

@@ -31,6 +31,7 @@ from internal_puller.targets import (
     save_targets,
 )
 from shared.errors import ConfigurationError, NameRefused, PolicyError
+from shared.host.kept_file import keep
 from shared.identifiers import DnsName
 from shared.wire import Grant
 
@@ -174,7 +175,7 @@ def add_target(settings: Settings, new: Target) -> Target:
     Raises:
         ConfigurationError: it cannot be used here.
     """
-    _check_root(new)
+    new = _with_kept_root(settings, new)
     check_target(new)
     others = [one for one in load_targets(settings.targets_file) if one.directory != new.directory]
     save_targets(settings.targets_file, [*others, new])
@@ -390,6 +391,15 @@ def _point(text: str, name: str) -> ProbePoint:
     protocol = match["protocol"] or "tls"
     port = int(match["port"] or PROTOCOLS.get(protocol, 443))
     return ProbePoint(match["address"].strip("[]"), port, sni, protocol)
+
+
+def _with_kept_root(settings: Settings, new: Target) -> Target:
+    if new.roots is None:
+        return new
+    _check_root(new)
+    copy = settings.targets_file.parent / "roots" / f"{new.certificate}.pem"
+    kept = keep(new.roots, copy, say=lambda sentence: sys.stdout.write(f"{sentence}\n"))
+    return dataclasses.replace(new, roots=kept)
 
 
 def _check_root(new: Target) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
+from internal_puller.account import is_trusted
 from internal_puller.install.layout import TEMPORARY
 from shared.errors import ConfigurationError
 
@@ -80,7 +81,7 @@ class Directory:
         status = os.fstat(self._fd)
         mode = stat.S_IMODE(status.st_mode)
         loose = mode & (stat.S_IWGRP | stat.S_IWOTH) and not mode & stat.S_ISVTX
-        if loose or status.st_uid not in (0, os.geteuid()):
+        if loose or not is_trusted(status.st_uid):
             self.close()
             raise ConfigurationError(
                 f"{self.path} can be changed by other users (owner {status.st_uid}, "

@@ -14,14 +14,7 @@ from shared.errors import ConfigurationError, InstallBusy
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-# Not /run/lock: there everybody may make the file first and hold the lock for ever.
-ROOT_LOCK: Final = Path("/run/split-horizon-relay.lock")
 POLL_SECONDS: Final = 0.1
-
-
-def default_lock_path(state_directory: Path) -> Path:
-    """Return the host's lock file for root, else one in the state directory."""
-    return ROOT_LOCK if os.geteuid() == 0 else state_directory / "install.lock"
 
 
 @contextlib.contextmanager

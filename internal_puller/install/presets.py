@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Final
 
+from internal_puller.account import acts_for_root
+from internal_puller.install import layout
 from internal_puller.install.durable import Directory, Ownership
 from internal_puller.install.formats import read_password
 from internal_puller.install.generations import Accounts
@@ -140,6 +142,21 @@ class Plan:
             return self.remote.run(argv, self.target.command_timeout)
         return commands.run(argv, self.target.command_timeout, extra)
 
+    def command(self, step: str) -> Argv:
+        """Return the command of a step, ``test`` or ``reload``; empty if there is none."""
+        return {"test": self.test_command, "reload": self.reload_command}[step]
+
+    def run_step(self, step: str, generation: int) -> CommandResult:
+        """Run the command of a step with what it may want to know; raises as ``run``."""
+        current = self.target.directory / layout.CURRENT
+        known = {
+            "RELAY_CERTIFICATE": self.target.certificate,
+            "RELAY_GENERATION": str(generation),
+            "RELAY_DIRECTORY": str(current),
+            "RELAY_KEY_FILE": str(current / "privkey.pem"),
+        }
+        return self.run(self.command(step), known)
+
 
 def resolve(target: Target) -> Plan:
     """Fill in the preset, look the accounts up and find the commands.
@@ -158,7 +175,9 @@ def resolve(target: Target) -> Plan:
     for argv in (test, reload):
         if argv and target.ssh is None:
             _require_program(target, argv)
-    uid, gid = _user_id(target.owner), _group_id(target.group)
+    nobody_named = 0 if acts_for_root() else -1  # as if root had made the file
+    uid = nobody_named if target.owner is None else _user_id(target.owner)
+    gid = nobody_named if target.group is None else _group_id(target.group)
     return Plan(
         target=target,
         formats=_formats(target, preset),
@@ -227,18 +246,14 @@ def check_target(target: Target) -> None:
         pass
 
 
-def _user_id(name: str | None) -> int:
-    if name is None:
-        return -1
+def _user_id(name: str) -> int:
     try:
         return pwd.getpwnam(name).pw_uid
     except KeyError:
         raise ConfigurationError(f"There is no user {name!r} on this machine.") from None
 
 
-def _group_id(name: str | None) -> int:
-    if name is None:
-        return -1
+def _group_id(name: str) -> int:
     try:
         return grp.getgrnam(name).gr_gid
     except KeyError:

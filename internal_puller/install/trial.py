@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from internal_puller.install import layout, probe
+from internal_puller.install import as_root, probe
 from internal_puller.install.formats import is_secret
 from shared.errors import ConfigTestFailed, ReloadFailed, ServedMismatch
 
@@ -56,7 +56,7 @@ class Trial:
 
     def test(self, generation: int) -> None:
         """Raise ``ConfigTestFailed`` if the server refuses its configuration."""
-        result = self._run(self.plan.test_command, generation)
+        result = self._run("test", generation)
         if result and not result.ok:
             raise ConfigTestFailed(
                 f"{self._here(generation)}: {self.plan.test_command[0]} (test) {result.describe()}."
@@ -64,7 +64,7 @@ class Trial:
 
     def reload(self, generation: int) -> None:
         """Raise ``ReloadFailed`` if the server cannot be told."""
-        result = self._run(self.plan.reload_command, generation)
+        result = self._run("reload", generation)
         if result and not result.ok:
             raise ReloadFailed(
                 f"{self._here(generation)}: {self.plan.reload_command[0]} (reload) "
@@ -101,17 +101,11 @@ class Trial:
     def _here(self, generation: int) -> str:
         return f"{self.plan.target.certificate}, generation {generation}"
 
-    def _run(self, argv: tuple[str, ...], generation: int) -> CommandResult | None:
-        if not argv:
+    def _run(self, step: str, generation: int) -> CommandResult | None:
+        plan = self.plan
+        if not plan.command(step):
             return None
-        target = self.plan.target
-        current = target.directory / layout.CURRENT
-        return self.plan.run(
-            argv,
-            {
-                "RELAY_CERTIFICATE": target.certificate,
-                "RELAY_GENERATION": str(generation),
-                "RELAY_DIRECTORY": str(current),
-                "RELAY_KEY_FILE": str(current / "privkey.pem"),
-            },
-        )
+        if plan.remote is None and as_root.is_asked():
+            target = plan.target
+            return as_root.ask(target.directory, step, generation, target.command_timeout)
+        return plan.run_step(step, generation)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -173,7 +174,7 @@ class BoundedNetwork(ClientNetwork):
                 f"The CA did not finish its answer from {url} within {self._timeout:g} s."
             )
         if isinstance(error, requests.RequestException | OSError):
-            return IssuanceUnavailable(_network_words(url, error))
+            return IssuanceUnavailable(_network_words(url, error), do=_network_step(error))
         return error
 
     def _send(self, method: str, url: str, data: str | None) -> requests.Response:
@@ -244,6 +245,15 @@ def _network_words(url: str, error: Exception) -> str:
     return f"No usable answer from {url}: {_innermost(error)}."
 
 
+def _network_step(error: Exception) -> str | None:
+    if isinstance(error, requests.exceptions.SSLError):
+        return (
+            "Name the root of a private CA's own HTTPS, or of a proxy that opens TLS, as ca_root in "
+            "the settings. With a public CA nothing, unless it lasts."
+        )
+    return None
+
+
 def _innermost(error: BaseException) -> str:
     """Return the words of the last cause, without the object addresses of the outer ones."""
     while error.__cause__ is not None or error.__context__ is not None:
@@ -258,6 +268,11 @@ def _roots_file(trusted_roots: Path | None) -> str | bool:
         raise CaNotConfigured(
             f"The file of roots for the CA, {trusted_roots}, does not exist.",
             do="Give a PEM file with the root of the CA's own HTTPS server.",
+        )
+    if not os.access(trusted_roots, os.R_OK, effective_ids=True):
+        raise CaNotConfigured(
+            f"The file of roots for the CA, {trusted_roots}, cannot be read by this user.",
+            do="A service reads no home directories: put it below /etc, mode 0644.",
         )
     return str(trusted_roots)
 

@@ -1,0 +1,54 @@
+"""Files that an administrator names, and that a service reads which sees no home and no /tmp."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from shared.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_UNSEEN: Final = ("/root", "/home", "/run/user", "/tmp", "/var/tmp")  # noqa: S108 - ProtectHome=, PrivateTmp=
+
+
+def is_unseen(path: Path) -> bool:
+    """Tell whether a unit with ``ProtectHome`` and ``PrivateTmp`` does not see a path."""
+    return any(path.resolve().is_relative_to(hidden) for hidden in _UNSEEN)
+
+
+def keep(path: Path, copy: Path, *, mode: int = 0o644, say: Callable[[str], object]) -> Path:
+    """Return where a service finds a file: where it is, or else in a copy, made now.
+
+    Only root installs services, and only where they look; for everybody else the file stays.
+
+    Args:
+        copy: where it is kept if the service would not see it.
+        mode: of the copy.
+        say: is told of a copy, in a sentence.
+
+    Raises:
+        ConfigurationError: there is no such file, or it cannot be kept.
+    """
+    if not os.path.isfile(path):  # noqa: PTH113 - False too for what can be no path
+        raise ConfigurationError(f"There is no file {path}.")
+    if os.geteuid() != 0 or is_unseen(copy) or not is_unseen(path):
+        return path.absolute()
+    temporary = copy.with_name(f".{copy.name}.{os.getpid()}")
+    try:
+        copy.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        content = path.read_bytes()
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        with os.fdopen(os.open(temporary, flags, 0o600), "wb") as file:
+            os.fchmod(file.fileno(), mode)
+            file.write(content)
+        temporary.replace(copy)
+    except OSError as error:
+        raise ConfigurationError(
+            f"{path} cannot be copied to {copy}: {error.strerror}.",
+            do=f"Put it below {copy.parent} yourself, and name it there.",
+        ) from error
+    say(f"{path} is kept as {copy}: the service sees no home directories and no /tmp.")
+    return copy

@@ -1,0 +1,139 @@
+"""A Debian with its own systemd as process 1, on a host of the topology's networks."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.lab.peers import clean_environment
+from tests.line import Done, wait_until
+from tests.packages.roots import ENVIRONMENT
+from tests.topology.namespaces import Namespace
+
+_BOOT_SECONDS = 90.0
+
+
+@dataclass(frozen=True)
+class Booted:
+    """
+    Attributes:
+        root: the file system, as we see it.
+        leader: process 1, as we see it.
+    """
+
+    root: Path
+    leader: int
+
+    def __truediv__(self, name: str) -> Path:
+        return self.root / name.lstrip("/")
+
+    def run(self, *command: str, stdin: str = "", expect: int | None = 0) -> Done:
+        """Run a command to its end, as an administrator who has logged in there."""
+        enter = ["nsenter", f"--target={self.leader}", "--all", "--"]
+        environment = {**ENVIRONMENT, "HOME": "/root"}
+        del environment["SYSTEMD_OFFLINE"]
+        ended = subprocess.run(
+            [*enter, *command],
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+            env=environment,
+        )
+        done = Done([*enter, *command], ended.returncode, ended.stdout, ended.stderr)
+        if expect is not None and done.code != expect:
+            told = f"{command} ended with {done.code}:\n{done.out}{done.err}\n{self.journal()}"
+            raise AssertionError(told)
+        return done
+
+    def journal(self, *units: str) -> str:
+        """What the units have said; without one, the whole journal's end."""
+        chosen = [f"--unit={unit}" for unit in units]
+        command = ("journalctl", "--no-pager", "--quiet", "--lines=200", *chosen)
+        return self.run(*command, expect=None).out
+
+    def unit(self, name: str, what: str) -> str:
+        """Return one property of a unit."""
+        return self.run("systemctl", "show", "--value", f"--property={what}", name).out.strip()
+
+
+@contextlib.contextmanager
+def booted(base: Path, host: Namespace, *packages: Path) -> Iterator[Booted]:
+    """Boot this machine's own Debian on a host's network, with nothing started but the basics.
+
+    What it writes goes into memory, and is gone at the end.
+    """
+    base.mkdir(parents=True)
+    with contextlib.ExitStack() as stack:
+        root = stack.enter_context(_copy_on_write(base))
+        for package in packages:
+            shutil.copy(package, root)
+        (root / "etc/resolv.conf").unlink(missing_ok=True)
+        (root / "etc/resolv.conf").write_text(host.etc("resolv.conf").read_text())
+        (root / "etc/hostname").write_text(f"{host.name}\n")
+        log = base / "console"
+        with log.open("wb") as console:
+            process = subprocess.Popen(
+                [
+                    *("systemd-nspawn", "--quiet", "--boot", "--register=no", "--keep-unit"),
+                    *("--resolv-conf=off", "--timezone=off", "--link-journal=no"),
+                    *("--console=pipe", f"--directory={root}", f"--machine={host.name}"),
+                    *(f"--network-namespace-path=/run/netns/{host.name}", "systemd.unit=basic.target"),
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=console,
+                stderr=subprocess.STDOUT,
+                env=clean_environment(),
+            )
+        stack.callback(_switch_off, process)
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+
+        def leader() -> int:
+            assert process.poll() is None, log.read_text(errors="replace")
+            return next((int(word) for word in children.read_text().split()), 0)
+
+        machine = Booted(root, wait_until(leader, what="process 1"))
+
+        def is_up() -> bool:
+            told = machine.run("systemctl", "is-system-running", expect=None).out.strip()
+            return told in {"running", "degraded"}
+
+        wait_until(is_up, _BOOT_SECONDS, what="a booted system")
+        yield machine
+
+
+@contextlib.contextmanager
+def _copy_on_write(base: Path) -> Iterator[Path]:
+    """This machine's file system, in which writing changes nothing of it."""
+    memory, root = base / "memory", base / "root"
+    memory.mkdir()
+    root.mkdir()
+    _run("mount", "-t", "tmpfs", "tmpfs", str(memory))
+    try:
+        for name in ("upper", "work"):
+            (memory / name).mkdir(mode=0o755)
+        layers = f"lowerdir=/,upperdir={memory}/upper,workdir={memory}/work"
+        _run("mount", "-t", "overlay", "overlay", "-o", layers, str(root))
+        try:
+            yield root
+        finally:
+            _run("umount", "--lazy", str(root))
+    finally:
+        _run("umount", "--lazy", str(memory))
+
+
+def _run(*command: str) -> None:
+    subprocess.run(command, check=True, capture_output=True)
+
+
+def _switch_off(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(20)
+    process.kill()
+    process.wait()

@@ -1,0 +1,235 @@
+"""The README's commands on two machines with their own systemd, joined by the Internet and a NAT.
+
+What only a real process 1 shows: accounts, sandboxes as the kernel enforces them, a socket that is
+passed on, timers, reloads through D-Bus, and what is left after a package is removed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import ssl
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from tests.lab import LabCa
+from tests.lab.peers import require
+from tests.line import wait_until
+from tests.packages.booted import Booted, booted
+from tests.topology.world import INTERNET, RELAY, WWW, inside_dns, lab_ca, outside_dns, world
+
+pytestmark = [pytest.mark.packages, pytest.mark.timeout(400)]
+TLS = f"/etc/split-horizon-relay/tls/{WWW}"
+SITE = f"""server {{
+  listen 443 ssl;
+  server_name {WWW};
+  ssl_certificate {TLS}/current/fullchain.pem;
+  ssl_certificate_key {TLS}/current/privkey.pem;
+}}
+"""
+PULL = "internal-puller.service"
+STAYS = "internal-puller-run.service"
+
+
+@dataclass
+class Machines:
+    """The VM with the agent and the server with the puller, both installed by their packages."""
+
+    ca: LabCa
+    vm: Booted
+    inside: Booted
+
+    def newest_is_in_place(self) -> bool:
+        """Tell whether the files are the newest that the CA issued."""
+        link = self.inside / TLS / "current"
+        if not link.is_symlink():
+            return False
+        place = self.inside / TLS / os.readlink(link) / "cert.pem"
+        return ssl.PEM_cert_to_DER_cert(place.read_text()) == self.ca.issued[-1].der
+
+    def renewed(self) -> None:
+        """Have the agent get and keep the next generation."""
+        before = self.status()["issued"]["generation"]
+        self.vm.run("external-agent", "renew", WWW)
+        wait_until(lambda: self.status()["issued"]["generation"] > before)
+
+    def status(self) -> dict[str, Any]:
+        """Return what the agent says of the certificate."""
+        told = json.loads(self.vm.run("external-agent", "status", "--json", expect=None).out)
+        return cast("dict[str, Any]", told["certificates"][0])
+
+
+@pytest.fixture(scope="module")
+def machines(
+    debian_packages: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Machines]:
+    for program in ("systemd-nspawn", "dbus-daemon", "nsenter", "ip", "nft", "nginx"):
+        require(program)
+    base = tmp_path_factory.mktemp("booted")
+    with contextlib.ExitStack() as stack:
+        net = stack.enter_context(world())
+        dns = stack.enter_context(outside_dns(net))
+        stack.enter_context(inside_dns(net))
+        ca = stack.enter_context(lab_ca(net, dns))
+        agent, puller = debian_packages["agent"], debian_packages["puller"]
+        vm = stack.enter_context(booted(base / "vm", net.vm, agent))
+        inside = stack.enter_context(booted(base / "inside", net.intranet, puller))
+        inside.run("systemctl", "start", "nginx")
+        made = Machines(ca, vm, inside)
+        _first_afternoon(made, agent.name, puller.name)
+        yield made
+
+
+def _first_afternoon(made: Machines, agent: str, puller: str) -> None:
+    """Four commands on the VM and three inside, as the README has them."""
+    vm, inside, ca = made.vm, made.inside, made.ca
+    (vm / "root/ca.pem").write_text(ca.tls_root_pem)
+    vm.run("dpkg", "--install", f"/{agent}")
+    vm.run(
+        *("external-agent", "init", "--ca", ca.directory_url, "--ca-root", "/root/ca.pem"),
+        *("--agree-terms", "--relay-url", f"https://{RELAY}:8443"),
+    )
+    settings = vm / "etc/split-horizon-relay/agent.toml"
+    ours = f'[dns01]\nresolvers = ["{INTERNET}"]\n'  # no public resolver is reached from here
+    settings.write_text(settings.read_text().replace("[dns01]\n", ours) + "[doctor]\nresolvers = []\n")
+    vm.run(
+        *("systemctl", "enable", "--now"),
+        *("external-agent-challenge.socket", "external-agent.service"),
+    )
+    token = vm.run("external-agent", "add", WWW).out
+
+    (inside / "root/staging-root.pem").write_text(ca.root_pem)
+    inside.run("dpkg", "--install", f"/{puller}")
+    told = inside.run(
+        *("internal-puller", "enroll", "--preset", "nginx"),
+        *("--root", "/root/staging-root.pem"),
+        stdin=token,
+    )
+    assert "kept as /etc/split-horizon-relay/roots/" in told.out
+    (inside / "etc/nginx/sites-enabled/www").write_text(SITE)
+    ca.wait_for(lambda ca: bool(ca.issued), 30)
+    wait_until(lambda: inside.run("internal-puller", "pull") and made.newest_is_in_place())
+
+
+def test_what_is_served_is_what_the_ca_issued(machines: Machines) -> None:
+    status = machines.inside.run("internal-puller", "status").out
+    assert re.search(rf"^{re.escape(WWW)}\s.*\byes\b", status, re.MULTILINE), status
+
+
+def test_the_doctor_finds_nothing_to_be_done(machines: Machines) -> None:
+    machines.inside.run("systemctl", "enable", "--now", "internal-puller.timer")
+    told = machines.inside.run("internal-puller", "doctor").out
+    assert "unknown" not in told, told
+
+
+def test_nobody_runs_as_root_who_speaks_to_the_network(machines: Machines) -> None:
+    agent = machines.vm.unit("external-agent.service", "MainPID")
+    owner = machines.vm.run("ps", "-o", "user=", "-p", agent).out.strip()
+    assert owner == "external-agent"
+    assert machines.inside.unit(PULL, "User") == machines.inside.unit(STAYS, "User")
+    assert machines.inside.unit(PULL, "User") == "internal-puller"
+
+
+def test_the_exposure_of_every_unit(machines: Machines) -> None:
+    """At most 2.0, as systemd counts it."""
+    for machine, units in (
+        (machines.vm, ("external-agent.service",)),
+        (machines.inside, (PULL, STAYS, "internal-puller-commands@x.service")),
+    ):
+        for unit in units:
+            told = machine.run("systemd-analyze", "security", "--no-pager", unit).out
+            (level,) = re.findall(r"Overall exposure level for .*: ([0-9.]+)", told)
+            assert float(level) <= 2.0, (unit, level)
+
+
+def test_the_timers_service_installs_and_reloads(machines: Machines) -> None:
+    machines.renewed()
+    machines.inside.run("systemctl", "start", PULL)
+    assert machines.newest_is_in_place()
+    key = machines.inside / TLS / "current" / "privkey.pem"
+    assert (key.stat().st_uid, key.stat().st_mode & 0o777) == (0, 0o600)
+    said = machines.inside.journal("internal-puller-commands@*")
+    assert "nginx -t ended with exit code 0" in said
+    assert "systemctl reload nginx ended with exit code 0" in said
+
+
+def test_the_one_that_stays_is_woken(machines: Machines) -> None:
+    machines.inside.run("systemctl", "start", STAYS)
+    try:
+        machines.renewed()
+        wait_until(machines.newest_is_in_place)
+        assert machines.inside.unit(STAYS, "NRestarts") == "0"
+    finally:
+        machines.inside.run("systemctl", "stop", STAYS)
+
+
+def test_a_configuration_that_is_broken_is_rolled_back(machines: Machines) -> None:
+    site = machines.inside / "etc/nginx/sites-enabled/broken"
+    site.write_text("server { listen 443 ssl; nonsense; }\n")
+    try:
+        machines.renewed()
+        done = machines.inside.run("systemctl", "start", PULL, expect=None)
+        assert done.code != 0
+        assert machines.inside.unit(PULL, "ExecMainStatus") == "9"
+        assert not machines.newest_is_in_place()
+        assert "nonsense" in machines.inside.journal(PULL)
+    finally:
+        site.unlink()
+    machines.inside.run("internal-puller", "pull", "--retry")
+    assert machines.newest_is_in_place()
+
+
+def test_the_account_can_ask_for_nothing_else(machines: Machines) -> None:
+    """It may choose a target and a step; it may not speak to systemd, nor change what runs."""
+    ask = "import socket,sys; s=socket.socket(socket.AF_UNIX); "
+    ask += "s.connect('/run/split-horizon-relay/commands'); s.sendall(sys.argv[1].encode()); "
+    ask += "s.shutdown(1); print(s.recv(9999).decode())"
+    for request, answer in (
+        ('{"directory":"/etc","step":"test","generation":1}', "There is no target in /etc"),
+        (f'{{"directory":"{TLS}","step":"rm","generation":1}}', "'step' is none of"),
+        ("nonsense", "not acceptable JSON"),
+    ):
+        told = _as_puller(machines, "python3", "-c", ask, request).out
+        assert '"ok":false' in told and answer in told, told
+    refused = _as_puller(machines, "systemctl", "reload", "nginx", expect=None)
+    assert refused.code != 0
+    written = _as_puller(machines, "touch", "/etc/split-horizon-relay/targets.toml", expect=None)
+    assert "Read-only file system" in written.err
+    machines.inside.run(
+        *("setpriv", "--reuid=nobody", "--clear-groups", "python3", "-c", ask, "{}"), expect=1
+    )
+
+
+def _as_puller(machines: Machines, *command: str, expect: int | None = 0):  # type: ignore[no-untyped-def]
+    """Run a command as the service would be run: its account, its sandbox."""
+    text = (machines.inside / f"usr/lib/systemd/system/{PULL}").read_text()
+    service = text.partition("[Service]\n")[2]
+    given = [
+        f"--property={line}"
+        for line in service.splitlines()
+        if line and not line.startswith(("#", "Type", "ExecStart", "Success", "TimeoutStart"))
+    ]
+    return machines.inside.run(
+        *("systemd-run", "--quiet", "--pipe", "--wait", *given, *command), expect=expect
+    )
+
+
+def test_after_the_next_boot_all_of_it_is_there(machines: Machines) -> None:
+    for timer in ("internal-puller.timer",):
+        assert machines.inside.unit(timer, "UnitFileState") == "enabled"
+    for unit in ("external-agent.service", "external-agent-challenge.socket"):
+        assert machines.vm.unit(unit, "UnitFileState") == "enabled"
+
+
+def test_a_removed_package_leaves_the_server_running(machines: Machines) -> None:
+    machines.inside.run("dpkg", "--purge", "split-horizon-relay-puller")
+    assert machines.inside.unit("internal-puller.timer", "ActiveState") == "inactive"
+    assert not (machines.inside / "usr/bin/internal-puller").is_symlink()
+    assert (machines.inside / TLS / "current" / "privkey.pem").is_file()
+    machines.inside.run("systemctl", "reload", "nginx")
