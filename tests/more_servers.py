@@ -96,7 +96,7 @@ smtpd_tls_loglevel = 1
     try:
         yield RunningServer(
             *("127.0.0.1", port, 0, config / "main.cf", base / "mail.log"),
-            (*command, "check"),
+            ("postconf", "-c", str(config), "-n"),
             (*command, "reload"),
         )
     finally:  # not by `postfix stop`, which a broken configuration keeps from working

@@ -96,7 +96,7 @@ PRESETS: Final = {
     ),
     "postfix": Preset(
         (*_PEM_FILES, "combined"),
-        ("postfix", "check"),
+        ("postconf", "-n"),  # `postfix check` changes its group, which a service may not
         _reload_by("postfix", ("postfix", "reload")),
         ("smtp", 25),
     ),

@@ -248,7 +248,7 @@ def _network_words(url: str, error: Exception) -> str:
 def _network_step(error: Exception) -> str | None:
     if isinstance(error, requests.exceptions.SSLError):
         return (
-            "Name the root of a private CA's own HTTPS, or of a proxy that opens TLS, as ca_root in "
+            "Name the root of a private CA's HTTPS, or of a proxy that opens TLS, as ca_root in "
             "the settings. With a public CA nothing, unless it lasts."
         )
     return None

@@ -51,10 +51,10 @@ class Booted:
             raise AssertionError(told)
         return done
 
-    def journal(self, *units: str) -> str:
+    def journal(self, *units: str, lines: int = 40) -> str:
         """What the units have said; without one, the whole journal's end."""
         chosen = [f"--unit={unit}" for unit in units]
-        command = ("journalctl", "--no-pager", "--quiet", "--lines=200", *chosen)
+        command = ("journalctl", "--no-pager", "--quiet", f"--lines={lines}", *chosen)
         return self.run(*command, expect=None).out
 
     def unit(self, name: str, what: str) -> str:
@@ -71,6 +71,8 @@ def booted(base: Path, host: Namespace, *packages: Path) -> Iterator[Booted]:
     base.mkdir(parents=True)
     with contextlib.ExitStack() as stack:
         root = stack.enter_context(_copy_on_write(base))
+        for ours in ("etc", "var/lib"):  # if this machine has been an agent or a puller
+            shutil.rmtree(root / ours / "split-horizon-relay", ignore_errors=True)
         for package in packages:
             shutil.copy(package, root)
         (root / "etc/resolv.conf").unlink(missing_ok=True)
@@ -83,7 +85,10 @@ def booted(base: Path, host: Namespace, *packages: Path) -> Iterator[Booted]:
                     *("systemd-nspawn", "--quiet", "--boot", "--register=no", "--keep-unit"),
                     *("--resolv-conf=off", "--timezone=off", "--link-journal=no"),
                     *("--console=pipe", f"--directory={root}", f"--machine={host.name}"),
-                    *(f"--network-namespace-path=/run/netns/{host.name}", "systemd.unit=basic.target"),
+                    *(
+                        f"--network-namespace-path=/run/netns/{host.name}",
+                        "systemd.unit=basic.target",
+                    ),
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=console,

@@ -12,16 +12,18 @@ import os
 import re
 import ssl
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
+from internal_puller.targets import load_targets, save_targets
 from tests.lab import LabCa
 from tests.lab.peers import require
 from tests.line import wait_until
 from tests.packages.booted import Booted, booted
+from tests.packages.services import SERVICES
 from tests.topology.world import INTERNET, RELAY, WWW, inside_dns, lab_ca, outside_dns, world
 
 pytestmark = [pytest.mark.packages, pytest.mark.timeout(400)]
@@ -45,12 +47,12 @@ class Machines:
     vm: Booted
     inside: Booted
 
-    def newest_is_in_place(self) -> bool:
+    def newest_is_in_place(self, directory: str = TLS) -> bool:
         """Tell whether the files are the newest that the CA issued."""
-        link = self.inside / TLS / "current"
+        link = self.inside / directory / "current"
         if not link.is_symlink():
             return False
-        place = self.inside / TLS / os.readlink(link) / "cert.pem"
+        place = self.inside / directory / os.readlink(link) / "cert.pem"
         return ssl.PEM_cert_to_DER_cert(place.read_text()) == self.ca.issued[-1].der
 
     def renewed(self) -> None:
@@ -97,7 +99,9 @@ def _first_afternoon(made: Machines, agent: str, puller: str) -> None:
     )
     settings = vm / "etc/split-horizon-relay/agent.toml"
     ours = f'[dns01]\nresolvers = ["{INTERNET}"]\n'  # no public resolver is reached from here
-    settings.write_text(settings.read_text().replace("[dns01]\n", ours) + "[doctor]\nresolvers = []\n")
+    settings.write_text(
+        settings.read_text().replace("[dns01]\n", ours) + "[doctor]\nresolvers = []\n"
+    )
     vm.run(
         *("systemctl", "enable", "--now"),
         *("external-agent-challenge.socket", "external-agent.service"),
@@ -218,6 +222,45 @@ def _as_puller(machines: Machines, *command: str, expect: int | None = 0):  # ty
     return machines.inside.run(
         *("systemd-run", "--quiet", "--pipe", "--wait", *given, *command), expect=expect
     )
+
+
+def test_every_preset_with_debians_own_unit(machines: Machines) -> None:
+    """All of them at once: tested, reloaded and seen by the service, in its sandbox."""
+    inside = machines.inside
+    file = inside / "etc/split-horizon-relay/targets.toml"
+    (nginx,) = load_targets(file)
+    for service in SERVICES.values():
+        inside.run("sh", "-euc", service.before)
+    own = [
+        replace(
+            nginx,
+            directory=Path(f"{TLS}-{kind}"),
+            preset=kind,
+            probe=(service.probe,),
+            probe_timeout=40.0,
+            **service.target,
+        )
+        for kind, service in SERVICES.items()
+    ]
+    quiet = [replace(one, test_command=(), reload_command=(), probe=()) for one in own]
+    save_targets(file, [nginx, *quiet])  # their files first, or no server starts
+    inside.run("internal-puller", "pull")
+    for kind, service in SERVICES.items():
+        for path, text in service.files.items():
+            (inside / path).write_text(text.format(tls=f"{TLS}-{kind}/current"))
+    inside.run("systemctl", "start", *(service.unit for service in SERVICES.values()))
+    save_targets(file, [nginx, *own])
+    machines.renewed()
+    inside.run("systemctl", "start", PULL)
+    said = inside.journal("internal-puller-commands@*", lines=400)
+    for kind, service in SERVICES.items():
+        assert machines.newest_is_in_place(f"{TLS}-{kind}")
+        assert re.search(
+            rf"systemctl (reload|restart) {service.unit} ended with exit code 0"
+            r"|caddy reload .* ended with exit code 0",
+            said,
+        ), said
+    assert "exit code 1" not in said
 
 
 def test_after_the_next_boot_all_of_it_is_there(machines: Machines) -> None:
