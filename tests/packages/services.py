@@ -1,4 +1,4 @@
-"""Every server that has a preset, as Debian's own unit runs it, on ports that let them be together."""
+"""Every server that has a preset, as Debian's own unit runs it; on ports apart, to run at once."""
 
 from __future__ import annotations
 

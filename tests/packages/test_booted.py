@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
 import ssl
 from collections.abc import Iterator
@@ -52,7 +51,7 @@ class Machines:
         link = self.inside / directory / "current"
         if not link.is_symlink():
             return False
-        place = self.inside / directory / os.readlink(link) / "cert.pem"
+        place = self.inside / directory / link.readlink() / "cert.pem"
         return ssl.PEM_cert_to_DER_cert(place.read_text()) == self.ca.issued[-1].der
 
     def renewed(self) -> None:
