@@ -11,7 +11,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 
 from internal_puller.config import Settings
@@ -22,6 +22,7 @@ from shared.errors import ConfigurationError
 
 FILE = "alarms.json"
 _SECONDS = 60.0
+MOST_TEXT = 16384  # characters; execve(2) refuses a variable of 128 KiB
 _TO_BE_TOLD = ("bundle/", "install/")
 _AT_ONCE = ("transport/puller-revoked",)
 _SENDMAIL_PATH = "/usr/sbin:/usr/lib:/usr/local/sbin:/usr/bin:/usr/local/bin"
@@ -103,26 +104,31 @@ def _tell(settings: Settings, state: str, lines: list[str]) -> list[str]:
     word = {"begun": "needs attention", "over": "is over"}[state]
     title = f"[split-horizon-relay] {host}: {word}: {count}"
     text = "\n".join(lines) + "\n"
-    ways: Mapping[str, Callable[[], str]] = {
-        **(
-            {"alarm_command": lambda: _command(settings.alarm_command, state, title, text)}
-            if settings.alarm_command
-            else {}
-        ),
-        **(
-            {"alarm_mail": lambda: _mail(settings.alarm_mail, title, text)}
-            if settings.alarm_mail
-            else {}
-        ),
-    }
-    problems = {name: way() for name, way in ways.items()}
+    problems = {}
+    if settings.alarm_command:
+        problems["alarm_command"] = _command(settings.alarm_command, state, title, text)
+    if settings.alarm_mail:
+        problems["alarm_mail"] = _mail(settings.alarm_mail, title, text)
     return [f"{name}: {problem}" for name, problem in problems.items() if problem]
+
+
+def _for_environment(text: str, most: int) -> str:
+    """Cut what a person would not read to its end, and what the kernel would refuse (execve)."""
+    clean = text.replace("\0", " ")
+    if len(clean) <= most:
+        return clean
+    cut = clean[:most].rpartition("\n")[0] or clean[:most]
+    return f"{cut}\n… and {clean[len(cut) :].strip().count(chr(10)) + 1} more: status says all.\n"
 
 
 def _command(argv: tuple[str, ...], state: str, title: str, text: str) -> str:
     from shared.host.commands import run
 
-    given = {"RELAY_ALARM": state, "RELAY_ALARM_TITLE": title, "RELAY_ALARM_TEXT": text}
+    given = {
+        "RELAY_ALARM": state,
+        "RELAY_ALARM_TITLE": _for_environment(title, 400),
+        "RELAY_ALARM_TEXT": _for_environment(text, MOST_TEXT),
+    }
     try:
         result = run(argv, _SECONDS, given)
     except ConfigurationError as error:

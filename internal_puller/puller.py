@@ -327,6 +327,13 @@ class Puller:
         except RelayError as error:
             mine.error = LastError(error.type, error.what, int(self._clock()))
             outcome = CertificateOutcome(*key, "failed", False, error)
+        except Exception as error:  # a fault of ours in one must not stop the others
+            unexpected = RelayError(
+                f"{work.certificate}: unexpected {type(error).__name__}: {error}.",
+                do="Please report it: it is our fault.",
+            )
+            mine.error = LastError(unexpected.type, unexpected.what, int(self._clock()))
+            outcome = CertificateOutcome(*key, "failed", False, unexpected)
         if outcome is None or outcome.error is None or _lost_contact(outcome.error):
             self._pauses.pop(key, None)  # a lost connection is the caller's to wait for
         else:

@@ -169,7 +169,7 @@ def _stage(accepted: trust.Accepted, target: Target, told: Told) -> None:
     told(Step("staged", True, f"{count} files were written in {target.directory}, and removed."))
     if plan.test_command:
         command = " ".join(plan.test_command)
-        result = plan.run(plan.test_command, {})
+        result = plan.run_step("test", 0)
         if not result.ok:
             raise ConfigTestFailed(f"{target.certificate}: {command} {result.describe()}.")
         told(Step("configuration", True, f"{command} finds nothing wrong."))

@@ -177,6 +177,13 @@ class Target:
             _check_choice(self._refuse, "key_algorithm", self.key_algorithm, KEY_ALGORITHMS)
         for name in self.formats:
             _check_choice(self._refuse, "formats", name, FORMATS)
+        holds = set(self.formats)
+        apart = "privkey" in holds and holds & {"fullchain", "cert"}
+        if holds and not apart and not holds & {"combined", "pkcs12"}:
+            raise self._refuse(
+                "formats hold no certificate with its key; they need combined, pkcs12, or privkey "
+                "and fullchain"
+            )
         wants_pkcs12 = "pkcs12" in self.formats or self.preset == "tomcat"
         if wants_pkcs12 and self.pkcs12_password_file is None:
             what = "pkcs12 format" if self.preset != "tomcat" else "preset tomcat"
@@ -232,8 +239,10 @@ class Target:
             if self.ssh_key or self.ssh_known_hosts or self.remote_directory:
                 raise self._refuse("ssh_key, ssh_known_hosts and remote_directory go with ssh")
             return
-        if not _SSH.fullmatch(self.ssh):
+        if not _SSH.fullmatch(self.ssh) or not _is_host(self.ssh_parts[1]):
             raise self._refuse(f"ssh {self.ssh!r:.200} is not USER@HOST or USER@HOST:PORT")
+        if not 0 < self.ssh_parts[2] < 65536:
+            raise self._refuse(f"ssh {self.ssh!r:.200} has no port between 1 and 65535")
         if self.owner is not None or self.group is not None:
             raise self._refuse(
                 "owner and group are not for another machine: there the files belong to the user "
@@ -245,6 +254,10 @@ def _check_choice(refuse: object, setting: str, value: str, choices: tuple[str, 
     if value not in choices:
         assert callable(refuse)
         raise refuse(f"{setting} {value!r} is none of {', '.join(choices)}")
+
+
+def _is_host(text: str) -> bool:
+    return ":" in text or all(0 < len(label) < 64 for label in text.removesuffix(".").split("."))
 
 
 def _printable(text: str) -> bool:

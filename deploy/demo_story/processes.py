@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 T = TypeVar("T")
+_RUN_SECONDS = 60
 _LISTEN = "0A"  # a state in /proc/net/tcp
 
 
@@ -64,17 +65,21 @@ class Processes:
         """Run a command to its end.
 
         Raises:
-            StoryFailed: it ended with another status than one of ``accept``.
+            StoryFailed: it ended with another status than one of ``accept``, or not in time.
         """
-        done = subprocess.run(
-            command,
-            input=given,
-            capture_output=True,
-            text=True,
-            env=self._variables,
-            timeout=60,
-            check=False,
-        )
+        try:
+            done = subprocess.run(
+                command,
+                input=given,
+                capture_output=True,
+                text=True,
+                env=self._variables,
+                timeout=_RUN_SECONDS,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            words = f"{' '.join(command[2:6])} … did not end within {_RUN_SECONDS} s."
+            raise StoryFailed(words) from None
         if done.returncode not in accept:
             words = f"{done.stdout}{done.stderr}".strip()
             raise StoryFailed(f"{' '.join(command[2:6])} … ended with {done.returncode}:\n{words}")

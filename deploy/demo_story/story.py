@@ -329,7 +329,8 @@ def tell(story: Story, *, every_way: bool) -> None:
 def main() -> int:
     keep, every_way = "--keep" in sys.argv[1:], "--all" in sys.argv[1:]
     screen = Screen()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    for number in (signal.SIGTERM, signal.SIGHUP):  # also when the terminal is closed
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
     with ExitStack() as stack:
         directory = Path(tempfile.mkdtemp(prefix="split-horizon-demo-"))
         stack.callback(shutil.rmtree, directory, ignore_errors=True)

@@ -52,7 +52,7 @@ app.command()(doctor.doctor)
 app.command("rehearse")(rehearsing.rehearse_command)
 app.command()(installed.rollback)
 app.command()(installed.verify)
-app.command()(serving.serve_commands)
+app.command("serve-commands")(serving.serve_commands)
 
 
 @app.callback()

@@ -89,7 +89,7 @@ def _configuration(plan: Plan, subject: str) -> Iterator[Finding]:
     """
     if plan.test_command:
         try:
-            result = plan.run(plan.test_command, {})
+            result = plan.run_step("test", 0)
         except RelayError as error:
             yield Finding("configuration", Verdict.PROBLEM, subject, error.what, error.do)
             return

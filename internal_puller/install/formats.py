@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from cryptography import x509
+    from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 
     from internal_puller.install.material import Material
 
@@ -80,8 +81,7 @@ def render(
         }.get(name)
         if content is None:
             content = _pkcs12(material, password)
-        secret = name in {"privkey", "combined", "pkcs12"}
-        files[FILE_NAMES[name]] = FileContent(content, secret)
+        files[FILE_NAMES[name]] = FileContent(content, is_secret(FILE_NAMES[name]))
     return files
 
 
@@ -120,21 +120,43 @@ def pkcs12_parts(
     content: bytes, password: bytes | None
 ) -> tuple[bytes, tuple[x509.Certificate, ...]] | None:
     """Return (SPKI of the key, chain) of a PKCS#12 file; None if it cannot be opened."""
+    opened = _open_pkcs12(content, password)
+    if opened is None:
+        return None
+    key, chain = opened
+    spki = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return spki, chain
+
+
+def pkcs12_as_pem(content: bytes, password: bytes | None) -> tuple[bytes, bytes] | None:
+    """Return (chain, key) of a PKCS#12 file in PEM; None if it cannot be opened."""
+    opened = _open_pkcs12(content, password)
+    if opened is None:
+        return None
+    key, chain = opened
+    return (
+        b"".join(one.public_bytes(Encoding.PEM) for one in chain),
+        key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()),
+    )
+
+
+def _open_pkcs12(
+    content: bytes, password: bytes | None
+) -> tuple[PrivateKeyTypes, tuple[x509.Certificate, ...]] | None:
     try:
         store = pkcs12.load_pkcs12(content, password)
     except ValueError:
         return None
     if store.key is None or store.cert is None:
         return None
-    spki = store.key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    return spki, tuple(entry.certificate for entry in (store.cert, *store.additional_certs))
+    return store.key, tuple(entry.certificate for entry in (store.cert, *store.additional_certs))
 
 
 def read_password(path: Path | None) -> bytes | None:
     """Return the first line of a password file that nobody else may read.
 
     Raises:
-        ConfigurationError: it cannot be read, is empty, or is open to others.
+        ConfigurationError: it cannot be read, is empty, no text, or open to others.
     """
     if path is None:
         return None
@@ -148,4 +170,8 @@ def read_password(path: Path | None) -> bytes | None:
         raise LooseFileMode(f"{path} holds a password, and everybody may read it.")
     if not line:
         raise ConfigurationError(f"{path} has no password in its first line.")
+    try:
+        line.decode()
+    except UnicodeDecodeError:
+        raise ConfigurationError(f"The password in {path} is no UTF-8 text.") from None
     return line

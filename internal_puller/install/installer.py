@@ -161,7 +161,8 @@ def roll_back(
 
     Args:
         target: where.
-        to: the generation; None means the newest one older than the active one.
+        to: the generation; None means the one that an installation which did not end had found
+            in place, else the newest one older than the active one.
         now: unix seconds.
         clock, sleep: monotonic seconds.
 
@@ -173,9 +174,12 @@ def roll_back(
         with Generations(target) as generations:
             switch = Switch(generations, plan, Trial(plan, clock, sleep), now)
             active = generations.active()
-            name = _earlier(generations, target, active, to)
-            _check_on_disk(generations, plan, name)
             unfinished = generations.unfinished()
+            if to is None and unfinished is not None and unfinished.previous is not None:
+                name = unfinished.previous  # going back failed, or was not done: it is meant
+            else:
+                name = _earlier(generations, target, active, to)
+            _check_on_disk(generations, plan, name)
             report = switch.to(name, unfinished.previous if unfinished else active)
             if report.error is None and active is not None and active != name:
                 left = generation_of(active)

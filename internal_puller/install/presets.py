@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Final
 
 from internal_puller.account import acts_for_root
-from internal_puller.install import layout
+from internal_puller.install import as_root, layout
 from internal_puller.install.durable import Directory, Ownership
 from internal_puller.install.formats import read_password
 from internal_puller.install.generations import Accounts
@@ -147,7 +147,13 @@ class Plan:
         return {"test": self.test_command, "reload": self.reload_command}[step]
 
     def run_step(self, step: str, generation: int) -> CommandResult:
-        """Run the command of a step with what it may want to know; raises as ``run``."""
+        """Run the command of a step with what it may want to know; raises as ``run``.
+
+        The service, which is not root, has it run.
+        """
+        if self.remote is None and as_root.is_asked():
+            own = self.target
+            return as_root.ask(own.directory, step, generation, own.command_timeout)
         current = self.target.directory / layout.CURRENT
         known = {
             "RELAY_CERTIFICATE": self.target.certificate,

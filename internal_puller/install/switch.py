@@ -106,8 +106,10 @@ class Switch:
             return self._settle_without()
         leaf = self._leaf(previous)
         trouble: InstallError | None = None
-        # A server that refused its configuration was never reloaded and still has the old one.
-        if not isinstance(failure, ConfigTestFailed | StageFailed):
+        # A server that refused its configuration was never reloaded and still has the old one,
+        # unless this ends what a killed run had begun.
+        was_reloaded = not isinstance(failure, ConfigTestFailed | StageFailed)
+        if was_reloaded or not all(each.matched for each in self.trial.look(leaf)):
             try:
                 self.trial.test(generation_of(previous))
                 self.trial.reload(generation_of(previous))

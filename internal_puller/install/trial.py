@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from internal_puller.install import as_root, probe
+from internal_puller.install import probe
 from internal_puller.install.formats import is_secret
 from shared.errors import ConfigTestFailed, ReloadFailed, ServedMismatch
 
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from internal_puller.install.generations import Generations
     from internal_puller.install.presets import Plan
     from internal_puller.install.probe import Served
-    from shared.host.commands import CommandResult
 
 
 @dataclass(frozen=True)
@@ -56,16 +55,20 @@ class Trial:
 
     def test(self, generation: int) -> None:
         """Raise ``ConfigTestFailed`` if the server refuses its configuration."""
-        result = self._run("test", generation)
-        if result and not result.ok:
+        if not self.plan.test_command:
+            return
+        result = self.plan.run_step("test", generation)
+        if not result.ok:
             raise ConfigTestFailed(
                 f"{self._here(generation)}: {self.plan.test_command[0]} (test) {result.describe()}."
             )
 
     def reload(self, generation: int) -> None:
         """Raise ``ReloadFailed`` if the server cannot be told."""
-        result = self._run("reload", generation)
-        if result and not result.ok:
+        if not self.plan.reload_command:
+            return
+        result = self.plan.run_step("reload", generation)
+        if not result.ok:
             raise ReloadFailed(
                 f"{self._here(generation)}: {self.plan.reload_command[0]} (reload) "
                 f"{result.describe()}."
@@ -100,12 +103,3 @@ class Trial:
 
     def _here(self, generation: int) -> str:
         return f"{self.plan.target.certificate}, generation {generation}"
-
-    def _run(self, step: str, generation: int) -> CommandResult | None:
-        plan = self.plan
-        if not plan.command(step):
-            return None
-        if plan.remote is None and as_root.is_asked():
-            target = plan.target
-            return as_root.ask(target.directory, step, generation, target.command_timeout)
-        return plan.run_step(step, generation)

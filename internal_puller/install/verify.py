@@ -10,7 +10,7 @@ from cryptography import x509
 from cryptography.x509.oid import ExtensionOID
 
 from internal_puller.install import layout
-from internal_puller.install.formats import FILE_NAMES, render, same_content
+from internal_puller.install.formats import FILE_NAMES, pkcs12_as_pem, render, same_content
 from internal_puller.install.generations import Generations
 from internal_puller.install.material import Material
 from internal_puller.install.presets import Plan, resolve
@@ -117,6 +117,8 @@ def _material(files: Mapping[str, bytes], plan: Plan) -> Material | None:
     if chain is None and names["cert"] in files:
         chain = files[names["cert"]] + files.get(names["chain"], b"")
     key = files.get(names["privkey"]) or both
+    if chain is None and key is None and names["pkcs12"] in files:
+        chain, key = pkcs12_as_pem(files[names["pkcs12"]], plan.password) or (None, None)
     if chain is None or key is None:
         return None
     certificates = chain[chain.find(b"-----BEGIN CERTIFICATE") :]

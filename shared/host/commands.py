@@ -101,6 +101,8 @@ def run(argv: tuple[str, ...], timeout: float, extra: Mapping[str, str]) -> Comm
                 pass_fds=(report_write,),
                 start_new_session=True,
             )
+        except (OSError, ValueError) as error:  # such as an environment that is too large
+            return CommandResult(False, f"could not start: {error}", "")
         finally:
             os.close(report_write)
         with supervisor:

@@ -232,8 +232,11 @@ def test_accounts_and_directories(tmp_path: Path, program: str, configuration: s
     (tmp_path / "etc").mkdir()
     (tmp_path / "etc" / "passwd").write_text(
         "root:x:0:0:root:/root:/bin/sh\nexternal-agent:x:991:991::/:/bin/false\n"
+        "internal-puller:x:992:992::/:/bin/false\n"
     )
-    (tmp_path / "etc" / "group").write_text("root:x:0:\nexternal-agent:x:991:\n")
+    (tmp_path / "etc" / "group").write_text(
+        "root:x:0:\nexternal-agent:x:991:\ninternal-puller:x:992:\n"
+    )
     extra = ["--create"] if program == "systemd-tmpfiles" else ["--dry-run"]
     done = subprocess.run(
         [program, f"--root={tmp_path}", *extra, str(SYSTEMD / configuration)],

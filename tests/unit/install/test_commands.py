@@ -120,6 +120,12 @@ def test_hooks_that_do_not_end_are_killed_with_all_their_children(
         assert not alive(pid), kind
 
 
+@pytest.mark.parametrize("value", ["x" * 200_000, "a\0b"])
+def test_an_environment_that_cannot_be_given(value: str) -> None:
+    result = commands.run(("true",), 5, {"TEXT": value})
+    assert not result.ok and result.how.startswith("could not start: ")
+
+
 def test_daemon_of_a_hook_that_succeeds_goes_on(tmp_path: Path) -> None:
     """``apachectl graceful`` starts a server that is not running; that is no leak."""
     pids = tmp_path / "pids"

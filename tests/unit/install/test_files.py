@@ -90,12 +90,14 @@ def test_only_the_asked_formats_are_written(target: Target) -> None:
     assert verify_active(target).problems[0] == "fullchain.pem is missing"
 
 
-@pytest.mark.parametrize(("text", "mode"), [("", 0o600), ("\n", 0o600), ("x\n", 0o604)])
+@pytest.mark.parametrize(
+    ("text", "mode"), [(b"", 0o600), (b"\n", 0o600), (b"x\n", 0o604), (b"\xff\n", 0o600)]
+)
 def test_password_file_that_will_not_do(
-    target: Target, tmp_path: Path, text: str, mode: int
+    target: Target, tmp_path: Path, text: bytes, mode: int
 ) -> None:
     path = tmp_path / "password"
-    path.write_text(text)
+    path.write_bytes(text)
     path.chmod(mode)
     target = dataclasses.replace(target, pkcs12_password_file=path)
     with pytest.raises(LooseFileMode if mode == 0o604 else ConfigurationError):

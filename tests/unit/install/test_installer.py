@@ -171,6 +171,46 @@ def test_roll_back_that_cannot_be_seen_wants_a_person_and_heals_later(site: Site
     assert resume(site.target, now=NOW) is None
 
 
+def test_a_roll_back_by_hand_after_one_that_failed_keeps_the_good_one(site: Site) -> None:
+    """Of 1, 2 and a 3 that broke the server, 2 is meant, and only 3 is set aside."""
+    put(site.target, 1)
+    put(site.target, 2)
+    breaks = ("rm", "-f", str(site.server.loaded / "fullchain.pem"))
+    assert put(site.with_commands(reload_command=breaks), 3).exit_code == 12
+    report = roll_back(site.target, now=NOW)
+    assert (report.error, report.active) == (None, 2)
+    assert site.served() == material(2).leaf_sha256
+    assert set(layout.set_aside(site.target)) == {3}
+
+
+def test_a_configuration_that_broke_after_a_kill_is_reloaded_when_it_is_mended(site: Site) -> None:
+    """The killed run had reloaded 2; going back to 1 needs a reload although the test fails."""
+    put(site.target, 1)
+    put(site.target, 2)
+    with Generations(site.target) as generations:
+        generations.begin(Unfinished("2", "1"))
+    (site.server.loaded / "fullchain.pem").unlink()  # so that 2 is not confirmed by a look
+    broken = resume(site.with_commands(test_command=("false",)), now=NOW)
+    assert broken is not None and broken.exit_code == 12
+    healed = resume(site.target, now=NOW)
+    assert healed is not None and healed.active == 1
+    assert site.served() == material(1).leaf_sha256
+
+
+def test_a_key_store_alone_is_enough(site: Site, tmp_path: Path) -> None:
+    password = tmp_path / "password"
+    password.write_text("changeit\n")
+    password.chmod(0o600)
+    nothing = {"test_command": (), "reload_command": (), "probe": ()}
+    target = dataclasses.replace(
+        site.target, formats=("pkcs12",), pkcs12_password_file=password, **nothing
+    )
+    for generation in (1, 2):
+        assert put(target, generation).error is None
+    assert verify_active(target).problems == ()
+    assert roll_back(target, now=NOW).active == 1
+
+
 def test_missing_command_is_said_before_anything_is_written(site: Site) -> None:
     with pytest.raises(ConfigurationError, match="'/no/such/reload' does not exist"):
         put(site.with_commands(reload_command=("/no/such/reload", "now")), 1)

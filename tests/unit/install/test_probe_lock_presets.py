@@ -135,9 +135,9 @@ def test_presets(tmp_path: Path, preset: str, extra: tuple[str, ...]) -> None:
     plan = resolve(target)
     assert plan.formats == ("fullchain", "chain", "cert", "privkey", *extra)
     assert (plan.test_command, plan.reload_command) == (("true",), ("true", "x"))
-    silent = dataclasses.replace(target, test_command=(), reload_command=(), formats=("cert",))
+    silent = dataclasses.replace(target, test_command=(), reload_command=(), formats=("combined",))
     plan = resolve(silent)
-    assert (plan.test_command, plan.reload_command, plan.formats) == ((), (), ("cert",))
+    assert (plan.test_command, plan.reload_command, plan.formats) == ((), (), ("combined",))
 
 
 def test_check_target_makes_the_directory_or_says_why_not(tmp_path: Path) -> None:

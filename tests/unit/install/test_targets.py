@@ -100,6 +100,11 @@ WRONG = {
     'probe = [{address = "127.0.0.1", port = 443, sni = "*.example.com"}]': "no name to probe",
     'probe = [{address = "127.0.0.1", port = 0, sni = "a.example.com"}]': "no TCP port",
     'probe = [{address = "127.0.0.1", sni = "a.example.com", name = "x"}]': "unknown key 'name'",
+    'formats = ["fullchain", "chain"]': "no certificate with its key",
+    'formats = ["privkey"]': "no certificate with its key",
+    'ssh = "root@host:99999"': "no port between 1 and 65535",
+    'ssh = "root@host:0"': "no port between 1 and 65535",
+    'ssh = "root@a..b"': "is not USER@HOST",
     'owner = "a b"': "no account name",
     'key_origin = "agent"': "'agent' is none of any, puller",
 }

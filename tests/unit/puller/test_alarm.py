@@ -127,6 +127,18 @@ def test_a_command_that_is_not_there_is_a_warning(agent: FakeAgent, machine: Mac
     assert any("does not exist" in one for one in report.warnings)
 
 
+def test_a_text_that_no_environment_takes_is_cut(tmp_path: Path) -> None:
+    tell, heard = tmp_path / "tell", tmp_path / "heard"
+    tell.write_text(f'#!/bin/sh\nprintf %s "$RELAY_ALARM_TEXT" > {heard}\n')
+    tell.chmod(0o755)
+    many = "".join(f"{number}: {'x' * 1000}\n" for number in range(200))
+    assert alarm._command((str(tell),), "begun", "title", many) == ""
+    said = heard.read_text()
+    assert len(said) < alarm.MOST_TEXT + 100
+    *lines, last = said.splitlines()
+    assert last == f"… and {200 - len(lines)} more: status says all."
+
+
 def test_mail_goes_through_sendmail(
     agent: FakeAgent, machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -77,7 +77,8 @@ def test_what_the_server_refuses_is_taken_back_and_said_once(
 
 
 def test_files_without_a_key_cannot_be_written_anew(agent: FakeAgent, machine: Machine) -> None:
-    _installed(agent, machine, formats=("fullchain",))
+    _installed(agent, machine, formats=("fullchain", "privkey"))
+    (machine.targets()[0].directory / "current" / "privkey.pem").unlink()
     _change(machine, formats=("combined",))
     report = machine.pull()
     assert [type(one.error) for one in report.outcomes] == [ConfigurationError]
