@@ -18,7 +18,13 @@ from tests.servers import free_port
 pytestmark = [pytest.mark.packages, pytest.mark.timeout(400)]
 UNITS = {
     "agent": ("external-agent.service", "external-agent-challenge.socket"),
-    "puller": ("internal-puller.service", "internal-puller.timer", "internal-puller-run.service"),
+    "puller": (
+        "internal-puller.service",
+        "internal-puller.timer",
+        "internal-puller-run.service",
+        "internal-puller-commands.socket",
+        "internal-puller-commands@.service",
+    ),
 }
 
 
@@ -43,7 +49,7 @@ def test_accounts_and_directories(installed: Root) -> None:
     )
     assert told.out.splitlines() == [
         "/var/lib/split-horizon-relay/agent 700 external-agent",
-        "/var/lib/split-horizon-relay/puller 700 root",
+        "/var/lib/split-horizon-relay/puller 700 internal-puller",
         "/etc/split-horizon-relay 755 root",
     ]
 

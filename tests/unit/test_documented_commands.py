@@ -29,7 +29,7 @@ NOT_RUN = {
     "pipx": "tests/packages, with the same words",
     "podman": "not at hand where tests run; tests/packages builds and starts the image by buildah",
     "ssh-keyscan": "tests write the file of known hosts themselves",
-    "systemctl": "needs a booted systemd; the units are verified and their sandboxes tried",
+    "systemctl": "tests/packages/test_booted.py, on machines with their own systemd",
     "systemd-sysusers": "tests/packages, by the package's own scripts",
     "systemd-tmpfiles": "tests/packages, by the package's own scripts",
     "uv": "as pipx, with another resolver",

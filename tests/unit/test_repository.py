@@ -186,9 +186,9 @@ def test_systemd_understands_the_units(units: Path) -> None:
     ("unit", "most"),  # tenths of systemd's exposure level
     [
         ("external-agent", 12),
-        # What is left of it is the work: root, files of others, the network, `nginx -t`.
-        ("internal-puller", 25),
-        ("internal-puller-run", 25),
+        ("internal-puller", 20),
+        ("internal-puller-run", 20),
+        ("internal-puller-commands@", 20),
     ],
 )
 def test_the_units_are_hardened(units: Path, unit: str, most: int) -> None:
