@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from tools.command_tree import Command, programs
+from tools.settings_page import settings_lines
 
 _ALWAYS = frozenset(
     (
@@ -23,6 +24,7 @@ def pages() -> dict[str, str]:
         "errors.md": errors(),
         "api.md": api(),
         "metrics.md": metrics(),
+        "settings.md": _page(list(settings_lines())),
     }
 
 
