@@ -44,12 +44,18 @@ def load(path: Path) -> tuple[Target, ...]:
 
 
 def check_distinct(targets: tuple[Target, ...]) -> None:
-    """Refuse two targets with the same directory: ``ConfigurationError``."""
-    seen: set[Path] = set()
+    """Refuse two targets with the same directory, here or there: ``ConfigurationError``."""
+    seen: set[tuple[str, int, Path]] = set()
     for target in targets:
-        if target.directory in seen:
-            raise ConfigurationError(f"Two targets have the directory {target.directory}.")
-        seen.add(target.directory)
+        places = [("", 0, target.directory)]
+        if target.ssh is not None:
+            _, host, port = target.ssh_parts
+            places.append((host.lower(), port, target.remote_directory or target.directory))
+        for place in places:
+            if place in seen:
+                at = f" at {place[0]}" if place[0] else ""
+                raise ConfigurationError(f"Two targets have the directory {place[2]}{at}.")
+            seen.add(place)
 
 
 def save(path: Path, targets: tuple[Target, ...]) -> None:

@@ -19,9 +19,10 @@ from external_agent.backup.archive import SETTINGS, STATE, may_be_in_state, writ
 from external_agent.backup.database_copy import copy_database, database_file
 from external_agent.config import Settings
 from external_agent.release import release
-from shared.errors import ConfigurationError, StoreUnavailable
+from shared.errors import ConfigurationError, LooseFileMode, StoreUnavailable
 
 _TRIES = 5
+_CERTIFICATE = b"-----BEGIN CERTIFICATE-----"
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
 
@@ -121,9 +122,25 @@ def _secrets(state: Path, named: list[Path]) -> dict[str, bytes]:
         names.append(keys.NEXT_ACCOUNT_KEY_FILE)
     relay = state / relay_tls.DIRECTORY
     if relay.is_dir():
-        names += [f"{relay.name}/{path.name}" for path in relay.iterdir()]
+        found = [f"{relay.name}/{path.name}" for path in relay.iterdir()]
+        names += [name for name in found if may_be_in_state(name)]  # or no restore takes it
     names += [name for path in named if (name := _name_in_state(path, state))]
-    return {name: keys.read_secret(state / name) for name in sorted(set(names))}
+    return {name: _content(state / name) for name in sorted(set(names))}
+
+
+def _content(path: Path) -> bytes:
+    """Return a file; one that others may read is taken only if it holds nothing but certificates.
+
+    Raises:
+        LooseFileMode: it holds something else.
+    """
+    try:
+        return keys.read_secret(path)
+    except LooseFileMode:
+        content = path.read_bytes()
+        if content.lstrip().startswith(_CERTIFICATE) and b"PRIVATE KEY" not in content:
+            return content
+        raise
 
 
 def _create(path: Path) -> None:

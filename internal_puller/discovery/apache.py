@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from internal_puller.discovery.site import Setting, Site, output_of, read_text
+from internal_puller.discovery.site import ANYWHERE, Setting, Site, output_of, read_text
 
 _HOST = re.compile(r"\((?P<file>/[^()]+):(?P<line>\d+)\)")
 _PORT = re.compile(r":(\d{1,5})\Z")
@@ -27,12 +27,12 @@ def sites(argv: Sequence[str] = ("apachectl", "-t", "-D", "DUMP_VHOSTS")) -> lis
 
 def _site(file: Path, begin: int) -> Iterator[Site]:
     found: dict[str, list[Setting]] = {}
-    ports: list[int] = []
+    listens: list[tuple[str, int]] = []
     for setting in _directives(file, begin):
         name = setting.directive.lower()
         if name == "<virtualhost":
-            ports = [
-                int(match[1])
+            listens = [
+                (word[: match.start()], int(match[1]))
                 for word in setting.value.rstrip(">").split()
                 if (match := _PORT.search(word))
             ]
@@ -49,7 +49,7 @@ def _site(file: Path, begin: int) -> Iterator[Site]:
     notes = (f"it also includes {', '.join(includes)}, which was not read",) if includes else ()
     for number, certificate in enumerate(certificates):
         key = keys[number] if number < len(keys) else None
-        yield Site("apache", hosts, certificate, key, tuple(ports) or (443,), notes)
+        yield Site("apache", hosts, certificate, key, tuple(listens) or ANYWHERE, notes)
 
 
 def _directives(file: Path, begin: int) -> Iterator[Setting]:
@@ -64,8 +64,8 @@ def _directives(file: Path, begin: int) -> Iterator[Setting]:
         if text.lower().startswith("</virtualhost"):
             return
         if text and not text.startswith("#"):
-            directive, _, value = text.partition(" ")
-            yield Setting(file, at, directive, _unquoted(value.strip()))
+            directive, value = (*text.split(None, 1), "")[:2]
+            yield Setting(file, at, directive, _unquoted(value))
 
 
 def _unquoted(text: str) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cryptography import x509
 
-from internal_puller.discovery.site import Setting, Site, read_text
+from internal_puller.discovery.site import ANYWHERE, Setting, Site, read_text
 from shared.x509 import dns_names
 
 CONFIGURATION = Path("/etc/haproxy/haproxy.cfg")
@@ -25,18 +25,26 @@ def sites(file: Path = CONFIGURATION) -> list[Site]:
 
 
 def _sites(file: Path) -> Iterator[Site]:
+    base = Path("/")
     for number, line in enumerate(read_text(file).splitlines(), 1):
         words = line.split("#", 1)[0].split()
+        if words[:1] == ["crt-base"] and len(words) == 2:
+            base = Path(words[1])
         if words[:1] != ["bind"] or "ssl" not in words:
             continue
-        ports = [int(match[1]) for one in words[1].split(",") if (match := _PORT.search(one))]
+        listens = [
+            (one[: match.start()], int(match[1]))
+            for one in words[1].split(",")
+            if (match := _PORT.search(one))
+        ]
         for position, word in enumerate(words[:-1]):
             if word != "crt":
                 continue
             path = words[position + 1]
             setting = Setting(file, number, "crt", path)
-            notes = ("a directory: HAProxy reads every file in it",) if Path(path).is_dir() else ()
-            yield Site("haproxy", _names(Path(path)), setting, None, tuple(ports) or (443,), notes)
+            there = base / path  # an absolute one stays what it is
+            notes = ("a directory: HAProxy reads every file in it",) if there.is_dir() else ()
+            yield Site("haproxy", _names(there), setting, None, tuple(listens) or ANYWHERE, notes)
 
 
 def _names(path: Path) -> tuple[str, ...]:

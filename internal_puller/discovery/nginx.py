@@ -15,7 +15,7 @@ _TOKEN = re.compile(
     r"""(?P<space>\s+)|(?P<comment>\#[^\n]*)|(?P<mark>[{};])"""
     r"""|"(?P<double>(?:[^"\\]|\\.)*)"|'(?P<single>(?:[^'\\]|\\.)*)'|(?P<word>(?:\$\{[^}]*\}|[^\s{};"'])+)"""
 )
-_PORT = re.compile(r"(?:.*:)?(\d{1,5})\Z")
+_PORT = re.compile(r":(\d{1,5})\Z")
 
 
 @dataclass
@@ -51,10 +51,10 @@ def _sites(dump: str) -> Iterator[Site]:
 
 
 def _site(server: _Block, inherited: list[tuple[Setting, Setting]]) -> Iterator[Site]:
-    listens = [one.words[1:] for one in server.inside if one.words[:1] == ["listen"]]
-    tls = [words for words in listens if "ssl" in words[1:] or "quic" in words[1:]]
-    ports = sorted({port for words in tls if words and (port := _port(words[0]))})
-    if not ports:
+    said = [one.words[1:] for one in server.inside if one.words[:1] == ["listen"]]
+    tls = [words for words in said if "ssl" in words[1:] or "quic" in words[1:]]
+    listens = dict.fromkeys(found for words in tls if words and (found := _listen(words[0])))
+    if not listens:
         return
     names = [
         name
@@ -64,7 +64,7 @@ def _site(server: _Block, inherited: list[tuple[Setting, Setting]]) -> Iterator[
         if name not in ("_", "") and not name.startswith("~")
     ]
     for certificate, key in _certificates(server) or inherited:
-        yield Site("nginx", tuple(dict.fromkeys(names)), certificate, key, tuple(ports))
+        yield Site("nginx", tuple(dict.fromkeys(names)), certificate, key, tuple(listens))
 
 
 def _certificates(block: _Block) -> list[tuple[Setting, Setting]]:
@@ -77,11 +77,14 @@ def _certificates(block: _Block) -> list[tuple[Setting, Setting]]:
     return list(zip(found["ssl_certificate"], found["ssl_certificate_key"], strict=False))
 
 
-def _port(word: str) -> int | None:
+def _listen(word: str) -> tuple[str, int] | None:
+    """Return address and port of ``[ADDRESS:]PORT`` or ``ADDRESS``; None for a socket."""
     if word.startswith("unix:"):
         return None
-    match = _PORT.match(word)
-    return int(match[1]) if match else 443
+    if word.isdigit():
+        return "", int(word)
+    match = _PORT.search(word)
+    return (word[: match.start()], int(match[1])) if match else (word, 443)
 
 
 def _parsed(dump: str) -> list[_Block]:

@@ -67,10 +67,10 @@ def _propose(
     words = ["internal-puller", "target", "add", certificate, "--preset", site.preset]
     if grant is None or set(grant.names) != set(names):
         words += [word for name in names for word in ("--name", name)]
-    if set(site.ports) != {443}:
+    if site.points != (("127.0.0.1", 443),):
         first = DnsName(names[0]).probe_name
-        for port in site.ports:
-            words += ["--probe", f"127.0.0.1:{port}/{first}"]
+        for address, port in site.points:
+            words += ["--probe", f"{address}:{port}/{first}"]
     ask = "" if grant is not None else shlex.join(["external-agent", "add", *names])
     state = "ready" if grant is not None else "not granted"
     changes = tuple(_changes(site, directory / "current"))

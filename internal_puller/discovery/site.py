@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 from shared.errors import ConfigurationError
+
+ANYWHERE: Final = (("", 443),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,15 +34,29 @@ class Site:
         preset: of the target that would fit.
         names: as they stand there, without those that are patterns.
         certificate, key: what is read now; for HAProxy ``key`` is ``None``: one file holds both.
-        ports: where it listens.
+        listens: address, as it stands there, and port; an address that is none is any.
     """
 
     preset: str
     names: tuple[str, ...]
     certificate: Setting
     key: Setting | None
-    ports: tuple[int, ...] = (443,)
+    listens: tuple[tuple[str, int], ...] = ANYWHERE
     notes: tuple[str, ...] = field(default=())
+
+    @property
+    def ports(self) -> tuple[int, ...]:
+        return tuple(sorted({port for _, port in self.listens}))
+
+    @property
+    def points(self) -> tuple[tuple[str, int], ...]:
+        """Where this machine can look at it: an address, or loopback for any."""
+        found: dict[tuple[str, int], None] = {}
+        for address, port in self.listens:
+            bare = address.strip("[]")
+            everywhere = bare in ("", "*", "_default_", "0.0.0.0", "::")  # noqa: S104 - compared
+            found["127.0.0.1" if everywhere else address, port] = None
+        return tuple(found)
 
 
 def output_of(argv: Sequence[str], seconds: float = 30.0) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import shlex
+import stat
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from internal_puller.install.layout import CURRENT, GENERATIONS, TEMPORARY, parse_name
 from shared.errors import ConfigurationError, StageFailed
-from shared.host.commands import CommandResult
+from shared.host.commands import GRACE_SECONDS, CommandResult
 
 if TYPE_CHECKING:
     import asyncssh
@@ -67,6 +68,8 @@ class Remote:
 
         async def work(sftp: asyncssh.SFTPClient) -> None:
             await _make_directories(sftp, self.directory / GENERATIONS)
+            for own in (self.directory, self.directory / GENERATIONS):
+                await self._require_ours(sftp, own)
             place = str(self.directory / GENERATIONS / name)
             if await _holds(sftp, place, files):
                 return
@@ -108,18 +111,35 @@ class Remote:
             temporary = str(self.directory / f"{TEMPORARY}{secrets.token_hex(8)}")
             await sftp.symlink(f"{GENERATIONS}/{name}", temporary)
             await sftp.posix_rename(temporary, link)
-            for found in await sftp.listdir(str(self.directory / GENERATIONS)):
-                old = parse_name(found) is not None and found not in {*keep, name}
-                if old or found.startswith(TEMPORARY):
-                    await sftp.rmtree(str(self.directory / GENERATIONS / found))
+            await self._tidy(sftp, {*keep, name})
 
         self._sftp(work, f"{self.directory / CURRENT} could not be switched at")
+
+    async def _tidy(self, sftp: asyncssh.SFTPClient, keep: Collection[str]) -> None:
+        """Remove old generations and what a killed run left; the next run tries again."""
+        generations = self.directory / GENERATIONS
+        for directory in (self.directory, generations):
+            for found in await sftp.listdir(str(directory)):
+                old = directory == generations and parse_name(found) is not None
+                if found.startswith(TEMPORARY) or (old and found not in keep):
+                    with suppress(_asyncssh().SFTPError):
+                        await _remove(sftp, str(directory / found))
+
+    async def _require_ours(self, sftp: asyncssh.SFTPClient, directory: PurePosixPath) -> None:
+        permissions = (await sftp.stat(str(directory))).permissions or 0
+        if permissions & 0o022 and not permissions & stat.S_ISVTX:
+            raise StageFailed(
+                f"{self}: {directory} can be changed by other users there "
+                f"(mode {permissions & 0o7777:04o}).",
+                do="Give it mode 0755 there, or choose another remote_directory.",
+            )
 
     def run(self, argv: tuple[str, ...], timeout: float) -> CommandResult:
         """Run a command there, quoted as for a POSIX shell.
 
         Args:
-            timeout: seconds; then the connection, and with it the command, is ended.
+            timeout: seconds; then it gets TERM and KILL, as far as the server there passes them on
+                (OpenSSH does, since 7.9), and the connection is ended.
 
         Raises:
             StageFailed: the machine cannot be reached.
@@ -128,11 +148,17 @@ class Remote:
         async def work(connection: asyncssh.SSHClientConnection) -> CommandResult:
             import asyncssh
 
+            process = await connection.create_process(
+                shlex.join(argv), stderr=asyncssh.STDOUT, errors="replace"
+            )
             try:
-                done = await connection.run(
-                    shlex.join(argv), timeout=timeout, stderr=asyncssh.STDOUT, errors="replace"
-                )
+                done = await process.wait(timeout=timeout)
             except asyncssh.TimeoutError:
+                for number in ("TERM", "KILL"):
+                    process.send_signal(number)
+                    with suppress(asyncssh.TimeoutError):
+                        await process.wait(timeout=GRACE_SECONDS)
+                        break
                 return CommandResult(False, f"did not end within {timeout:g} s", "")
             tail = str(done.stdout or "")[-_TAIL:]
             if done.exit_status is None:
@@ -140,7 +166,8 @@ class Remote:
             how = f"ended with exit code {done.exit_status}"
             return CommandResult(done.exit_status == 0, how, tail)
 
-        return self._connected(work, "a command could not be run at", timeout + CONNECT_SECONDS)
+        seconds = timeout + CONNECT_SECONDS + 2 * GRACE_SECONDS
+        return self._connected(work, "a command could not be run at", seconds)
 
     # --- the connection ----------------------------------------------------------------------
 
@@ -158,6 +185,7 @@ class Remote:
         seconds: float,
     ) -> T:
         asyncssh = _asyncssh()
+        self._require_files()
 
         async def go() -> T:
             async with asyncssh.connect(
@@ -192,9 +220,31 @@ class Remote:
             ) from error
         except asyncssh.SFTPError as error:
             raise StageFailed(f"{what} {self}: {error.reason}.") from error
-        except (OSError, TimeoutError, asyncssh.Error) as error:
+        except asyncssh.KeyImportError as error:
+            raise StageFailed(
+                f"ssh_key {self.key} cannot be used: {error}.",
+                do="Name a private key without a passphrase.",
+            ) from error
+        except (OSError, TimeoutError, ValueError, OverflowError, asyncssh.Error) as error:
             reason = str(error) or type(error).__name__
             raise StageFailed(f"{what} {self}: {reason:.300}.") from error
+
+    def _require_files(self) -> None:
+        """Refuse what ssh would refuse, too: a key that others read, hosts that others write."""
+        for setting, path, mask in (
+            ("ssh_key", self.key, 0o077),
+            ("ssh_known_hosts", self.known_hosts, 0o022),
+        ):
+            try:
+                mode = stat.S_IMODE(path.stat().st_mode) if path is not None else 0
+            except OSError as error:
+                raise StageFailed(f"{setting} {path} cannot be read: {error.strerror}.") from error
+            if mode & mask:
+                verb = "read" if setting == "ssh_key" else "changed"
+                raise StageFailed(
+                    f"{setting} {path} can be {verb} by other users (mode {mode:04o}).",
+                    do=f"chmod {mode & ~mask:04o} {path}",
+                )
 
     def _known_hosts(self) -> str:
         return str(self.known_hosts or Path.home() / ".ssh" / "known_hosts")
@@ -220,6 +270,13 @@ async def _make_directories(sftp: asyncssh.SFTPClient, path: PurePosixPath) -> N
     for place in (*reversed(path.parents), path):
         if not await sftp.isdir(str(place)):
             await sftp.mkdir(str(place), _attributes(0o755))
+
+
+async def _remove(sftp: asyncssh.SFTPClient, path: str) -> None:
+    if await sftp.islink(path):
+        await sftp.remove(path)
+    else:
+        await sftp.rmtree(path)
 
 
 async def _write(sftp: asyncssh.SFTPClient, path: str, file: RemoteFile) -> None:

@@ -58,7 +58,7 @@ http {{
   ssl_certificate "{chain}";
   ssl_certificate_key {key};
   include sites/*.conf;
-  server {{ listen 127.0.0.1:8443 ssl; server_name .apps.example.com; }}
+  server {{ listen 127.0.0.2:8443 ssl; server_name .apps.example.com; }}
   server {{ listen 443 ssl default_server; server_name _; }}
 }}
 """
@@ -95,12 +95,12 @@ def test_apache(tmp_path: Path, pem: tuple[Path, Path]) -> None:
     site = tmp_path / "site.conf"
     site.write_text(
         f"""<VirtualHost 127.0.0.1:8443>
-  ServerName https://erp.example.com:443
+  ServerName\thttps://erp.example.com:443
   ServerAlias erp2.example.com \\
     erp3.example.com
   SSLEngine on
   # SSLCertificateFile /not/this
-  SSLCertificateFile "{chain}"
+  SSLCertificateFile\t"{chain}"
   SSLCertificateKeyFile {key}
 </VirtualHost>
 <VirtualHost 127.0.0.1:8080>
@@ -138,9 +138,14 @@ frontend a
   bind :80
   bind :443 ssl crt {pair} alpn h2  # crt /not/this
   bind [::]:8443,127.0.0.1:9443 ssl crt {tmp_path} crt /nowhere.pem
+global
+  crt-base {tmp_path}
+frontend b
+  bind 10.0.0.5:443 ssl crt pair.pem
 """
     )
-    one, directory, nowhere = haproxy.sites(config)
+    one, directory, nowhere, based = haproxy.sites(config)
+    assert (based.names, based.points) == ((NAME,), (("10.0.0.5", 443),))
     assert (one.names, one.certificate.line, one.key) == ((NAME,), 4, None)
     assert directory.notes and directory.ports == (8443, 9443)
     assert nowhere.names == ()
@@ -162,7 +167,7 @@ def test_what_is_proposed(nginx_conf: Path) -> None:
         "ssl_certificate_key /etc/split-horizon-relay/tls/wiki.example.com/current/privkey.pem",
     ]
     assert apps.state == "not granted" and "*.apps.example.com" in apps.ask
-    assert "--probe 127.0.0.1:8443/" in apps.command
+    assert "--probe 127.0.0.2:8443/" in apps.command
     assert default.state == "no public name" and not default.command
 
 

@@ -135,8 +135,15 @@ def test_two_that_open_an_empty_database_at_once(url: str) -> None:
 def test_what_cannot_be_used_is_refused_in_one_sentence(server: PostgresqlServer) -> None:
     sorted_otherwise = server.create("template0", "LC_COLLATE 'POSIX' LC_CTYPE 'C'")
     open_store(server.url(sorted_otherwise)).close()
-    with pytest.raises(ConfigurationError, match="holds a password"):
-        open_store("postgresql://relay:secret@/x?host=/nowhere")
+    of_a_language = server.create(
+        "template0", "LOCALE_PROVIDER icu ICU_LOCALE 'en' LC_COLLATE 'C.UTF-8' LC_CTYPE 'C.UTF-8'"
+    )
+    with pytest.raises(ConfigurationError, match="sorts text by a language"):
+        open_store(server.url(of_a_language))
+    for holds in ("relay:secret@/x?host=/nowhere", "relay@/x?sslpassword=secret"):
+        with pytest.raises(ConfigurationError, match="holds a password") as refused:
+            open_store(f"postgresql://{holds}")
+        assert "secret" not in refused.value.explain()
     with pytest.raises(StoreUnavailable, match="does not exist"):
         open_store(server.url("nobody"))
     with pytest.raises(StoreUnavailable):

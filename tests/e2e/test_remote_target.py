@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import shlex
 import stat
+import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,6 +24,7 @@ from shared.diagnosis import Verdict
 from shared.errors import ConfigTestFailed, ConfigurationError, ServedMismatch, StageFailed
 from tests.intranet import Intranet
 from tests.lab.peers import require
+from tests.line import wait_until
 from tests.machine import Machine
 from tests.ssh_server import SSHD, SshServer, make_key, ssh_server
 from tests.unit.install.helpers import NAME, NOW, material
@@ -133,11 +136,69 @@ def test_whom_it_does_not_let_in_and_a_machine_that_is_away(elsewhere: Elsewhere
     assert elsewhere.put(1).error is None
 
 
-def test_a_command_there_that_does_not_end(elsewhere: Elsewhere) -> None:
+def test_a_command_there_that_does_not_end(elsewhere: Elsewhere, tmp_path: Path) -> None:
+    """It is ended there, too: the reload of the roll-back must not run beside it."""
     assert elsewhere.put(1).error is None
-    report = elsewhere.put(2, test_command=("sleep", "60"), command_timeout=1.0)
+    pid = tmp_path / "pid"
+    endless = ("sh", "-c", f"trap '' TERM; echo $$ > {pid}; while :; do sleep 1; done")
+    report = elsewhere.put(2, test_command=endless, command_timeout=1.0)
     assert isinstance(report.error, ConfigTestFailed) and "did not end" in report.error.what
     assert elsewhere.current == "1"
+    process = Path("/proc") / pid.read_text().strip()
+    wait_until(lambda: not process.exists(), 10, what="the end of the command")
+
+
+def test_what_cannot_be_tidied_there_takes_nothing_back(elsewhere: Elsewhere) -> None:
+    """An old generation that does not go away, and what a killed run left beside `current`."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    assert elsewhere.put(1).error is None
+    kept = elsewhere.there / "generations" / "1" / "cert.pem"
+    subprocess.run(["chattr", "+i", str(kept)], check=True)
+    (elsewhere.there / ".tmp-0123456789abcdef").symlink_to("generations/1")
+    try:
+        for generation in (2, 3, 4):
+            report = elsewhere.put(generation)
+            assert report.error is None, report.error.explain()
+        assert elsewhere.served == material(4).leaf_sha256
+        assert kept.exists()
+    finally:
+        subprocess.run(["chattr", "-i", str(kept)], check=True)
+    assert not list(elsewhere.there.glob(".tmp-*"))
+    assert elsewhere.put(5).error is None
+    assert not kept.exists()
+
+
+def test_what_others_could_read_or_change_is_refused(elsewhere: Elsewhere) -> None:
+    ssh = elsewhere.ssh
+    for path, mode, words in (
+        (ssh.key, 0o644, "can be read by other users"),
+        (ssh.known_hosts, 0o666, "can be changed by other users"),
+    ):
+        before = stat.S_IMODE(path.stat().st_mode)
+        path.chmod(mode)
+        report = elsewhere.put(1)
+        assert isinstance(report.error, StageFailed) and words in report.error.what
+        path.chmod(before)
+    elsewhere.there.mkdir(parents=True)
+    elsewhere.there.chmod(0o777)
+    report = elsewhere.put(1)
+    assert isinstance(report.error, StageFailed) and "there (mode 0777)" in report.error.what
+    elsewhere.there.chmod(0o755)
+    assert elsewhere.put(1).error is None
+
+
+def test_a_key_that_cannot_be_used(elsewhere: Elsewhere, tmp_path: Path) -> None:
+    locked = tmp_path / "locked"
+    make = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "a passphrase", "-f", str(locked)]
+    subprocess.run(make, check=True, timeout=30)
+    damaged = tmp_path / "damaged"
+    damaged.write_text("-----BEGIN OPENSSH PRIVATE KEY-----\nxx\n")
+    damaged.chmod(0o600)
+    for key in (locked, damaged, tmp_path / "missing"):
+        report = elsewhere.put(1, ssh_key=key)
+        assert isinstance(report.error, StageFailed), report.error
+        assert str(key) in report.error.what
 
 
 def test_what_was_cut_off_is_gone_on_with(elsewhere: Elsewhere) -> None:

@@ -249,6 +249,26 @@ def test_files_that_the_settings_name(place: Place) -> None:
     assert inside.read_bytes() == b"secret"
 
 
+def test_what_else_lies_there(place: Place) -> None:
+    """An editor's file is left, a root that everybody may read is taken, an open key is refused."""
+    public, stray = place.state / "root.pem", place.state / "relay-tls" / ".chain.pem.swp"
+    public.write_text("-----BEGIN CERTIFICATE-----\nMII=\n-----END CERTIFICATE-----\n")
+    public.chmod(0o644)
+    stray.parent.mkdir()
+    stray.write_text("x")
+    place.write_settings()
+    place.config.write_text(place.config.read_text() + f'[acme]\nca_root = "{public}"\n')
+    place.take()
+    before = public.read_bytes()
+    public.write_bytes(before + b"-----BEGIN PRIVATE KEY-----\n")
+    with pytest.raises(LooseFileMode):
+        place.take(place.base / "second")
+    place.lose()
+    place.restore()
+    assert public.read_bytes() == before
+    assert not stray.exists()
+
+
 def test_another_database_has_tools_of_its_own(place: Place) -> None:
     place.write_settings('database = "postgresql+psycopg://localhost/relay"')
     with pytest.raises(ConfigurationError, match="not SQLite") as refused:

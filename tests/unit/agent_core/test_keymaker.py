@@ -126,6 +126,7 @@ def test_no_core_dump_and_nobody_left_over() -> None:
         while process.children() and time.monotonic() < deadline:
             time.sleep(0.01)
         assert process.children() == []
+    psutil.wait_procs([process], timeout=5)
     assert not process.is_running()
 
 

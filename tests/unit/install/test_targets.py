@@ -143,6 +143,23 @@ def test_wrong_value_is_named(tmp_path: Path, old: str, new: str, what: str) -> 
     assert what in caught.value.what
 
 
+def test_two_targets_in_one_directory_of_another_machine(tmp_path: Path) -> None:
+    def target(directory: str, **changes: object) -> Target:
+        there = {"ssh": "root@app.example.com", "remote_directory": Path("/srv/tls")}
+        return Target(NAME, (NAME,), Path(directory), **(there | changes))  # type: ignore[arg-type]
+
+    path = tmp_path / "targets.toml"
+    apart = [
+        target("/srv/one"),
+        target("/srv/two", remote_directory=Path("/srv/more")),
+        target("/srv/three", ssh="root@app.example.com:2222"),
+        target("/srv/tls", ssh=None, remote_directory=None),
+    ]
+    save_targets(path, apart)
+    with pytest.raises(ConfigurationError, match=r"/srv/tls at app\.example\.com"):
+        save_targets(path, [*apart, target("/srv/four", ssh="deploy@APP.example.com:22")])
+
+
 def test_two_targets_in_one_directory(tmp_path: Path) -> None:
     path = write(tmp_path / "targets.toml", REQUIRED * 2)
     with pytest.raises(ConfigurationError, match="Two targets have the directory /srv/one"):
