@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TypeVar
 
-from shared.diagnosis import Finding, Verdict
+from shared.diagnosis import Finding, NameSeen, Verdict
 from shared.errors import RelayError
 
 SECONDS = 22.0
@@ -16,18 +16,19 @@ SECONDS = 22.0
 _THREADS = 12
 
 T = TypeVar("T")
-Check = Callable[[], Iterable[Finding]]
+Found = Finding | NameSeen
+Check = Callable[[], Iterable[Found]]
 
 
-def examine(checks: Sequence[tuple[str, str, Check]], *, seconds: float = SECONDS) -> list[Finding]:
-    """Return what the checks found, in their order.
+def examine(checks: Sequence[tuple[str, str, Check]], *, seconds: float = SECONDS) -> list[Found]:
+    """Return what the checks found, in their order; a check has no other way to say anything.
 
     Args:
         checks: name, subject, and what is called; it may block and raise RelayError.
     """
     pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="doctor")
     end = time.monotonic() + seconds
-    futures = [pool.submit(_findings, check) for _, _, check in checks]
+    futures = [pool.submit(_found, check) for _, _, check in checks]
     wait(futures, timeout=max(0.0, end - time.monotonic()))
     pool.shutdown(wait=False, cancel_futures=True)
     return [
@@ -37,13 +38,11 @@ def examine(checks: Sequence[tuple[str, str, Check]], *, seconds: float = SECOND
     ]
 
 
-def _findings(check: Check) -> list[Finding]:
+def _found(check: Check) -> list[Found]:
     return list(check())
 
 
-def _outcome(
-    name: str, subject: str, future: Future[list[Finding]], seconds: float
-) -> list[Finding]:
+def _outcome(name: str, subject: str, future: Future[list[Found]], seconds: float) -> list[Found]:
     if not future.done() or future.cancelled():
         what = f"This check did not end within {seconds:.0f} s."
         return [Finding(name, Verdict.UNKNOWN, subject, what)]
