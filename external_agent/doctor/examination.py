@@ -55,17 +55,19 @@ def _outcome(name: str, subject: str, future: Future[list[Found]], seconds: floa
     return [Finding(name, Verdict.UNKNOWN, subject, what, "Please report it: it is our fault.")]
 
 
-class OneAtATime:
-    """Lets one examination run; whoever asks meanwhile waits for it and then runs their own."""
+def in_a_thread(function: Callable[[], T]) -> Future[T]:
+    """Call it in a thread that keeps no process from ending; those of an executor do."""
+    future: Future[T] = Future()
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-
-    def __call__(self, run: Callable[[], T], *, seconds: float) -> T | None:
-        """Return what ``run`` returns; ``None`` if its turn did not come within ``seconds``."""
-        if not self._lock.acquire(timeout=seconds):
-            return None
+    def work() -> None:
+        if not future.set_running_or_notify_cancel():
+            return
         try:
-            return run()
-        finally:
-            self._lock.release()
+            result = function()
+        except BaseException as error:  # whoever waits is told
+            future.set_exception(error)
+        else:
+            future.set_result(result)
+
+    threading.Thread(target=work, name="doctor", daemon=True).start()
+    return future

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import dns.flags
@@ -21,7 +22,7 @@ from external_agent.doctor.authority import (
     caa_findings,
     record_to_set,
 )
-from external_agent.doctor.examination import OneAtATime, examine
+from external_agent.doctor.examination import examine
 from external_agent.doctor.halves import MOST, Halves
 from external_agent.doctor.machine import database_findings, listener_findings
 from external_agent.doctor.public_dns import (
@@ -30,6 +31,7 @@ from external_agent.doctor.public_dns import (
     dnssec_findings,
     visit_by_http,
 )
+from external_agent.doctor.turns import AT_ONCE, Turns
 from internal_puller.doctor.doctor import Diagnosis, diagnose
 from shared.diagnosis import (
     MAX_HALF,
@@ -41,7 +43,7 @@ from shared.diagnosis import (
     is_healthy,
     ordered,
 )
-from shared.errors import ConfigurationError, MalformedMessage
+from shared.errors import ConfigurationError, MalformedMessage, RequestRefused
 from shared.host.diagnosis_text import show_diagnosis, summary
 from shared.http_signatures import MAX_BODY
 from tests.fake_agent import FakeAgent
@@ -167,21 +169,50 @@ def test_a_check_that_fails_or_hangs_says_so() -> None:
     assert "did not end within" in found[1].what and "ZeroDivisionError" in found[2].what
 
 
-def test_one_examination_at_a_time() -> None:
-    alone, inside, done = OneAtATime(), threading.Event(), threading.Event()
+def test_a_puller_is_refused_while_there_is_an_examination_and_an_operator_waits() -> None:
+    go_on, made = threading.Event(), list[Sequence[str]]()
 
-    def long() -> int:
-        inside.set()
-        done.wait(10)
-        return 1
+    def examine(certificates: Sequence[str]) -> Half:
+        made.append(certificates)
+        go_on.wait(10)
+        return Half("agent", "vm", len(made))
 
-    thread = threading.Thread(target=lambda: alone(long, seconds=1))
-    thread.start()
-    inside.wait(10)
-    assert alone(lambda: 2, seconds=0.01) is None
-    done.set()
-    thread.join()
-    assert alone(lambda: 2, seconds=1) == 2
+    async def play() -> None:
+        turns = Turns(examine, lambda: 60.0)
+        first = asyncio.create_task(turns.of_puller("one", ["a"]))
+        await asyncio.sleep(0)
+        second = asyncio.create_task(turns.of_operator(["b"]))
+        await asyncio.sleep(0)
+        with pytest.raises(RequestRefused) as refused:
+            await turns.of_puller("other", ["c"])
+        assert refused.value.problem_type == "examination-under-way"
+        go_on.set()
+        assert ((await first).at, (await second).at) == (1, 2)
+        assert (await turns.of_puller("other", ["c"])).at == 3
+
+    asyncio.run(play())
+    assert made == [["a"], ["b"], ["c"]]
+
+
+def test_a_puller_has_one_examination_a_minute_and_a_few_in_advance() -> None:
+    now = 1000.0
+
+    async def play() -> None:
+        nonlocal now
+        turns = Turns(lambda certificates: Half("agent", "vm", 1), lambda: 60.0, lambda: now)
+        for _ in range(AT_ONCE):
+            await turns.of_puller("one", ["a"])
+        with pytest.raises(RequestRefused) as refused:
+            await turns.of_puller("one", ["a"])
+        assert refused.value.problem_type == "too-many-examinations"
+        assert refused.value.retry_after == 60
+        await turns.of_puller("other", ["a"])
+        now += 60
+        await turns.of_puller("one", ["a"])
+        with pytest.raises(RequestRefused):
+            await turns.of_puller("one", ["a"])
+
+    asyncio.run(play())
 
 
 def test_halves_are_bounded_and_found_by_name() -> None:
