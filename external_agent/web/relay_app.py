@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from external_agent.doctor.halves import Halves
+from external_agent.doctor.halves import Halves, for_a_puller
 from external_agent.doctor.turns import Turns
 from external_agent.enrolment import redeem
 from external_agent.rehearsal import Rehearsals
@@ -251,7 +251,7 @@ class RelayApp:
         own = {one.name for one in found.names}
         about = tuple(one for one in half.names if one.name in own)  # of others it has no say
         self._halves.keep(puller, replace(half, names=about))
-        return _ok(found.encode())
+        return _ok(for_a_puller(found).encode())
 
 
 def _certificate(request: Request) -> str:

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from external_agent.doctor import doctor as doctor_module
 from external_agent.doctor.doctor import Doctor
-from shared.diagnosis import DOCTOR_PATH, Half
+from shared.diagnosis import DOCTOR_PATH, Finding, Half, Verdict
 from shared.wire import (
     CERTIFICATES_PATH,
     DIRECT_PATH,
@@ -353,3 +354,25 @@ def test_an_examination_that_hangs_holds_up_nobody(
                 one.join()
         assert min(one.status for one in answers) == 200
         assert [name.partition("_")[0] for name in threads] != ["store"]
+
+
+def test_a_puller_does_not_learn_of_what_is_on_the_agents_machine(
+    running: RunningAgent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That something is wrong there it does: it is why nothing comes."""
+    secret = "/srv/relay postgresql://db.example.com/relay"
+    found = tuple(
+        Finding(check, verdict, secret, secret, secret)
+        for check in ("files", "disk", "database", "listeners", "dns-01")
+        for verdict in Verdict
+    )
+    caa = Finding("caa", Verdict.NOTE, CERTIFICATE, "No CAA record")
+    monkeypatch.setattr(doctor_module, "examine", lambda checks: [*found, caa])
+    client = running.enrolled(CERTIFICATE)
+    answer = client.send("POST", DOCTOR_PATH, Half("puller", "web1", START).encode())
+    assert answer.status == 200, answer.body
+    told = Half.decode(answer.body, "agent").findings
+    assert told[-1] == caa and b"/srv" not in answer.body and b"postgresql" not in answer.body
+    files = [one for one in told if one.check == "files"]
+    assert [one.verdict for one in files] == [one for one in Verdict if one is not Verdict.NOTE]
+    assert all(one.verdict is Verdict.OK or "external-agent doctor" in one.do for one in files)
