@@ -5,12 +5,14 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 from internal_puller.config import Settings
 from internal_puller.doctor.internal_dns import name_findings
 from internal_puller.doctor.machine import state_findings, target_findings, timer_findings
 from internal_puller.doctor.relay import visit_agent
+from internal_puller.progress import Progress
 from internal_puller.proxies import choose_proxy, without_credentials
 from internal_puller.puller import connect
 from internal_puller.state import Enrolment, StateDirectory
@@ -45,18 +47,19 @@ def diagnose(settings: Settings) -> Diagnosis:
     """
     targets = load_targets(settings.targets_file)
     findings = [*state_findings(settings)]
-    enrolment, client = None, None
-    try:
+    enrolment, client, progress = None, None, Progress()
+    with suppress(RelayError):  # what cannot be read state_findings has named
         state = StateDirectory.open(settings.state_directory)
-        progress = state.progress()
-        enrolment = state.enrolment()
-        client = None if enrolment is None else connect(settings, state)
-    except RelayError:
-        state = None  # said above
-    if state is not None:
+        progress, enrolment = state.progress(), state.enrolment()
         findings += _enrolment_findings(enrolment, settings)
-        for target in targets:
-            findings += target_findings(target, settings, progress)
+    if enrolment is not None:
+        try:
+            client = connect(settings, state)
+        except RelayError as error:
+            if error.what not in {one.what for one in findings}:
+                findings.append(_no_way(enrolment, error))
+    for target in targets:
+        findings += target_findings(target, settings, progress)
     if not targets:
         what = "No target takes any certificate on this machine."
         do = "internal-puller target add NAME --preset nginx"
@@ -94,6 +97,11 @@ def _enrolment_findings(enrolment: Enrolment | None, settings: Settings) -> Iter
         what = "This machine is not enrolled with an agent."
         do = "On the VM: external-agent token NAME; here: internal-puller enroll"
         yield Finding("enrolment", Verdict.PROBLEM, "enrolment", what, do)
+
+
+def _no_way(enrolment: Enrolment, error: RelayError) -> Finding:
+    what = f"The agent cannot even be asked: {error.what}"
+    return Finding("relay", Verdict.PROBLEM, enrolment.relay_url, what, error.do or error.means)
 
 
 def _way(settings: Settings, enrolment: Enrolment) -> str:

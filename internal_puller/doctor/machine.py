@@ -21,6 +21,7 @@ from shared.diagnosis import Finding, Verdict
 from shared.errors import RelayError
 
 LITTLE_ROOM = 50 * 2**20
+_PUT_BACK = "Put that file back from a backup, or remove enrolment.json and enrol with a new token."
 _SYSTEMD = Path("/run/systemd/system")
 
 
@@ -29,9 +30,9 @@ def state_findings(settings: Settings) -> Iterator[Finding]:
     place = str(settings.state_directory)
     try:
         state = StateDirectory.open(settings.state_directory)
-        state.signing_key(), state.identity(), state.floors(), state.progress()
+        state.signing_key(), state.identity(), state.floors(), state.progress(), state.enrolment()
     except RelayError as error:
-        yield Finding("state", Verdict.PROBLEM, place, error.what, error.do)
+        yield Finding("state", Verdict.PROBLEM, place, error.what, error.do or _PUT_BACK)
         return
     yield Finding("state", Verdict.OK, place, f"The keys in {place} are ours alone.")
 

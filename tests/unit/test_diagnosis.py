@@ -448,3 +448,23 @@ def test_tls_that_somebody_opens(tmp_path: Path) -> None:
         (found,) = of(diagnose(machine.settings), "relay-tls")
         assert found.verdict is Verdict.PROBLEM and "does not verify" in found.what
         assert "a proxy that opens TLS" in found.do
+
+
+def test_a_damaged_enrolment_is_no_pass_and_the_targets_are_looked_at(machine: Machine) -> None:
+    file = machine.settings.state_directory / "enrolment.json"
+    for spoil in (lambda: file.write_bytes(b"x"), lambda: file.chmod(0o644)):
+        spoil()
+        found = diagnose(machine.settings)
+        (state,) = of(found, "state")
+        assert state.verdict is Verdict.PROBLEM and "enrolment.json" in state.what and state.do
+        assert of(found, "target") and not of(found, "enrolment")
+
+
+def test_a_proxy_that_is_none_is_named(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "ftp://proxy.example.com")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    machine.change(proxy="")
+    found = diagnose(machine.settings)
+    (relay,) = of(found, "relay")
+    assert relay.verdict is Verdict.PROBLEM and "HTTPS_PROXY" in relay.what and relay.do
+    assert of(found, "target") and of(found, "enrolment")[0].verdict is Verdict.OK
