@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -59,7 +59,9 @@ def diagnose(settings: Settings) -> Diagnosis:
             if error.what not in {one.what for one in findings}:
                 findings.append(_no_way(enrolment, error))
     for target in targets:
-        findings += target_findings(target, settings, progress)
+        findings += _guarded(
+            "target", str(target.directory), target_findings(target, settings, progress)
+        )
     if not targets:
         what = "No target takes any certificate on this machine."
         do = "internal-puller target add NAME --preset nginx"
@@ -97,6 +99,18 @@ def _enrolment_findings(enrolment: Enrolment | None, settings: Settings) -> Iter
         what = "This machine is not enrolled with an agent."
         do = "On the VM: external-agent token NAME; here: internal-puller enroll"
         yield Finding("enrolment", Verdict.PROBLEM, "enrolment", what, do)
+
+
+def _guarded(check: str, subject: str, findings: Iterable[Finding]) -> Iterator[Finding]:
+    """Give what one check finds; an error in it is a finding, and no end of the diagnosis."""
+    try:
+        yield from findings
+    except RelayError as error:
+        yield Finding(check, Verdict.PROBLEM, subject, error.what, error.do or error.means)
+    except Exception as error:
+        what = f"This could not be looked at further: {type(error).__name__}: {error!s:.200}"
+        do = "If this is no fault of the machine, please report it: it is ours."
+        yield Finding(check, Verdict.UNKNOWN, subject, what, do)
 
 
 def _no_way(enrolment: Enrolment, error: RelayError) -> Finding:

@@ -42,7 +42,7 @@ def target_findings(target: Target, settings: Settings, progress: Progress) -> I
     subject = f"{target.certificate} in {target.directory}"
     try:
         plan = resolve(target)
-        active = read_active(target)
+        active, aside = read_active(target), set_aside(target)
     except RelayError as error:
         yield Finding("target", Verdict.PROBLEM, subject, error.what, error.do)
         return
@@ -52,7 +52,7 @@ def target_findings(target: Target, settings: Settings, progress: Progress) -> I
             "roots", Verdict.NOTE, subject, f"Only chains that end in {target.roots} are accepted."
         )
     yield from _configuration(plan, subject)
-    for number, mark in set_aside(target).items():
+    for number, mark in aside.items():
         what = f"Generation {number} failed here and was set aside: {mark.what}"
         do = f"Mend what it names, then: internal-puller pull --retry   ({target.certificate})"
         yield Finding("set-aside", Verdict.WARNING, subject, what, do)

@@ -32,7 +32,9 @@ from external_agent.doctor.public_dns import (
     visit_by_http,
 )
 from external_agent.doctor.turns import AT_ONCE, Turns
+from internal_puller.doctor import machine as machine_module
 from internal_puller.doctor.doctor import Diagnosis, diagnose
+from internal_puller.targets import Target
 from shared.diagnosis import (
     MAX_HALF,
     Finding,
@@ -468,3 +470,27 @@ def test_a_proxy_that_is_none_is_named(machine: Machine, monkeypatch: pytest.Mon
     (relay,) = of(found, "relay")
     assert relay.verdict is Verdict.PROBLEM and "HTTPS_PROXY" in relay.what and relay.do
     assert of(found, "target") and of(found, "enrolment")[0].verdict is Verdict.OK
+
+
+def test_one_target_that_cannot_be_looked_at_does_not_end_the_diagnosis(
+    agent: FakeAgent, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent.issue(NAME)
+    assert machine.pull().exit_code == 0
+    machine.target(agent, directory=machine.base / "second")
+    mark = machine.targets()[0].directory / "set-aside.json"
+    mark.write_text("{nonsense")
+    found = of(diagnose(machine.settings), "target")
+    assert [one.verdict for one in found] == [Verdict.PROBLEM, Verdict.OK]
+    assert str(mark) in found[0].what and found[0].do
+    mark.unlink()
+
+    def broken(target: Target) -> bool:
+        raise PermissionError(13, "Permission denied", str(target.directory))
+
+    monkeypatch.setattr(machine_module, "unfinished", broken)
+    found = [
+        one for one in diagnose(machine.settings).puller.findings if "could not be" in one.what
+    ]
+    assert [one.verdict for one in found] == [Verdict.UNKNOWN] * 2
+    assert "Permission denied" in found[0].what
