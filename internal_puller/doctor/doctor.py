@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from internal_puller.config import Settings
+from internal_puller.doctor.direct import direct_findings
 from internal_puller.doctor.internal_dns import name_findings
 from internal_puller.doctor.machine import state_findings, target_findings, timer_findings
 from internal_puller.doctor.relay import visit_agent
@@ -58,6 +59,10 @@ def diagnose(settings: Settings) -> Diagnosis:
         except RelayError as error:
             if error.what not in {one.what for one in findings}:
                 findings.append(_no_way(enrolment, error))
+    findings += _guarded(
+        *("direct", str(settings.direct_file)),
+        direct_findings(settings, {target.certificate for target in targets}),
+    )
     for target in targets:
         findings += _guarded(
             "target", str(target.directory), target_findings(target, settings, progress)

@@ -26,11 +26,15 @@ _SYSTEMD = Path("/run/systemd/system")
 
 
 def state_findings(settings: Settings) -> Iterator[Finding]:
-    """Read every file of the state as ``pull`` would."""
+    """Read every file of the state as ``pull`` would; direct mode alone has no keys there."""
     place = str(settings.state_directory)
     try:
         state = StateDirectory.open(settings.state_directory)
-        state.signing_key(), state.identity(), state.floors(), state.progress(), state.enrolment()
+        state.floors(), state.progress()
+        is_direct = state.enrolment() is None and settings.direct_file.exists()
+        for name, read in (("signing.key", state.signing_key), ("sealing.key", state.identity)):
+            if not is_direct or os.path.lexists(state.path / name):
+                read()
     except RelayError as error:
         yield Finding("state", Verdict.PROBLEM, place, error.what, error.do or _PUT_BACK)
         return

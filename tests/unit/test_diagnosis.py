@@ -34,6 +34,7 @@ from external_agent.doctor.public_dns import (
 from external_agent.doctor.turns import AT_ONCE, Turns
 from internal_puller.doctor import machine as machine_module
 from internal_puller.doctor.doctor import Diagnosis, diagnose
+from internal_puller.progress import LastError
 from internal_puller.targets import Target
 from shared.diagnosis import (
     MAX_HALF,
@@ -48,6 +49,7 @@ from shared.diagnosis import (
 from shared.errors import ConfigurationError, MalformedMessage, RequestRefused
 from shared.host.diagnosis_text import show_diagnosis, summary
 from shared.http_signatures import MAX_BODY
+from tests.direct_world import direct_world
 from tests.fake_agent import FakeAgent
 from tests.machine import NAME, Machine
 
@@ -494,3 +496,28 @@ def test_one_target_that_cannot_be_looked_at_does_not_end_the_diagnosis(
     ]
     assert [one.verdict for one in found] == [Verdict.UNKNOWN] * 2
     assert "Permission denied" in found[0].what
+
+
+def test_a_machine_in_direct_mode_alone(tmp_path: Path) -> None:
+    with direct_world(tmp_path) as world:
+        world.want()
+        world.target()
+        settings = world.machine.settings
+
+        def verdicts() -> dict[str, Verdict]:
+            return {one.check: one.verdict for one in diagnose(settings).puller.findings}
+
+        well = verdicts()
+        assert {well[check] for check in ("state", "ca-directory", "dns-01")} == {Verdict.OK}
+        assert {well[check] for check in ("enrolment", "ca-account", "direct")} == {Verdict.NOTE}
+        assert world.machine.pull().exit_code == 0
+        pulled = verdicts()
+        assert (pulled["ca-account"], pulled["direct"]) == (Verdict.OK, Verdict.OK)
+        world.change(error=LastError("issuance/rejected", "CAA forbids it.", 1))
+        assert verdicts()["direct"] is Verdict.WARNING
+        world.ca.faults.cut("directory", times=None)
+        assert verdicts()["ca-directory"] is Verdict.PROBLEM
+        world.ca.faults.clear()
+        world.settings["directory"] = "ftp://nowhere"
+        world.write()
+        assert verdicts()["direct"] is Verdict.PROBLEM
