@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 from internal_puller.active import read_active
 from internal_puller.config import Settings
+from internal_puller.doctor import systemd
 from internal_puller.expiry import USUAL_LIFETIME
 from internal_puller.install.layout import set_aside, unfinished
 from internal_puller.install.presets import Plan, resolve
@@ -22,7 +21,6 @@ from shared.errors import RelayError
 
 LITTLE_ROOM = 50 * 2**20
 _PUT_BACK = "Put that file back from a backup, or remove enrolment.json and enrol with a new token."
-_SYSTEMD = Path("/run/systemd/system")
 
 
 def state_findings(settings: Settings) -> Iterator[Finding]:
@@ -110,32 +108,34 @@ def _configuration(plan: Plan, subject: str) -> Iterator[Finding]:
             return
         yield Finding("configuration", Verdict.OK, subject, f"{command} finds nothing wrong.")
     if plan.reload_command:
-        yield from _unit(plan, subject)
+        yield from reload_findings(plan, subject)
     elif plan.test_command or plan.probe:
         what = "No command reloads this server: it will go on with the certificate it has read."
         do = "internal-puller target add … --preset nginx, or --reload-command"
         yield Finding("reload", Verdict.WARNING, subject, what, do)
 
 
-def _unit(plan: Plan, subject: str) -> Iterator[Finding]:
+def reload_findings(plan: Plan, subject: str) -> Iterator[Finding]:
+    """Say whether the command that reloads would find its unit running."""
     argv = plan.reload_command
     command = " ".join(argv)
     if plan.remote is not None:
         what = f"{command} is run at {plan.remote}; whether it is there is not looked at."
         yield Finding("reload", Verdict.NOTE, subject, what)
         return
-    if argv[0] != "systemctl" or not _SYSTEMD.is_dir():
+    units = systemd.reloaded_units(argv) if systemd.is_there() else []
+    for unit in units:
+        state = systemd.state_of(unit)
+        if state is None:
+            what = f"systemctl does not say whether {unit} runs, which {command} needs."
+            yield Finding("reload", Verdict.UNKNOWN, subject, what, f"systemctl status {unit}")
+        elif state != "active":
+            what = f"{unit} is {state}: {command} will fail."
+            yield Finding("reload", Verdict.PROBLEM, subject, what, f"systemctl status {unit}")
+        else:
+            yield Finding("reload", Verdict.OK, subject, f"{command} is there, and {unit} runs.")
+    if not units:
         yield Finding("reload", Verdict.OK, subject, f"{command} is there.")
-        return
-    unit = argv[-1]
-    done = subprocess.run(
-        ["systemctl", "is-active", unit], capture_output=True, text=True, timeout=10, check=False
-    )
-    if done.returncode == 0:
-        yield Finding("reload", Verdict.OK, subject, f"{command} is there, and {unit} runs.")
-        return
-    what = f"{unit} is {done.stdout.strip() or 'unknown'}: {command} will fail."
-    yield Finding("reload", Verdict.PROBLEM, subject, what, f"systemctl status {unit}")
 
 
 def _life(not_after: int, least: float, subject: str) -> Finding:
@@ -180,18 +180,19 @@ def _served(plan: Plan, expected: str | None, subject: str) -> Iterator[Finding]
 
 def timer_findings() -> Iterator[Finding]:
     """Say whether anything will pull by itself, where systemd could tell."""
-    if not _SYSTEMD.is_dir():
+    if not systemd.is_there():
         what = "This machine has no systemd: that something runs internal-puller is not seen."
         yield Finding("timer", Verdict.NOTE, "timer", what, "Run internal-puller pull every hour.")
         return
     units = ("internal-puller.timer", "internal-puller-run.service")
-    for unit in units:
-        done = subprocess.run(
-            ["systemctl", "is-active", unit], capture_output=True, timeout=10, check=False
-        )
-        if done.returncode == 0:
-            yield Finding("timer", Verdict.OK, "timer", f"{unit} is active.")
-            return
-    what = "Neither internal-puller.timer nor internal-puller-run.service is active: nothing pulls."
-    do = "systemctl enable --now internal-puller.timer"
-    yield Finding("timer", Verdict.WARNING, "timer", what, do)
+    states = {unit: systemd.state_of(unit) for unit in units}
+    active = [unit for unit in units if states[unit] == "active"]
+    if active:
+        yield Finding("timer", Verdict.OK, "timer", f"{active[0]} is active.")
+    elif None in states.values():
+        what = "systemctl does not say whether internal-puller.timer is active."
+        yield Finding("timer", Verdict.UNKNOWN, "timer", what, "systemctl list-timers")
+    else:
+        what = f"Neither {' nor '.join(units)} is active: nothing pulls."
+        do = "systemctl enable --now internal-puller.timer"
+        yield Finding("timer", Verdict.WARNING, "timer", what, do)
