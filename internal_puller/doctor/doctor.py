@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -13,6 +13,7 @@ from internal_puller.doctor.direct import direct_findings
 from internal_puller.doctor.internal_dns import name_findings
 from internal_puller.doctor.machine import state_findings, target_findings, timer_findings
 from internal_puller.doctor.relay import visit_agent
+from internal_puller.doctor.service import Service, find_service, setting_findings
 from internal_puller.progress import Progress
 from internal_puller.proxies import choose_proxy, without_credentials
 from internal_puller.puller import connect
@@ -46,7 +47,7 @@ def diagnose(settings: Settings) -> Diagnosis:
     Raises:
         ConfigurationError: the settings or the targets cannot be read at all.
     """
-    targets = load_targets(settings.targets_file)
+    targets, service = load_targets(settings.targets_file), find_service()
     findings = [*state_findings(settings)]
     enrolment, client, progress = None, None, Progress()
     with suppress(RelayError):  # what cannot be read state_findings has named
@@ -59,29 +60,13 @@ def diagnose(settings: Settings) -> Diagnosis:
         except RelayError as error:
             if error.what not in {one.what for one in findings}:
                 findings.append(_no_way(enrolment, error))
-    findings += _guarded(
-        *("direct", str(settings.direct_file)),
-        direct_findings(settings, {target.certificate for target in targets}),
-    )
-    for target in targets:
-        findings += _guarded(
-            "target", str(target.directory), target_findings(target, settings, progress)
-        )
-    if not targets:
-        what = "No target takes any certificate on this machine."
-        do = "internal-puller target add NAME --preset nginx"
-        findings.append(Finding("target", Verdict.WARNING, "targets", what, do))
-    findings += timer_findings()
-    seen: list[NameSeen] = []
-    for name in _names(targets, enrolment):
-        for one in name_findings(name):
-            if isinstance(one, NameSeen):
-                seen.append(one)
-            else:
-                findings.append(one)
-    half = Half(
-        "puller", socket.gethostname()[:255], int(time.time()), tuple(findings), tuple(seen)
-    )
+    findings += _machine_findings(settings, targets, progress, service)
+    if service is not None:
+        findings += setting_findings(service, settings, _own_proxy(settings, enrolment))
+    found = [one for name in _names(targets, enrolment) for one in name_findings(name)]
+    findings += [one for one in found if isinstance(one, Finding)]
+    seen = tuple(one for one in found if isinstance(one, NameSeen))
+    half = Half("puller", socket.gethostname()[:255], int(time.time()), tuple(findings), seen)
     if client is None or enrolment is None:
         return Diagnosis(half, None, ())
     try:
@@ -90,6 +75,22 @@ def diagnose(settings: Settings) -> Diagnosis:
         client.close()
     both = Half(half.side, half.host, half.at, (*findings, *visited.findings), half.names)
     return Diagnosis(both, visited.half, compare(visited.half, both))
+
+
+def _machine_findings(
+    settings: Settings, targets: Sequence[Target], progress: Progress, service: Service | None
+) -> Iterator[Finding]:
+    installed = {target.certificate for target in targets}
+    place = str(settings.direct_file)
+    yield from _guarded("direct", place, direct_findings(settings, installed))
+    for target in targets:
+        found = target_findings(target, settings, progress, service)
+        yield from _guarded("target", str(target.directory), found)
+    if not targets:
+        what = "No target takes any certificate on this machine."
+        do = "internal-puller target add NAME --preset nginx"
+        yield Finding("target", Verdict.WARNING, "targets", what, do)
+    yield from timer_findings()
 
 
 def _enrolment_findings(enrolment: Enrolment | None, settings: Settings) -> Iterator[Finding]:
@@ -124,12 +125,26 @@ def _no_way(enrolment: Enrolment, error: RelayError) -> Finding:
 
 
 def _way(settings: Settings, enrolment: Enrolment) -> str:
-    host = enrolment.relay_url.partition("://")[2].rpartition(":")[0]
     try:
-        proxy = choose_proxy(settings.proxy, host.strip("[]"))
+        proxy = _proxy(settings, enrolment)
     except ConfigurationError as error:
         return f"not at all: {error.what}"
-    return f"through the proxy {without_credentials(proxy)}" if proxy else "directly"
+    if proxy is None:
+        return "directly"
+    whose = "" if settings.proxy else " of this user's environment"
+    return f"through the proxy {proxy}{whose}"
+
+
+def _own_proxy(settings: Settings, enrolment: Enrolment | None) -> str | None:
+    with suppress(ConfigurationError):  # whoever connects says so
+        return None if enrolment is None else _proxy(settings, enrolment)
+    return None
+
+
+def _proxy(settings: Settings, enrolment: Enrolment) -> str | None:
+    host = enrolment.relay_url.partition("://")[2].rpartition(":")[0]
+    proxy = choose_proxy(settings.proxy, host.strip("[]"))
+    return None if proxy is None else without_credentials(proxy)
 
 
 def _names(targets: tuple[Target, ...], enrolment: Enrolment | None) -> list[str]:

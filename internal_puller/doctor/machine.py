@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from internal_puller.active import read_active
 from internal_puller.config import Settings
 from internal_puller.doctor import systemd
+from internal_puller.doctor.service import Service, service_findings
 from internal_puller.expiry import USUAL_LIFETIME
 from internal_puller.install.layout import set_aside, unfinished
 from internal_puller.install.presets import Plan, resolve
@@ -39,8 +40,14 @@ def state_findings(settings: Settings) -> Iterator[Finding]:
     yield Finding("state", Verdict.OK, place, f"The keys in {place} are ours alone.")
 
 
-def target_findings(target: Target, settings: Settings, progress: Progress) -> Iterator[Finding]:
-    """Go as far as an installation would before it changes anything, and look at the server."""
+def target_findings(
+    target: Target, settings: Settings, progress: Progress, service: Service | None = None
+) -> Iterator[Finding]:
+    """Go as far as an installation would before it changes anything, and look at the server.
+
+    Args:
+        service: what pulls here when nobody does by hand.
+    """
     subject = f"{target.certificate} in {target.directory}"
     try:
         plan = resolve(target)
@@ -49,6 +56,8 @@ def target_findings(target: Target, settings: Settings, progress: Progress) -> I
         yield Finding("target", Verdict.PROBLEM, subject, error.what, error.do)
         return
     yield _directory(target, subject)
+    if service is not None:
+        yield from service_findings(service, target, subject)
     if target.roots is not None:
         yield Finding(
             "roots", Verdict.NOTE, subject, f"Only chains that end in {target.roots} are accepted."
@@ -82,7 +91,7 @@ def _directory(target: Target, subject: str) -> Finding:
     if left < LITTLE_ROOM:
         what = f"{left // 2**20} MiB are left on the disk of {place}."
         return Finding("disk", Verdict.WARNING, subject, what, "Make room.")
-    return Finding("target", Verdict.OK, subject, f"{place} can be written.")
+    return Finding("target", Verdict.OK, subject, f"This user can write to {place}.")
 
 
 def _configuration(plan: Plan, subject: str) -> Iterator[Finding]:

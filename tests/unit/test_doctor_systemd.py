@@ -8,11 +8,15 @@ from pathlib import Path
 import pytest
 
 from internal_puller.doctor import systemd
+from internal_puller.doctor.doctor import diagnose
 from internal_puller.doctor.machine import reload_findings, timer_findings
+from internal_puller.doctor.service import find_service, service_findings, setting_findings
 from internal_puller.install.presets import Plan, resolve
-from internal_puller.targets import Target
+from internal_puller.targets import Target, save_targets
 from shared.diagnosis import Verdict
+from tests.machine import Machine
 
+ROOT = Path(__file__).parents[2]
 NAME = "www.intra.example.com"
 
 
@@ -78,6 +82,96 @@ def test_a_systemctl_that_gives_no_answer_leaves_it_unknown(
     found = [*reload_findings(plan(tmp_path, "systemctl reload on"), "it"), *timer_findings()]
     assert [one.verdict for one in found] == [Verdict.UNKNOWN] * 2
     assert all(one.do for one in found)
+
+
+SHIPPED = {
+    "LoadState": "loaded",
+    "ProtectSystem": "strict",
+    "ProtectHome": "tmpfs",
+    "PrivateTmp": "yes",
+    "ReadWritePaths": "-/etc/split-horizon-relay/tls -/var/lib/prometheus/node-exporter",
+    "StateDirectory": "split-horizon-relay/puller",
+    "Environment": "XDG_CONFIG_HOME=/etc XDG_STATE_HOME=/var/lib",
+}
+KEPT = Path("/etc/split-horizon-relay")
+
+
+@pytest.mark.parametrize(
+    ("members", "shown", "verdict", "words"),
+    [
+        ({}, {}, None, ""),
+        ({"directory": "/var/lib/split-horizon-relay/puller/tls"}, {}, None, ""),
+        ({"directory": "/etc/nginx/tls"}, {}, Verdict.PROBLEM, "may not write to /etc/nginx/tls"),
+        (
+            {"directory": "/etc/nginx/tls"},
+            {"ReadWritePaths": '-/etc/split-horizon-relay/tls "+/etc/nginx"'},
+            *(None, ""),
+        ),
+        ({"directory": "/etc/nginx/tls"}, {"ProtectSystem": "no"}, None, ""),
+        ({"directory": "/etc/nginx/tls"}, {"LoadState": "not-found"}, None, ""),
+        ({"roots": "/root/ca.pem"}, {}, Verdict.WARNING, "roots is /root/ca.pem"),
+        (
+            {"roots": "/root/ca.pem"},
+            {"ProtectHome": "no", "PrivateTmp": "no"},
+            *(None, ""),
+        ),
+        ({"ssh": "relay@10.0.0.7"}, {}, Verdict.WARNING, "ssh_key and ssh_known_hosts of this"),
+        (
+            {"ssh": "relay@10.0.0.7", "ssh_key": "/etc/k", "ssh_known_hosts": "/etc/h"},
+            *({}, None, ""),
+        ),
+    ],
+)
+def test_what_the_service_may_is_told_from_what_root_may(
+    systemctl: Systemctl,
+    members: dict[str, str],
+    shown: dict[str, str],
+    verdict: Verdict | None,
+    words: str,
+) -> None:
+    systemctl.show(**SHIPPED | shown)
+    service = find_service()
+    assert (service is None) == ("LoadState" in shown)
+    paths = {key: text if key == "ssh" else Path(text) for key, text in members.items()}
+    target = Target(NAME, (NAME,), **{"directory": KEPT / "tls" / NAME} | paths)  # type: ignore[arg-type]
+    found = [] if service is None else list(service_findings(service, target, "it"))
+    assert [one.verdict for one in found] == ([] if verdict is None else [verdict])
+    assert all(words in one.what and one.do for one in found)
+
+
+def test_a_diagnosis_by_root_asks_for_the_service(systemctl: Systemctl, tmp_path: Path) -> None:
+    systemctl.show(**SHIPPED)
+    machine = Machine(tmp_path)
+    target = Target(NAME, (NAME,), tmp_path / "tls", probe=())
+    save_targets(machine.settings.targets_file, [target])
+    said = [one.what for one in diagnose(machine.settings).puller.findings]
+    assert any("internal-puller.service may not write to" in what for what in said), said
+
+
+def test_the_lines_of_the_shipped_units_are_those_of_this_test() -> None:
+    text = (ROOT / "deploy/systemd/internal-puller.service").read_text()
+    for key, value in SHIPPED.items():
+        assert key == "LoadState" or f"\n{key}={value}\n" in text
+
+
+def test_a_proxy_of_this_users_environment_is_not_the_services(
+    systemctl: Systemctl, tmp_path: Path
+) -> None:
+    machine, proxy = Machine(tmp_path), "http://proxy.example.com:3128"
+    for mine, shown, expected in (
+        ("", {}, [Verdict.WARNING]),
+        (proxy, {}, []),
+        ("", {"Environment": f"HTTPS_PROXY={proxy}"}, []),
+    ):
+        systemctl.show(**SHIPPED | shown)
+        service = find_service()
+        assert service is not None
+        machine.change(proxy=mine)
+        found = list(setting_findings(service, machine.settings, proxy))
+        assert [one.verdict for one in found] == expected
+    machine.change(roots_file=Path("/home/me/roots.pem"))
+    (found_roots,) = setting_findings(service, machine.settings, None)
+    assert found_roots.verdict is Verdict.WARNING and "/home/me/roots.pem" in found_roots.what
 
 
 def plan(base: Path, command: str) -> Plan:
