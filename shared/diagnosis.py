@@ -86,8 +86,8 @@ class NameSeen:
 
     Attributes:
         addresses: IP addresses in text, sorted.
-        here: on the puller, whether one of them is this machine's; on the agent, whether all of
-            them lead to it.
+        here: on the puller, whether one of them is this machine's, or that of one where it installs
+            the name by SSH; on the agent, whether all of them lead to it.
     """
 
     name: str

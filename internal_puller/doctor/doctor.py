@@ -63,7 +63,11 @@ def diagnose(settings: Settings) -> Diagnosis:
     findings += _machine_findings(settings, targets, progress, service)
     if service is not None:
         findings += setting_findings(service, settings, _own_proxy(settings, enrolment))
-    found = [one for name in _names(targets, enrolment) for one in name_findings(name)]
+    found = [
+        one
+        for name in _names(targets, enrolment)
+        for one in name_findings(name, places_of(name, targets))
+    ]
     findings += [one for one in found if isinstance(one, Finding)]
     seen = tuple(one for one in found if isinstance(one, NameSeen))
     half = Half("puller", socket.gethostname()[:255], int(time.time()), tuple(findings), seen)
@@ -145,6 +149,12 @@ def _proxy(settings: Settings, enrolment: Enrolment) -> str | None:
     host = enrolment.relay_url.partition("://")[2].rpartition(":")[0]
     proxy = choose_proxy(settings.proxy, host.strip("[]"))
     return None if proxy is None else without_credentials(proxy)
+
+
+def places_of(name: str, targets: Sequence[Target]) -> list[str]:
+    """Return the hosts where a name is installed; "" is this one."""
+    found = ("" if one.ssh is None else one.ssh_parts[1] for one in targets if name in one.names)
+    return sorted(set(found))
 
 
 def _names(targets: tuple[Target, ...], enrolment: Enrolment | None) -> list[str]:

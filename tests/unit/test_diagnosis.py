@@ -32,8 +32,10 @@ from external_agent.doctor.public_dns import (
     visit_by_http,
 )
 from external_agent.doctor.turns import AT_ONCE, Turns
+from internal_puller.doctor import internal_dns
 from internal_puller.doctor import machine as machine_module
-from internal_puller.doctor.doctor import Diagnosis, diagnose
+from internal_puller.doctor.doctor import Diagnosis, diagnose, places_of
+from internal_puller.doctor.internal_dns import name_findings
 from internal_puller.progress import LastError
 from internal_puller.targets import Target
 from shared.diagnosis import (
@@ -521,3 +523,24 @@ def test_a_machine_in_direct_mode_alone(tmp_path: Path) -> None:
         world.settings["directory"] = "ftp://nowhere"
         world.write()
         assert verdicts()["direct"] is Verdict.PROBLEM
+
+
+def test_a_name_belongs_where_its_target_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For a target by SSH that is the other machine, and not this one."""
+    book = {"app.example.com": ("10.0.0.7",), "web.example.com": ("127.0.0.1",)}
+    book |= {"both.example.com": ("10.0.0.7", "127.0.0.1"), "10.0.0.7": ("10.0.0.7",)}
+    monkeypatch.setattr(internal_dns, "addresses_of", lambda name: book.get(name, ()))
+
+    def verdict(name: str, *ssh: str | None) -> tuple[Verdict, bool]:
+        targets = [Target(NAME, (name,), Path(f"/tls/{one}"), ssh=one) for one in ssh]
+        seen, found = name_findings(name, places_of(name, targets))
+        assert isinstance(seen, NameSeen) and isinstance(found, Finding)
+        return found.verdict, seen.here
+
+    there = "relay@10.0.0.7:2222"
+    assert verdict("app.example.com", there) == (Verdict.OK, True)
+    assert verdict("app.example.com", None) == (Verdict.WARNING, False)
+    assert verdict("web.example.com", there) == (Verdict.WARNING, False)
+    assert verdict("web.example.com", None) == (Verdict.OK, True)
+    assert verdict("both.example.com", None, there) == (Verdict.OK, True)
+    assert verdict("both.example.com", None) == (Verdict.NOTE, True)
