@@ -82,11 +82,14 @@ class Doctor:
             checks += self._of_certificate(settings, row, now)
         found = examine(checks)
         findings = [one for one in found if isinstance(one, Finding)]
-        seen = {one.name: one for one in found if isinstance(one, NameSeen)}
+        names = sorted(
+            (one for one in found if isinstance(one, NameSeen)), key=lambda one: len(one.addresses)
+        )
+        seen = {one.name: one for one in names}  # of two certificates the one by http-01
         if len(rows) > len(looked_at):
             findings.append(_some_only(len(looked_at), len(rows)))
-        names = tuple(seen[name] for name in sorted(seen))
-        return Half("agent", socket.gethostname()[:255], now, tuple(findings), names)
+        about = tuple(seen[name] for name in sorted(seen))
+        return Half("agent", socket.gethostname()[:255], now, tuple(findings), about)
 
     def _of_machine(self, settings: Settings) -> list[tuple[str, str, Check]]:
         running = self.board is not None
@@ -133,19 +136,19 @@ class Doctor:
                 yield ("persist-record", name, partial(self._record, settings, row, base, now))
 
     def _addresses(self, settings: Settings, row: CertificateRow, name: str) -> Iterator[Found]:
+        if row.challenge != "http-01":
+            yield NameSeen(name, (), False)  # no CA is led by its addresses, whosever they are
+            return
         servers = addresses_at_servers(_dns(settings), name)
         resolvers = addresses_at_resolvers(_resolvers(settings), name)
         known = sorted({one for server in servers for one in server.addresses})
         here = False
-        if row.challenge == "http-01":
-            yield from address_findings(name, servers, resolvers)
-            if self.board is not None and known:
-                reach = Reach(
-                    self.board.put, self.board.remove, port=settings.challenge.public_port
-                )
-                visits = list(reach.findings(name, known))
-                here = all(one.verdict is Verdict.OK for one in visits)
-                yield from visits
+        yield from address_findings(name, servers, resolvers)
+        if self.board is not None and known:
+            reach = Reach(self.board.put, self.board.remove, port=settings.challenge.public_port)
+            visits = list(reach.findings(name, known))
+            here = all(one.verdict is Verdict.OK for one in visits)
+            yield from visits
         yield NameSeen(name, tuple(known), here)
 
     def _caa(self, settings: Settings, row: CertificateRow, name: str) -> Iterator[Finding]:

@@ -13,7 +13,7 @@ from external_agent.doctor import doctor as module
 from external_agent.doctor.doctor import Doctor
 from external_agent.doctor.public_dns import Answers
 from external_agent.store.interface import Store
-from shared.diagnosis import Finding, NameSeen, Verdict
+from shared.diagnosis import Finding, Half, NameSeen, Verdict, compare
 from tests.agent_world import ChallengeBoard
 from tests.unit.agent_core.conftest import NOW
 
@@ -86,3 +86,26 @@ def test_one_examination_tells_nothing_of_another_beside_it(
     of_puller = doctor.examine((MINE,)).names
     assert [one.name for one in of_puller] == [MINE]
     assert [[one.name for one in names] for names in of_operator] == [[OTHERS]]
+
+
+@pytest.mark.parametrize(
+    ("challenges", "verdict"),
+    [
+        (["http-01"], Verdict.OK),
+        (["dns-01"], None),
+        (["dns-persist-01"], None),
+        (["http-01", "dns-01"], Verdict.OK),
+        (["dns-01", "http-01"], Verdict.OK),
+    ],
+)
+def test_by_a_dns_challenge_no_ca_is_led_to_a_name(
+    store: Store, doctor: Doctor, challenges: list[str], verdict: Verdict | None
+) -> None:
+    """The puller's half of it is kept all the same."""
+    for number, challenge in enumerate(challenges):
+        url = "https://ca.example/dir"
+        store.add_certificate(str(number), [MINE], directory_url=url, challenge=challenge, now=NOW)
+    ours = doctor.examine()
+    theirs = Half("puller", "db", NOW, names=(NameSeen(MINE, tuple(PUBLIC), True),))
+    assert [one.name for one in ours.names] == [MINE]
+    assert [one.verdict for one in compare(ours, theirs)] == ([] if verdict is None else [verdict])
