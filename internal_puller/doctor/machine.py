@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 from internal_puller.active import read_active
 from internal_puller.config import Settings
-from internal_puller.doctor import systemd
 from internal_puller.doctor.service import Service, service_findings
 from internal_puller.expiry import USUAL_LIFETIME
 from internal_puller.install.layout import set_aside, unfinished
@@ -19,6 +19,7 @@ from internal_puller.state import StateDirectory
 from internal_puller.targets import Target
 from shared.diagnosis import Finding, Verdict
 from shared.errors import RelayError
+from shared.host import systemctl
 
 LITTLE_ROOM = 50 * 2**20
 _PUT_BACK = "Put that file back from a backup, or remove enrolment.json and enrol with a new token."
@@ -132,9 +133,9 @@ def reload_findings(plan: Plan, subject: str) -> Iterator[Finding]:
         what = f"{command} is run at {plan.remote}; whether it is there is not looked at."
         yield Finding("reload", Verdict.NOTE, subject, what)
         return
-    units = systemd.reloaded_units(argv) if systemd.is_there() else []
+    units = _reloaded_units(argv) if systemctl.is_there() else []
     for unit in units:
-        state = systemd.state_of(unit)
+        state = systemctl.state_of(unit)
         if state is None:
             what = f"systemctl does not say whether {unit} runs, which {command} needs."
             yield Finding("reload", Verdict.UNKNOWN, subject, what, f"systemctl status {unit}")
@@ -145,6 +146,17 @@ def reload_findings(plan: Plan, subject: str) -> Iterator[Finding]:
             yield Finding("reload", Verdict.OK, subject, f"{command} is there, and {unit} runs.")
     if not units:
         yield Finding("reload", Verdict.OK, subject, f"{command} is there.")
+
+
+def _reloaded_units(argv: tuple[str, ...]) -> list[str]:
+    """Return the units that a command reloads and that therefore have to be active.
+
+    ``restart``, ``reload-or-restart`` and the like start what does not run.
+    """
+    if Path(argv[0]).name != "systemctl":
+        return []
+    words = [word for word in argv[1:] if not word.startswith("-")]
+    return words[1:] if words[:1] == ["reload"] else []
 
 
 def _life(not_after: int, least: float, subject: str) -> Finding:
@@ -189,12 +201,12 @@ def _served(plan: Plan, expected: str | None, subject: str) -> Iterator[Finding]
 
 def timer_findings() -> Iterator[Finding]:
     """Say whether anything will pull by itself, where systemd could tell."""
-    if not systemd.is_there():
+    if not systemctl.is_there():
         what = "This machine has no systemd: that something runs internal-puller is not seen."
         yield Finding("timer", Verdict.NOTE, "timer", what, "Run internal-puller pull every hour.")
         return
     units = ("internal-puller.timer", "internal-puller-run.service")
-    states = {unit: systemd.state_of(unit) for unit in units}
+    states = {unit: systemctl.state_of(unit) for unit in units}
     active = [unit for unit in units if states[unit] == "active"]
     if active:
         yield Finding("timer", Verdict.OK, "timer", f"{active[0]} is active.")

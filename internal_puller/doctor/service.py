@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from internal_puller.config import Settings
-from internal_puller.doctor import systemd
 from internal_puller.targets import Target
 from shared.diagnosis import Finding, Verdict
+from shared.host import systemctl
 from shared.host.kept_file import is_unseen
 
 _UNITS = ("internal-puller.service", "internal-puller-run.service")
@@ -41,14 +41,14 @@ class Service:
 
 def find_service() -> Service | None:
     """Return the service that pulls here; ``None`` where systemd knows of none."""
-    if not systemd.is_there():
+    if not systemctl.is_there():
         return None
-    stays = systemd.state_of(_UNITS[1]) == "active"
+    stays = systemctl.state_of(_UNITS[1]) == "active"
     return _read(_UNITS[1] if stays else _UNITS[0])
 
 
 def _read(unit: str) -> Service | None:
-    done = systemd.ask("show", "-p", _SHOWN, unit)
+    done = systemctl.ask("show", "-p", _SHOWN, unit)
     lines = () if done is None or done.returncode else done.stdout.splitlines()
     shown = {key: value for key, _, value in (line.partition("=") for line in lines)}
     if shown.get("LoadState") != "loaded":

@@ -1,19 +1,21 @@
-"""What the puller's doctor makes of what systemd says, by a systemctl that says what it should."""
+"""What doctors make of what systemd says, by a systemctl that says what it should."""
 
 from __future__ import annotations
 
 import dataclasses
+import socket
 from pathlib import Path
 
 import pytest
 
-from internal_puller.doctor import systemd
+from external_agent.doctor.machine import listener_findings
 from internal_puller.doctor.doctor import diagnose
 from internal_puller.doctor.machine import reload_findings, timer_findings
 from internal_puller.doctor.service import find_service, service_findings, setting_findings
 from internal_puller.install.presets import Plan, resolve
 from internal_puller.targets import Target, save_targets
 from shared.diagnosis import Verdict
+from shared.host import systemctl as systemctl_module
 from tests.machine import Machine
 
 ROOT = Path(__file__).parents[2]
@@ -46,7 +48,7 @@ class Systemctl:
 
 @pytest.fixture
 def systemctl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Systemctl:
-    monkeypatch.setattr(systemd, "RUNS", tmp_path)
+    monkeypatch.setattr(systemctl_module, "RUNS", tmp_path)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     return Systemctl(tmp_path)
 
@@ -76,7 +78,7 @@ def test_a_systemctl_that_gives_no_answer_leaves_it_unknown(
 ) -> None:
     if fault == "hangs":
         systemctl.answer("exec sleep 60")
-        monkeypatch.setattr(systemd, "SECONDS", 0.05)
+        monkeypatch.setattr(systemctl_module, "SECONDS", 0.05)
     else:
         monkeypatch.setenv("PATH", str(tmp_path / "nowhere"))
     found = [*reload_findings(plan(tmp_path, "systemctl reload on"), "it"), *timer_findings()]
@@ -172,6 +174,27 @@ def test_a_proxy_of_this_users_environment_is_not_the_services(
     machine.change(roots_file=Path("/home/me/roots.pem"))
     (found_roots,) = setting_findings(service, machine.settings, None)
     assert found_roots.verdict is Verdict.WARNING and "/home/me/roots.pem" in found_roots.what
+
+
+def test_a_port_that_systemd_holds_for_the_agent_is_no_other_programs(
+    systemctl: Systemctl,
+) -> None:
+    """Nor is it knocked at: that would start the agent."""
+    with socket.create_server(("127.0.0.1", 0)) as held:
+        held.setblocking(False)
+        port = held.getsockname()[1]
+        address = f"127.0.0.1:{port}"
+        systemctl.show(ActiveState="active", Listen=f"0.0.0.0:{port} (Stream)")
+        (found,) = listener_findings([address], "challenge", running=False)
+        assert found.verdict is Verdict.OK and "external-agent-challenge.socket" in found.what
+        with pytest.raises(BlockingIOError):
+            held.accept()
+        for shown in ({"ActiveState": "inactive"}, {"Listen": f"0.0.0.0:1{port} (Stream)"}):
+            systemctl.show(
+                **{"ActiveState": "active", "Listen": f"0.0.0.0:{port} (Stream)"} | shown
+            )
+            (found,) = listener_findings([address], "challenge", running=False)
+            assert found.verdict is Verdict.PROBLEM
 
 
 def plan(base: Path, command: str) -> Plan:

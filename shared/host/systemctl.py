@@ -30,14 +30,3 @@ def state_of(unit: str) -> str | None:
     if done is None:
         return None
     return "active" if done.returncode == 0 else done.stdout.strip() or "unknown"
-
-
-def reloaded_units(argv: tuple[str, ...]) -> list[str]:
-    """Return the units that a command reloads and that therefore have to be active.
-
-    ``restart``, ``reload-or-restart`` and the like start what does not run.
-    """
-    if Path(argv[0]).name != "systemctl":
-        return []
-    words = [word for word in argv[1:] if not word.startswith("-")]
-    return words[1:] if words[:1] == ["reload"] else []
