@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, wait
+from contextlib import suppress
+from functools import partial
+from queue import Empty, SimpleQueue
 from typing import TypeVar
 
 from shared.diagnosis import Finding, NameSeen, Verdict
@@ -26,11 +28,15 @@ def examine(checks: Sequence[tuple[str, str, Check]], *, seconds: float = SECOND
     Args:
         checks: name, subject, and what is called; it may block and raise RelayError.
     """
-    pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="doctor")
-    end = time.monotonic() + seconds
-    futures = [pool.submit(_found, check) for _, _, check in checks]
-    wait(futures, timeout=max(0.0, end - time.monotonic()))
-    pool.shutdown(wait=False, cancel_futures=True)
+    todo: SimpleQueue[tuple[Future[list[Found]], Check]] = SimpleQueue()
+    futures = [Future[list[Found]]() for _ in checks]
+    for future, (_, _, check) in zip(futures, checks, strict=True):
+        todo.put((future, check))
+    for _ in checks[:_THREADS]:
+        threading.Thread(target=_work_off, args=(todo,), name="doctor", daemon=True).start()
+    wait(futures, timeout=seconds)
+    for future in futures:
+        future.cancel()
     return [
         finding
         for (name, subject, _), future in zip(checks, futures, strict=True)
@@ -40,6 +46,13 @@ def examine(checks: Sequence[tuple[str, str, Check]], *, seconds: float = SECOND
 
 def _found(check: Check) -> list[Found]:
     return list(check())
+
+
+def _work_off(todo: SimpleQueue[tuple[Future[list[Found]], Check]]) -> None:
+    with suppress(Empty):
+        while True:
+            future, check = todo.get_nowait()
+            _settle(future, partial(_found, check))
 
 
 def _outcome(name: str, subject: str, future: Future[list[Found]], seconds: float) -> list[Found]:
@@ -58,16 +71,17 @@ def _outcome(name: str, subject: str, future: Future[list[Found]], seconds: floa
 def in_a_thread(function: Callable[[], T]) -> Future[T]:
     """Call it in a thread that keeps no process from ending; those of an executor do."""
     future: Future[T] = Future()
-
-    def work() -> None:
-        if not future.set_running_or_notify_cancel():
-            return
-        try:
-            result = function()
-        except BaseException as error:  # whoever waits is told
-            future.set_exception(error)
-        else:
-            future.set_result(result)
-
+    work = partial(_settle, future, function)
     threading.Thread(target=work, name="doctor", daemon=True).start()
     return future
+
+
+def _settle(future: Future[T], function: Callable[[], T]) -> None:
+    if not future.set_running_or_notify_cancel():
+        return
+    try:
+        result = function()
+    except BaseException as error:  # whoever waits is told
+        future.set_exception(error)
+    else:
+        future.set_result(result)

@@ -169,6 +169,8 @@ def test_a_check_that_fails_or_hangs_says_so() -> None:
         ],
         seconds=0.5,
     )
+    left = [one for one in threading.enumerate() if one.name.startswith("doctor")]
+    assert left and all(one.daemon for one in left), "the process could not end"
     never.set()
     assert [one.verdict for one in found] == [Verdict.UNKNOWN] * 3 + [Verdict.OK]
     assert found[0].what == "No such thing." and found[0].do == "Make one."
@@ -384,6 +386,28 @@ def test_whatever_answers_on_port_80_is_read_with_care(octets: bytes) -> None:
             status, body, _ = visit_by_http(NAME, "127.0.0.1", server.getsockname()[1], "x" * 22)
             assert status in (0, 200) and len(body) <= 9000
         thread.join()
+
+
+def test_whoever_answers_an_octet_at_a_time_has_no_more_time() -> None:
+    over = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def dribble() -> None:
+            connection, _ = server.accept()
+            with connection, contextlib.suppress(OSError):
+                for _ in range(30):
+                    connection.send(b"H")
+                    if over.wait(0.05):
+                        break
+
+        thread = threading.Thread(target=dribble)
+        thread.start()
+        try:
+            with pytest.raises(TimeoutError):
+                visit_by_http(NAME, "127.0.0.1", server.getsockname()[1], "x" * 22, seconds=0.2)
+        finally:
+            over.set()
+            thread.join()
 
 
 # --- the puller's side -----------------------------------------------------------------------
