@@ -295,9 +295,14 @@ class AlertSettings(_Section):
 
 
 class DoctorSettings(_Section):
-    """Whom ``doctor`` asks how the Internet sees a name; none are those of dns01.resolvers."""
+    """
+    Attributes:
+        resolvers: asked how the Internet sees a name; none are those of dns01.resolvers.
+        pause: seconds that the examinations one puller asks for are apart in the long run.
+    """
 
     resolvers: tuple[ServerText, ...] = ("1.1.1.1", "9.9.9.9")
+    pause: float = Field(default=60, ge=0, le=3600)
 
 
 class LogSettings(_Section):

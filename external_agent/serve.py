@@ -28,6 +28,7 @@ from external_agent.dashboard.app import Dashboard
 from external_agent.dashboard.front import Front
 from external_agent.doctor.doctor import Doctor
 from external_agent.doctor.halves import Halves
+from external_agent.doctor.turns import Turns
 from external_agent.domain.concerns import Concern
 from external_agent.domain.policy import RELAY_CERTIFICATE
 from external_agent.enrolment import token_maker
@@ -230,7 +231,10 @@ class Agent:
             running=lambda: 0 if self._worker is None else self._worker.running,
         )
         halves = Halves()
-        doctor = Doctor(store, lambda: self.settings, self._authorities, answers, clock)
+        doctor = Turns(
+            Doctor(store, lambda: self.settings, self._authorities, answers, clock).examine,
+            lambda: self.settings.doctor.pause,
+        )
         rehearsals = (
             None
             if key_maker is None
@@ -253,7 +257,7 @@ class Agent:
                 clock,
                 self._run,
                 self._own_keys,
-                examine=doctor.examine,
+                doctor=doctor,
                 halves=halves,
                 rehearsals=rehearsals,
             ).asgi(),
@@ -275,7 +279,7 @@ class Agent:
             settings=lambda: self.settings,
             token_maker=lambda: token_maker(self.settings, agent_keys),
             authorities=self._authorities,
-            examine=doctor.examine,
+            examine=doctor.of_operator,
             halves=halves,
             random=secrets.token_bytes,
             observe_access=metrics.observe_access,

@@ -85,9 +85,10 @@ class NameSeen:
     """What addresses a name has for one side.
 
     Attributes:
-        addresses: IP addresses in text, sorted.
-        here: on the puller, whether one of them is this machine's; on the agent, whether all of
-            them lead to it.
+        addresses: IP addresses in text, sorted; of the agent none if a DNS challenge validates the
+            name, for then nobody has to be led to it.
+        here: on the puller, whether one of them is this machine's, or that of one where it installs
+            the name by SSH; on the agent, whether all of them lead to it.
     """
 
     name: str
@@ -179,7 +180,7 @@ def _compare_name(outside: NameSeen, inside: NameSeen, host: str) -> Iterable[Fi
     shared = sorted(set(outside.addresses) & set(inside.addresses))
     shown = ", ".join(inside.addresses)
     if not inside.addresses or not outside.addresses:
-        return  # each half has said so already
+        return  # a half has said so already, or a DNS challenge leads nobody there
     if shared and not inside.here:
         yield Finding(
             "split-dns",

@@ -173,7 +173,7 @@ def own_api(settings: Settings, store: Store, clock: Callable[[], int]) -> Api:
     def loud(error: Exception) -> None:
         raise error
 
-    def examine(certificates: Sequence[str]) -> Half:
+    async def examine(certificates: Sequence[str]) -> Half:
         from external_agent.doctor.doctor import Doctor
 
         return Doctor(store, lambda: settings, authorities, None, clock).examine(certificates)

@@ -21,6 +21,8 @@ from shared.renewal import DAY
 _SKEW_TO_MENTION = 30
 _SAME_SET_A_WEEK = 5
 """Of Let's Encrypt: certificates for exactly the same names in 7 days."""
+_FAILED_AN_HOUR = 5
+"""Of Let's Encrypt: failed validations of one name by one account in an hour."""
 
 
 def authority_findings(
@@ -211,6 +213,16 @@ def limit_findings(store: Store, row: CertificateRow, now: int) -> Iterator[Find
             f"{name} has issued {len(issued)} certificates for exactly these names within a week; "
             f"Let's Encrypt stops at {_SAME_SET_A_WEEK}.",
             "Order no more of them by hand; try things with internal-puller rehearse.",
+        )
+    elif row.failures >= _FAILED_AN_HOUR - 1:
+        yield Finding(
+            "rate-limits",
+            Verdict.WARNING,
+            row.id,
+            f"{row.failures} attempts failed in a row; Let's Encrypt takes {_FAILED_AN_HOUR} "
+            "failed validations of a name an hour.",
+            "Mend why they fail before another is made: internal-puller rehearse tries it at the "
+            "staging CA.",
         )
     else:
         what = f"{len(issued)} of these names were issued within a week, {row.failures} attempts "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
@@ -16,7 +16,7 @@ from external_agent.doctor.authority import (
     disclosure_findings,
     limit_findings,
 )
-from external_agent.doctor.examination import Check, examine
+from external_agent.doctor.examination import Check, Found, examine
 from external_agent.doctor.machine import (
     database_findings,
     file_findings,
@@ -65,7 +65,6 @@ class Doctor:
     connector: Callable[[], Connector]
     board: Board | None
     clock: Callable[[], float]
-    _seen: dict[str, NameSeen] = field(default_factory=dict, init=False, repr=False)
 
     def examine(self, certificates: Sequence[str] = ()) -> Half:
         """Look at everything that concerns these certificates; without any, at all.
@@ -77,15 +76,20 @@ class Doctor:
         rows = [
             row for row in self.store.certificates() if not certificates or row.id in certificates
         ]
-        looked_at, self._seen = rows[:MOST_CERTIFICATES], {}
+        looked_at = rows[:MOST_CERTIFICATES]
         checks = [*self._of_machine(settings), *self._of_cas(settings, looked_at)]
         for row in looked_at:
             checks += self._of_certificate(settings, row, now)
-        findings = examine(checks)
+        found = examine(checks)
+        findings = [one for one in found if isinstance(one, Finding)]
+        names = sorted(
+            (one for one in found if isinstance(one, NameSeen)), key=lambda one: len(one.addresses)
+        )
+        seen = {one.name: one for one in names}  # of two certificates the one by http-01
         if len(rows) > len(looked_at):
             findings.append(_some_only(len(looked_at), len(rows)))
-        names = tuple(self._seen[name] for name in sorted(self._seen))
-        return Half("agent", socket.gethostname()[:255], now, tuple(findings), names)
+        about = tuple(seen[name] for name in sorted(seen))
+        return Half("agent", socket.gethostname()[:255], now, tuple(findings), about)
 
     def _of_machine(self, settings: Settings) -> list[tuple[str, str, Check]]:
         running = self.board is not None
@@ -131,21 +135,21 @@ class Doctor:
             if row.challenge == "dns-persist-01":
                 yield ("persist-record", name, partial(self._record, settings, row, base, now))
 
-    def _addresses(self, settings: Settings, row: CertificateRow, name: str) -> Iterator[Finding]:
+    def _addresses(self, settings: Settings, row: CertificateRow, name: str) -> Iterator[Found]:
+        if row.challenge != "http-01":
+            yield NameSeen(name, (), False)  # no CA is led by its addresses, whosever they are
+            return
         servers = addresses_at_servers(_dns(settings), name)
         resolvers = addresses_at_resolvers(_resolvers(settings), name)
         known = sorted({one for server in servers for one in server.addresses})
         here = False
-        if row.challenge == "http-01":
-            yield from address_findings(name, servers, resolvers)
-            if self.board is not None and known:
-                reach = Reach(
-                    self.board.put, self.board.remove, port=settings.challenge.public_port
-                )
-                visits = list(reach.findings(name, known))
-                here = all(one.verdict is Verdict.OK for one in visits)
-                yield from visits
-        self._seen[name] = NameSeen(name, tuple(known), here)
+        yield from address_findings(name, servers, resolvers)
+        if self.board is not None and known:
+            reach = Reach(self.board.put, self.board.remove, port=settings.challenge.public_port)
+            visits = list(reach.findings(name, known))
+            here = all(one.verdict is Verdict.OK for one in visits)
+            yield from visits
+        yield NameSeen(name, tuple(known), here)
 
     def _caa(self, settings: Settings, row: CertificateRow, name: str) -> Iterator[Finding]:
         client = self.connector().visit(row.directory_url, _no_sleep)

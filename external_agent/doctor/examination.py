@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, wait
+from contextlib import suppress
+from functools import partial
+from queue import Empty, SimpleQueue
 from typing import TypeVar
 
-from shared.diagnosis import Finding, Verdict
+from shared.diagnosis import Finding, NameSeen, Verdict
 from shared.errors import RelayError
 
 SECONDS = 22.0
@@ -16,20 +18,25 @@ SECONDS = 22.0
 _THREADS = 12
 
 T = TypeVar("T")
-Check = Callable[[], Iterable[Finding]]
+Found = Finding | NameSeen
+Check = Callable[[], Iterable[Found]]
 
 
-def examine(checks: Sequence[tuple[str, str, Check]], *, seconds: float = SECONDS) -> list[Finding]:
-    """Return what the checks found, in their order.
+def examine(checks: Sequence[tuple[str, str, Check]], *, seconds: float = SECONDS) -> list[Found]:
+    """Return what the checks found, in their order; a check has no other way to say anything.
 
     Args:
         checks: name, subject, and what is called; it may block and raise RelayError.
     """
-    pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="doctor")
-    end = time.monotonic() + seconds
-    futures = [pool.submit(_findings, check) for _, _, check in checks]
-    wait(futures, timeout=max(0.0, end - time.monotonic()))
-    pool.shutdown(wait=False, cancel_futures=True)
+    todo: SimpleQueue[tuple[Future[list[Found]], Check]] = SimpleQueue()
+    futures = [Future[list[Found]]() for _ in checks]
+    for future, (_, _, check) in zip(futures, checks, strict=True):
+        todo.put((future, check))
+    for _ in checks[:_THREADS]:
+        threading.Thread(target=_work_off, args=(todo,), name="doctor", daemon=True).start()
+    wait(futures, timeout=seconds)
+    for future in futures:
+        future.cancel()
     return [
         finding
         for (name, subject, _), future in zip(checks, futures, strict=True)
@@ -37,13 +44,18 @@ def examine(checks: Sequence[tuple[str, str, Check]], *, seconds: float = SECOND
     ]
 
 
-def _findings(check: Check) -> list[Finding]:
+def _found(check: Check) -> list[Found]:
     return list(check())
 
 
-def _outcome(
-    name: str, subject: str, future: Future[list[Finding]], seconds: float
-) -> list[Finding]:
+def _work_off(todo: SimpleQueue[tuple[Future[list[Found]], Check]]) -> None:
+    with suppress(Empty):
+        while True:
+            future, check = todo.get_nowait()
+            _settle(future, partial(_found, check))
+
+
+def _outcome(name: str, subject: str, future: Future[list[Found]], seconds: float) -> list[Found]:
     if not future.done() or future.cancelled():
         what = f"This check did not end within {seconds:.0f} s."
         return [Finding(name, Verdict.UNKNOWN, subject, what)]
@@ -56,17 +68,20 @@ def _outcome(
     return [Finding(name, Verdict.UNKNOWN, subject, what, "Please report it: it is our fault.")]
 
 
-class OneAtATime:
-    """Lets one examination run; whoever asks meanwhile waits for it and then runs their own."""
+def in_a_thread(function: Callable[[], T]) -> Future[T]:
+    """Call it in a thread that keeps no process from ending; those of an executor do."""
+    future: Future[T] = Future()
+    work = partial(_settle, future, function)
+    threading.Thread(target=work, name="doctor", daemon=True).start()
+    return future
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
 
-    def __call__(self, run: Callable[[], T], *, seconds: float) -> T | None:
-        """Return what ``run`` returns; ``None`` if its turn did not come within ``seconds``."""
-        if not self._lock.acquire(timeout=seconds):
-            return None
-        try:
-            return run()
-        finally:
-            self._lock.release()
+def _settle(future: Future[T], function: Callable[[], T]) -> None:
+    if not future.set_running_or_notify_cancel():
+        return
+    try:
+        result = function()
+    except BaseException as error:  # whoever waits is told
+        future.set_exception(error)
+    else:
+        future.set_result(result)

@@ -1,14 +1,41 @@
-"""The pullers' halves, as they were left last; in memory: they are soon old."""
+"""The pullers' halves, as they were left last, in memory: they are soon old; and ours for them."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
-from shared.diagnosis import Half
+from shared.diagnosis import Finding, Half, Verdict
 
 MOST = 1000
 """So many pullers; each has one half."""
+_OF_THE_OPERATOR = frozenset({"files", "disk", "database", "listeners", "dns-01"})
+"""Checks whose words tell of this machine: paths, the database's address, programs."""
+
+
+def for_a_puller(half: Half) -> Half:
+    """Return the agent's half without what only its operator should read.
+
+    That something is wrong on this machine is left in: it is why nothing comes.
+    """
+    return replace(half, findings=tuple(_without_details(half.findings)))
+
+
+def _without_details(findings: Iterable[Finding]) -> Iterator[Finding]:
+    for one in findings:
+        if one.check not in _OF_THE_OPERATOR:
+            yield one
+        elif one.verdict is Verdict.OK:
+            yield Finding(one.check, one.verdict, "agent", "Nothing is wrong on its machine.")
+        elif not one.verdict.is_good:
+            yield Finding(
+                one.check,
+                one.verdict,
+                "agent",
+                "Something is not well on the agent's machine; its operator is told what.",
+                "On the VM: external-agent doctor",
+            )
 
 
 class Halves:

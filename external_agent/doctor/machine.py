@@ -21,10 +21,12 @@ from external_agent.config import Settings
 from external_agent.store.sqlite import has_wal_reset_bug
 from shared.diagnosis import Finding, Verdict
 from shared.errors import RelayError
+from shared.host import systemctl
 from shared.x509 import spki_sha256
 
 LITTLE_ROOM = 200 * 2**20
 SECONDS = 5.0
+_SOCKET = "external-agent-challenge.socket"
 _LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
 
 
@@ -79,6 +81,10 @@ def listener_findings(addresses: Sequence[str], what: str, *, running: bool) -> 
     for text in addresses:
         address = parse_address(text)
         host = _LOOPBACK.get(address.host, address.host)
+        if not running and _systemd_holds(address.port):  # a connection would start the agent
+            what_is = f"systemd holds {text} for the agent: {_SOCKET}."
+            yield Finding("listeners", Verdict.OK, what, what_is)
+            continue
         taken = _takes_connections(host, address.port)
         if running and taken:
             yield Finding("listeners", Verdict.OK, what, f"The {what} listener {text} is open.")
@@ -96,6 +102,17 @@ def listener_findings(addresses: Sequence[str], what: str, *, running: bool) -> 
                 "Stop it (ss -ltnp names it), or let it pass the challenges on: see deploy/nginx, "
                 "deploy/apache, deploy/caddy, deploy/haproxy.",
             )
+
+
+def _systemd_holds(port: int) -> bool:
+    done = (
+        systemctl.ask("show", "-p", "ActiveState,Listen", _SOCKET) if systemctl.is_there() else None
+    )
+    lines = [] if done is None else done.stdout.splitlines()
+    ends = f":{port} (Stream)"
+    return "ActiveState=active" in lines and any(
+        line.startswith("Listen=") and line.endswith(ends) for line in lines
+    )
 
 
 def _takes_connections(host: str, port: int) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import socket
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -172,6 +173,9 @@ def visit_by_http(
 ) -> tuple[int, bytes, str]:
     """Ask an address for a challenge token as a CA would; return status, body, and who answered.
 
+    Args:
+        seconds: for all of it; also somebody who answers an octet at a time has no more.
+
     Raises:
         OSError: nobody answers there.
     """
@@ -179,11 +183,17 @@ def visit_by_http(
         f"GET /.well-known/acme-challenge/{token} HTTP/1.0\r\nHost: {name}\r\n"
         "User-Agent: external-agent doctor\r\n\r\n"
     ).encode("ascii")
+    end = time.monotonic() + seconds
     with socket.create_connection((address, port), timeout=seconds) as connection:
-        connection.settimeout(seconds)
         connection.sendall(request)
         octets = b""
-        while len(octets) < _MAX_ANSWER and (part := connection.recv(_MAX_ANSWER)):
+        while len(octets) < _MAX_ANSWER:
+            left = end - time.monotonic()
+            if left <= 0:
+                raise TimeoutError(f"no whole answer within {seconds:g} s")
+            connection.settimeout(left)
+            if not (part := connection.recv(_MAX_ANSWER)):
+                break
             octets += part
     head, _, body = octets.partition(b"\r\n\r\n")
     lines = head.decode("latin-1").splitlines() or [""]

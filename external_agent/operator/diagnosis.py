@@ -38,7 +38,7 @@ def diagnosis_calls(app: FastAPI, services: Services) -> None:
             await certificate_row(services, one)
         if services.examine is None:
             raise ConfigurationError("This agent has no doctor.")
-        ours = await services.run(services.examine, wanted.certificates)
+        ours = await services.examine(wanted.certificates)
         names = {one.name for one in ours.names}
         theirs = services.halves.about(names)
         found = [(half, one) for half in theirs for one in compare(ours, half)]

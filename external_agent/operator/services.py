@@ -33,7 +33,7 @@ class Services:
         token_maker: makes enrolment tokens; raises ConfigurationError if keys are missing.
         authorities: connections to CAs.
         random: gives so many random bytes.
-        examine: makes a diagnosis of some certificates, or of all; may block.
+        examine: makes a diagnosis of some certificates, or of all.
         halves: what pullers found in theirs.
         observe_access: told how each attempt with an access token ended.
         unexpected: told of an error of ours, after the caller was.
@@ -48,7 +48,7 @@ class Services:
     token_maker: Callable[[], TokenMaker]
     authorities: Callable[[], Connector]
     random: Callable[[int], bytes]
-    examine: Callable[[Sequence[str]], Half] | None = None
+    examine: Callable[[Sequence[str]], Awaitable[Half]] | None = None
     halves: Halves = field(default_factory=Halves)
     observe_access: Callable[[str], None] = _nobody
     unexpected: Callable[[Exception], None] = _nobody

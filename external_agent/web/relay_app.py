@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from functools import partial
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -16,8 +15,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from external_agent.doctor.examination import OneAtATime
-from external_agent.doctor.halves import Halves
+from external_agent.doctor.halves import Halves, for_a_puller
+from external_agent.doctor.turns import Turns
 from external_agent.enrolment import redeem
 from external_agent.rehearsal import Rehearsals
 from external_agent.store.interface import Store
@@ -51,7 +50,6 @@ _ACCEPTED = b'{"accepted":true}'
 _VERSION = re.compile(r"[0-9a-f]{1,64}\Z")
 _NUMBER = re.compile(r"(?:0|[1-9][0-9]{0,15})\Z")
 Run = Callable[..., Awaitable[Any]]
-Examine = Callable[[Sequence[str]], Half]
 
 
 class RelayApp:
@@ -63,7 +61,7 @@ class RelayApp:
         clock: unix seconds.
         run: calls a function that may block.
         own_keys: gives SPKI digests of keys that no certificate may have.
-        examine: makes the agent's half of a diagnosis for some certificates; may block.
+        doctor: makes the agent's half of a diagnosis; ``None`` where there is none.
         halves: where the pullers' halves are kept.
         rehearsals: ``None`` where nothing can be ordered.
     """
@@ -76,7 +74,7 @@ class RelayApp:
         run: Run,
         own_keys: Callable[[], frozenset[str]] = frozenset,
         *,
-        examine: Examine | None = None,
+        doctor: Turns | None = None,
         halves: Halves | None = None,
         rehearsals: Rehearsals | None = None,
     ) -> None:
@@ -85,7 +83,7 @@ class RelayApp:
         self._clock = clock
         self._run = run
         self._own_keys = own_keys
-        self._examine, self._one_at_a_time = examine, OneAtATime()
+        self._doctor = doctor
         self._halves = halves or Halves()
         self._rehearsals = rehearsals
 
@@ -240,26 +238,20 @@ class RelayApp:
         return _ok(RehearsalAnswer(state, bundle).encode())
 
     async def diagnose(self, request: Request) -> Response:
-        """Take the puller's half of a diagnosis, and answer with ours of what it may fetch.
-
-        One examination at a time: each asks the DNS and the CAs a good deal.
-        """
+        """Take the puller's half of a diagnosis, and answer with ours of what it may fetch."""
         _query(request)
         puller = caller_of(request.scope).puller
         half = Half.decode(await request.body(), "puller")
-        if self._examine is None:
+        if self._doctor is None:
             return _response(problem("not-found"))
         granted = (await self._run(self._store.grants_of, [puller])).get(puller, ())
         if not granted:
             raise PolicyError("No certificate is granted to this puller.")
-        examine = partial(self._one_at_a_time, partial(self._examine, granted), seconds=3.0)
-        found = await self._run(examine)
-        if found is None:
-            raise TooManyWaits
+        found = await self._doctor.of_puller(puller, granted)
         own = {one.name for one in found.names}
         about = tuple(one for one in half.names if one.name in own)  # of others it has no say
         self._halves.keep(puller, replace(half, names=about))
-        return _ok(found.encode())
+        return _ok(for_a_puller(found).encode())
 
 
 def _certificate(request: Request) -> str:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from internal_puller.config import Settings
+from internal_puller.doctor.direct import direct_findings
 from internal_puller.doctor.internal_dns import name_findings
 from internal_puller.doctor.machine import state_findings, target_findings, timer_findings
 from internal_puller.doctor.relay import visit_agent
+from internal_puller.doctor.service import Service, find_service, setting_findings
+from internal_puller.progress import Progress
 from internal_puller.proxies import choose_proxy, without_credentials
 from internal_puller.puller import connect
 from internal_puller.state import Enrolment, StateDirectory
@@ -43,35 +47,30 @@ def diagnose(settings: Settings) -> Diagnosis:
     Raises:
         ConfigurationError: the settings or the targets cannot be read at all.
     """
-    targets = load_targets(settings.targets_file)
+    targets, service = load_targets(settings.targets_file), find_service()
     findings = [*state_findings(settings)]
-    enrolment, client = None, None
-    try:
+    enrolment, client, progress = None, None, Progress()
+    with suppress(RelayError):  # what cannot be read state_findings has named
         state = StateDirectory.open(settings.state_directory)
-        progress = state.progress()
-        enrolment = state.enrolment()
-        client = None if enrolment is None else connect(settings, state)
-    except RelayError:
-        state = None  # said above
-    if state is not None:
+        progress, enrolment = state.progress(), state.enrolment()
         findings += _enrolment_findings(enrolment, settings)
-        for target in targets:
-            findings += target_findings(target, settings, progress)
-    if not targets:
-        what = "No target takes any certificate on this machine."
-        do = "internal-puller target add NAME --preset nginx"
-        findings.append(Finding("target", Verdict.WARNING, "targets", what, do))
-    findings += timer_findings()
-    seen: list[NameSeen] = []
-    for name in _names(targets, enrolment):
-        for one in name_findings(name):
-            if isinstance(one, NameSeen):
-                seen.append(one)
-            else:
-                findings.append(one)
-    half = Half(
-        "puller", socket.gethostname()[:255], int(time.time()), tuple(findings), tuple(seen)
-    )
+    if enrolment is not None:
+        try:
+            client = connect(settings, state)
+        except RelayError as error:
+            if error.what not in {one.what for one in findings}:
+                findings.append(_no_way(enrolment, error))
+    findings += _machine_findings(settings, targets, progress, service)
+    if service is not None:
+        findings += setting_findings(service, settings, _own_proxy(settings, enrolment))
+    found = [
+        one
+        for name in _names(targets, enrolment)
+        for one in name_findings(name, places_of(name, targets))
+    ]
+    findings += [one for one in found if isinstance(one, Finding)]
+    seen = tuple(one for one in found if isinstance(one, NameSeen))
+    half = Half("puller", socket.gethostname()[:255], int(time.time()), tuple(findings), seen)
     if client is None or enrolment is None:
         return Diagnosis(half, None, ())
     try:
@@ -80,6 +79,22 @@ def diagnose(settings: Settings) -> Diagnosis:
         client.close()
     both = Half(half.side, half.host, half.at, (*findings, *visited.findings), half.names)
     return Diagnosis(both, visited.half, compare(visited.half, both))
+
+
+def _machine_findings(
+    settings: Settings, targets: Sequence[Target], progress: Progress, service: Service | None
+) -> Iterator[Finding]:
+    installed = {target.certificate for target in targets}
+    place = str(settings.direct_file)
+    yield from _guarded("direct", place, direct_findings(settings, installed))
+    for target in targets:
+        found = target_findings(target, settings, progress, service)
+        yield from _guarded("target", str(target.directory), found)
+    if not targets:
+        what = "No target takes any certificate on this machine."
+        do = "internal-puller target add NAME --preset nginx"
+        yield Finding("target", Verdict.WARNING, "targets", what, do)
+    yield from timer_findings()
 
 
 def _enrolment_findings(enrolment: Enrolment | None, settings: Settings) -> Iterator[Finding]:
@@ -96,13 +111,50 @@ def _enrolment_findings(enrolment: Enrolment | None, settings: Settings) -> Iter
         yield Finding("enrolment", Verdict.PROBLEM, "enrolment", what, do)
 
 
-def _way(settings: Settings, enrolment: Enrolment) -> str:
-    host = enrolment.relay_url.partition("://")[2].rpartition(":")[0]
+def _guarded(check: str, subject: str, findings: Iterable[Finding]) -> Iterator[Finding]:
+    """Give what one check finds; an error in it is a finding, and no end of the diagnosis."""
     try:
-        proxy = choose_proxy(settings.proxy, host.strip("[]"))
+        yield from findings
+    except RelayError as error:
+        yield Finding(check, Verdict.PROBLEM, subject, error.what, error.do or error.means)
+    except Exception as error:
+        what = f"This could not be looked at further: {type(error).__name__}: {error!s:.200}"
+        do = "If this is no fault of the machine, please report it: it is ours."
+        yield Finding(check, Verdict.UNKNOWN, subject, what, do)
+
+
+def _no_way(enrolment: Enrolment, error: RelayError) -> Finding:
+    what = f"The agent cannot even be asked: {error.what}"
+    return Finding("relay", Verdict.PROBLEM, enrolment.relay_url, what, error.do or error.means)
+
+
+def _way(settings: Settings, enrolment: Enrolment) -> str:
+    try:
+        proxy = _proxy(settings, enrolment)
     except ConfigurationError as error:
         return f"not at all: {error.what}"
-    return f"through the proxy {without_credentials(proxy)}" if proxy else "directly"
+    if proxy is None:
+        return "directly"
+    whose = "" if settings.proxy else " of this user's environment"
+    return f"through the proxy {proxy}{whose}"
+
+
+def _own_proxy(settings: Settings, enrolment: Enrolment | None) -> str | None:
+    with suppress(ConfigurationError):  # whoever connects says so
+        return None if enrolment is None else _proxy(settings, enrolment)
+    return None
+
+
+def _proxy(settings: Settings, enrolment: Enrolment) -> str | None:
+    host = enrolment.relay_url.partition("://")[2].rpartition(":")[0]
+    proxy = choose_proxy(settings.proxy, host.strip("[]"))
+    return None if proxy is None else without_credentials(proxy)
+
+
+def places_of(name: str, targets: Sequence[Target]) -> list[str]:
+    """Return the hosts where a name is installed; "" is this one."""
+    found = ("" if one.ssh is None else one.ssh_parts[1] for one in targets if name in one.names)
+    return sorted(set(found))
 
 
 def _names(targets: tuple[Target, ...], enrolment: Enrolment | None) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from shared.diagnosis import Finding, NameSeen, Verdict
 
@@ -34,8 +34,19 @@ def is_ours(address: str) -> bool:
     return True
 
 
-def name_findings(name: str) -> Iterator[Finding | NameSeen]:
-    """Say what the name is here, and whether it is this machine."""
+def _addresses_of_host(host: str) -> tuple[str, ...]:
+    try:
+        return addresses_of(host)
+    except OSError:
+        return ()  # that it is not reached the target says
+
+
+def name_findings(name: str, others: Sequence[str] = ()) -> Iterator[Finding | NameSeen]:
+    """Say what the name is here, and whether that is where it is served.
+
+    Args:
+        others: hosts where it is installed by SSH; none is this machine, which "" stands for, too.
+    """
     try:
         addresses = addresses_of(name)
     except OSError as error:
@@ -47,31 +58,33 @@ def name_findings(name: str) -> Iterator[Finding | NameSeen]:
             "Look at /etc/resolv.conf.",
         )
         return
-    ours = [one for one in addresses if is_ours(one)]
-    yield NameSeen(name, addresses, bool(ours))
-    shown = ", ".join(addresses)
+    places = others or ("",)
+    there = {address for host in places if host for address in _addresses_of_host(host)}
+    good = [one for one in addresses if one in there or ("" in places and is_ours(one))]
+    yield NameSeen(name, addresses, bool(good))
+    shown, where = ", ".join(addresses), " and ".join(one or "this machine" for one in places)
     if not addresses:
         yield Finding(
             "internal-dns",
             Verdict.PROBLEM,
             name,
             f"{name} has no address inside: nobody on the intranet finds this server by it.",
-            f"Add {name} with the address of this machine to the internal DNS.",
+            f"Add {name} with the address of {where} to the internal DNS.",
         )
-    elif not ours:
+    elif not good:
         yield Finding(
             "internal-dns",
             Verdict.WARNING,
             name,
-            f"{name} is {shown} inside, which is not this machine.",
-            "Point it here; or, if a load balancer stands before this server, that is where the "
-            "certificate belongs, too.",
+            f"{name} is {shown} inside, which is not {where}.",
+            f"Point it to {where}; or, if a load balancer stands before this server, that is where "
+            "the certificate belongs, too.",
         )
-    elif len(ours) < len(addresses):
-        other = ", ".join(one for one in addresses if one not in ours)
+    elif len(good) < len(addresses):
+        other = ", ".join(one for one in addresses if one not in good)
         what = (
             f"{name} is {shown} inside; {other} is another machine and needs the certificate too."
         )
         yield Finding("internal-dns", Verdict.NOTE, name, what, "Make it a puller of its own.")
     else:
-        yield Finding("internal-dns", Verdict.OK, name, f"{name} is {shown} inside: this machine.")
+        yield Finding("internal-dns", Verdict.OK, name, f"{name} is {shown} inside: {where}.")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from internal_puller.active import read_active
 from internal_puller.config import Settings
+from internal_puller.doctor.service import Service, service_findings
 from internal_puller.expiry import USUAL_LIFETIME
 from internal_puller.install.layout import set_aside, unfinished
 from internal_puller.install.presets import Plan, resolve
@@ -19,39 +19,52 @@ from internal_puller.state import StateDirectory
 from internal_puller.targets import Target
 from shared.diagnosis import Finding, Verdict
 from shared.errors import RelayError
+from shared.host import systemctl
 
 LITTLE_ROOM = 50 * 2**20
-_SYSTEMD = Path("/run/systemd/system")
+_PUT_BACK = "Put that file back from a backup, or remove enrolment.json and enrol with a new token."
 
 
 def state_findings(settings: Settings) -> Iterator[Finding]:
-    """Read every file of the state as ``pull`` would."""
+    """Read every file of the state as ``pull`` would; direct mode alone has no keys there."""
     place = str(settings.state_directory)
     try:
         state = StateDirectory.open(settings.state_directory)
-        state.signing_key(), state.identity(), state.floors(), state.progress()
+        state.floors(), state.progress()
+        is_direct = state.enrolment() is None and settings.direct_file.exists()
+        for name, read in (("signing.key", state.signing_key), ("sealing.key", state.identity)):
+            if not is_direct or os.path.lexists(state.path / name):
+                read()
     except RelayError as error:
-        yield Finding("state", Verdict.PROBLEM, place, error.what, error.do)
+        yield Finding("state", Verdict.PROBLEM, place, error.what, error.do or _PUT_BACK)
         return
     yield Finding("state", Verdict.OK, place, f"The keys in {place} are ours alone.")
 
 
-def target_findings(target: Target, settings: Settings, progress: Progress) -> Iterator[Finding]:
-    """Go as far as an installation would before it changes anything, and look at the server."""
+def target_findings(
+    target: Target, settings: Settings, progress: Progress, service: Service | None = None
+) -> Iterator[Finding]:
+    """Go as far as an installation would before it changes anything, and look at the server.
+
+    Args:
+        service: what pulls here when nobody does by hand.
+    """
     subject = f"{target.certificate} in {target.directory}"
     try:
         plan = resolve(target)
-        active = read_active(target)
+        active, aside = read_active(target), set_aside(target)
     except RelayError as error:
         yield Finding("target", Verdict.PROBLEM, subject, error.what, error.do)
         return
     yield _directory(target, subject)
+    if service is not None:
+        yield from service_findings(service, target, subject)
     if target.roots is not None:
         yield Finding(
             "roots", Verdict.NOTE, subject, f"Only chains that end in {target.roots} are accepted."
         )
     yield from _configuration(plan, subject)
-    for number, mark in set_aside(target).items():
+    for number, mark in aside.items():
         what = f"Generation {number} failed here and was set aside: {mark.what}"
         do = f"Mend what it names, then: internal-puller pull --retry   ({target.certificate})"
         yield Finding("set-aside", Verdict.WARNING, subject, what, do)
@@ -79,7 +92,7 @@ def _directory(target: Target, subject: str) -> Finding:
     if left < LITTLE_ROOM:
         what = f"{left // 2**20} MiB are left on the disk of {place}."
         return Finding("disk", Verdict.WARNING, subject, what, "Make room.")
-    return Finding("target", Verdict.OK, subject, f"{place} can be written.")
+    return Finding("target", Verdict.OK, subject, f"This user can write to {place}.")
 
 
 def _configuration(plan: Plan, subject: str) -> Iterator[Finding]:
@@ -105,32 +118,45 @@ def _configuration(plan: Plan, subject: str) -> Iterator[Finding]:
             return
         yield Finding("configuration", Verdict.OK, subject, f"{command} finds nothing wrong.")
     if plan.reload_command:
-        yield from _unit(plan, subject)
+        yield from reload_findings(plan, subject)
     elif plan.test_command or plan.probe:
         what = "No command reloads this server: it will go on with the certificate it has read."
         do = "internal-puller target add … --preset nginx, or --reload-command"
         yield Finding("reload", Verdict.WARNING, subject, what, do)
 
 
-def _unit(plan: Plan, subject: str) -> Iterator[Finding]:
+def reload_findings(plan: Plan, subject: str) -> Iterator[Finding]:
+    """Say whether the command that reloads would find its unit running."""
     argv = plan.reload_command
     command = " ".join(argv)
     if plan.remote is not None:
         what = f"{command} is run at {plan.remote}; whether it is there is not looked at."
         yield Finding("reload", Verdict.NOTE, subject, what)
         return
-    if argv[0] != "systemctl" or not _SYSTEMD.is_dir():
+    units = _reloaded_units(argv) if systemctl.is_there() else []
+    for unit in units:
+        state = systemctl.state_of(unit)
+        if state is None:
+            what = f"systemctl does not say whether {unit} runs, which {command} needs."
+            yield Finding("reload", Verdict.UNKNOWN, subject, what, f"systemctl status {unit}")
+        elif state != "active":
+            what = f"{unit} is {state}: {command} will fail."
+            yield Finding("reload", Verdict.PROBLEM, subject, what, f"systemctl status {unit}")
+        else:
+            yield Finding("reload", Verdict.OK, subject, f"{command} is there, and {unit} runs.")
+    if not units:
         yield Finding("reload", Verdict.OK, subject, f"{command} is there.")
-        return
-    unit = argv[-1]
-    done = subprocess.run(
-        ["systemctl", "is-active", unit], capture_output=True, text=True, timeout=10, check=False
-    )
-    if done.returncode == 0:
-        yield Finding("reload", Verdict.OK, subject, f"{command} is there, and {unit} runs.")
-        return
-    what = f"{unit} is {done.stdout.strip() or 'unknown'}: {command} will fail."
-    yield Finding("reload", Verdict.PROBLEM, subject, what, f"systemctl status {unit}")
+
+
+def _reloaded_units(argv: tuple[str, ...]) -> list[str]:
+    """Return the units that a command reloads and that therefore have to be active.
+
+    ``restart``, ``reload-or-restart`` and the like start what does not run.
+    """
+    if Path(argv[0]).name != "systemctl":
+        return []
+    words = [word for word in argv[1:] if not word.startswith("-")]
+    return words[1:] if words[:1] == ["reload"] else []
 
 
 def _life(not_after: int, least: float, subject: str) -> Finding:
@@ -175,18 +201,19 @@ def _served(plan: Plan, expected: str | None, subject: str) -> Iterator[Finding]
 
 def timer_findings() -> Iterator[Finding]:
     """Say whether anything will pull by itself, where systemd could tell."""
-    if not _SYSTEMD.is_dir():
+    if not systemctl.is_there():
         what = "This machine has no systemd: that something runs internal-puller is not seen."
         yield Finding("timer", Verdict.NOTE, "timer", what, "Run internal-puller pull every hour.")
         return
     units = ("internal-puller.timer", "internal-puller-run.service")
-    for unit in units:
-        done = subprocess.run(
-            ["systemctl", "is-active", unit], capture_output=True, timeout=10, check=False
-        )
-        if done.returncode == 0:
-            yield Finding("timer", Verdict.OK, "timer", f"{unit} is active.")
-            return
-    what = "Neither internal-puller.timer nor internal-puller-run.service is active: nothing pulls."
-    do = "systemctl enable --now internal-puller.timer"
-    yield Finding("timer", Verdict.WARNING, "timer", what, do)
+    states = {unit: systemctl.state_of(unit) for unit in units}
+    active = [unit for unit in units if states[unit] == "active"]
+    if active:
+        yield Finding("timer", Verdict.OK, "timer", f"{active[0]} is active.")
+    elif None in states.values():
+        what = "systemctl does not say whether internal-puller.timer is active."
+        yield Finding("timer", Verdict.UNKNOWN, "timer", what, "systemctl list-timers")
+    else:
+        what = f"Neither {' nor '.join(units)} is active: nothing pulls."
+        do = "systemctl enable --now internal-puller.timer"
+        yield Finding("timer", Verdict.WARNING, "timer", what, do)

@@ -120,6 +120,7 @@ def play(built: World, directory_url: str, ca_root_pem: str, base: Path) -> Iter
         built.vm.argv,
         RELAY_AGENT_LOG__LEVEL="debug",
         RELAY_AGENT_LOG__FORMAT="json",
+        RELAY_AGENT_DOCTOR__PAUSE="0",  # one puller asks for all faults
     )
     agent.init(directory_url, ca_root_pem, f"https://{RELAY}:8443")
     with inside(built, base) as made:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import dns.flags
@@ -21,7 +22,7 @@ from external_agent.doctor.authority import (
     caa_findings,
     record_to_set,
 )
-from external_agent.doctor.examination import OneAtATime, examine
+from external_agent.doctor.examination import examine
 from external_agent.doctor.halves import MOST, Halves
 from external_agent.doctor.machine import database_findings, listener_findings
 from external_agent.doctor.public_dns import (
@@ -30,7 +31,13 @@ from external_agent.doctor.public_dns import (
     dnssec_findings,
     visit_by_http,
 )
-from internal_puller.doctor.doctor import Diagnosis, diagnose
+from external_agent.doctor.turns import AT_ONCE, Turns
+from internal_puller.doctor import internal_dns
+from internal_puller.doctor import machine as machine_module
+from internal_puller.doctor.doctor import Diagnosis, diagnose, places_of
+from internal_puller.doctor.internal_dns import name_findings
+from internal_puller.progress import LastError
+from internal_puller.targets import Target
 from shared.diagnosis import (
     MAX_HALF,
     Finding,
@@ -41,9 +48,10 @@ from shared.diagnosis import (
     is_healthy,
     ordered,
 )
-from shared.errors import ConfigurationError, MalformedMessage
+from shared.errors import ConfigurationError, MalformedMessage, RequestRefused
 from shared.host.diagnosis_text import show_diagnosis, summary
 from shared.http_signatures import MAX_BODY
+from tests.direct_world import direct_world
 from tests.fake_agent import FakeAgent
 from tests.machine import NAME, Machine
 
@@ -161,27 +169,58 @@ def test_a_check_that_fails_or_hangs_says_so() -> None:
         ],
         seconds=0.5,
     )
+    left = [one for one in threading.enumerate() if one.name.startswith("doctor")]
+    assert left and all(one.daemon for one in left), "the process could not end"
     never.set()
     assert [one.verdict for one in found] == [Verdict.UNKNOWN] * 3 + [Verdict.OK]
     assert found[0].what == "No such thing." and found[0].do == "Make one."
     assert "did not end within" in found[1].what and "ZeroDivisionError" in found[2].what
 
 
-def test_one_examination_at_a_time() -> None:
-    alone, inside, done = OneAtATime(), threading.Event(), threading.Event()
+def test_a_puller_is_refused_while_there_is_an_examination_and_an_operator_waits() -> None:
+    go_on, made = threading.Event(), list[Sequence[str]]()
 
-    def long() -> int:
-        inside.set()
-        done.wait(10)
-        return 1
+    def examine(certificates: Sequence[str]) -> Half:
+        made.append(certificates)
+        go_on.wait(10)
+        return Half("agent", "vm", len(made))
 
-    thread = threading.Thread(target=lambda: alone(long, seconds=1))
-    thread.start()
-    inside.wait(10)
-    assert alone(lambda: 2, seconds=0.01) is None
-    done.set()
-    thread.join()
-    assert alone(lambda: 2, seconds=1) == 2
+    async def play() -> None:
+        turns = Turns(examine, lambda: 60.0)
+        first = asyncio.create_task(turns.of_puller("one", ["a"]))
+        await asyncio.sleep(0)
+        second = asyncio.create_task(turns.of_operator(["b"]))
+        await asyncio.sleep(0)
+        with pytest.raises(RequestRefused) as refused:
+            await turns.of_puller("other", ["c"])
+        assert refused.value.problem_type == "examination-under-way"
+        go_on.set()
+        assert ((await first).at, (await second).at) == (1, 2)
+        assert (await turns.of_puller("other", ["c"])).at == 3
+
+    asyncio.run(play())
+    assert made == [["a"], ["b"], ["c"]]
+
+
+def test_a_puller_has_one_examination_a_minute_and_a_few_in_advance() -> None:
+    now = 1000.0
+
+    async def play() -> None:
+        nonlocal now
+        turns = Turns(lambda certificates: Half("agent", "vm", 1), lambda: 60.0, lambda: now)
+        for _ in range(AT_ONCE):
+            await turns.of_puller("one", ["a"])
+        with pytest.raises(RequestRefused) as refused:
+            await turns.of_puller("one", ["a"])
+        assert refused.value.problem_type == "too-many-examinations"
+        assert refused.value.retry_after == 60
+        await turns.of_puller("other", ["a"])
+        now += 60
+        await turns.of_puller("one", ["a"])
+        with pytest.raises(RequestRefused):
+            await turns.of_puller("one", ["a"])
+
+    asyncio.run(play())
 
 
 def test_halves_are_bounded_and_found_by_name() -> None:
@@ -349,6 +388,28 @@ def test_whatever_answers_on_port_80_is_read_with_care(octets: bytes) -> None:
         thread.join()
 
 
+def test_whoever_answers_an_octet_at_a_time_has_no_more_time() -> None:
+    over = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def dribble() -> None:
+            connection, _ = server.accept()
+            with connection, contextlib.suppress(OSError):
+                for _ in range(30):
+                    connection.send(b"H")
+                    if over.wait(0.05):
+                        break
+
+        thread = threading.Thread(target=dribble)
+        thread.start()
+        try:
+            with pytest.raises(TimeoutError):
+                visit_by_http(NAME, "127.0.0.1", server.getsockname()[1], "x" * 22, seconds=0.2)
+        finally:
+            over.set()
+            thread.join()
+
+
 # --- the puller's side -----------------------------------------------------------------------
 
 
@@ -417,3 +478,93 @@ def test_tls_that_somebody_opens(tmp_path: Path) -> None:
         (found,) = of(diagnose(machine.settings), "relay-tls")
         assert found.verdict is Verdict.PROBLEM and "does not verify" in found.what
         assert "a proxy that opens TLS" in found.do
+
+
+def test_a_damaged_enrolment_is_no_pass_and_the_targets_are_looked_at(machine: Machine) -> None:
+    file = machine.settings.state_directory / "enrolment.json"
+    for spoil in (lambda: file.write_bytes(b"x"), lambda: file.chmod(0o644)):
+        spoil()
+        found = diagnose(machine.settings)
+        (state,) = of(found, "state")
+        assert state.verdict is Verdict.PROBLEM and "enrolment.json" in state.what and state.do
+        assert of(found, "target") and not of(found, "enrolment")
+
+
+def test_a_proxy_that_is_none_is_named(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "ftp://proxy.example.com")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    machine.change(proxy="")
+    found = diagnose(machine.settings)
+    (relay,) = of(found, "relay")
+    assert relay.verdict is Verdict.PROBLEM and "HTTPS_PROXY" in relay.what and relay.do
+    assert of(found, "target") and of(found, "enrolment")[0].verdict is Verdict.OK
+
+
+def test_one_target_that_cannot_be_looked_at_does_not_end_the_diagnosis(
+    agent: FakeAgent, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent.issue(NAME)
+    assert machine.pull().exit_code == 0
+    machine.target(agent, directory=machine.base / "second")
+    mark = machine.targets()[0].directory / "set-aside.json"
+    mark.write_text("{nonsense")
+    found = of(diagnose(machine.settings), "target")
+    assert [one.verdict for one in found] == [Verdict.PROBLEM, Verdict.OK]
+    assert str(mark) in found[0].what and found[0].do
+    mark.unlink()
+
+    def broken(target: Target) -> bool:
+        raise PermissionError(13, "Permission denied", str(target.directory))
+
+    monkeypatch.setattr(machine_module, "unfinished", broken)
+    found = [
+        one for one in diagnose(machine.settings).puller.findings if "could not be" in one.what
+    ]
+    assert [one.verdict for one in found] == [Verdict.UNKNOWN] * 2
+    assert "Permission denied" in found[0].what
+
+
+def test_a_machine_in_direct_mode_alone(tmp_path: Path) -> None:
+    with direct_world(tmp_path) as world:
+        world.want()
+        world.target()
+        settings = world.machine.settings
+
+        def verdicts() -> dict[str, Verdict]:
+            return {one.check: one.verdict for one in diagnose(settings).puller.findings}
+
+        well = verdicts()
+        assert {well[check] for check in ("state", "ca-directory", "dns-01")} == {Verdict.OK}
+        assert {well[check] for check in ("enrolment", "ca-account", "direct")} == {Verdict.NOTE}
+        assert world.machine.pull().exit_code == 0
+        pulled = verdicts()
+        assert (pulled["ca-account"], pulled["direct"]) == (Verdict.OK, Verdict.OK)
+        world.change(error=LastError("issuance/rejected", "CAA forbids it.", 1))
+        assert verdicts()["direct"] is Verdict.WARNING
+        world.ca.faults.cut("directory", times=None)
+        assert verdicts()["ca-directory"] is Verdict.PROBLEM
+        world.ca.faults.clear()
+        world.settings["directory"] = "ftp://nowhere"
+        world.write()
+        assert verdicts()["direct"] is Verdict.PROBLEM
+
+
+def test_a_name_belongs_where_its_target_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For a target by SSH that is the other machine, and not this one."""
+    book = {"app.example.com": ("10.0.0.7",), "web.example.com": ("127.0.0.1",)}
+    book |= {"both.example.com": ("10.0.0.7", "127.0.0.1"), "10.0.0.7": ("10.0.0.7",)}
+    monkeypatch.setattr(internal_dns, "addresses_of", lambda name: book.get(name, ()))
+
+    def verdict(name: str, *ssh: str | None) -> tuple[Verdict, bool]:
+        targets = [Target(NAME, (name,), Path(f"/tls/{one}"), ssh=one) for one in ssh]
+        seen, found = name_findings(name, places_of(name, targets))
+        assert isinstance(seen, NameSeen) and isinstance(found, Finding)
+        return found.verdict, seen.here
+
+    there = "relay@10.0.0.7:2222"
+    assert verdict("app.example.com", there) == (Verdict.OK, True)
+    assert verdict("app.example.com", None) == (Verdict.WARNING, False)
+    assert verdict("web.example.com", there) == (Verdict.WARNING, False)
+    assert verdict("web.example.com", None) == (Verdict.OK, True)
+    assert verdict("both.example.com", None, there) == (Verdict.OK, True)
+    assert verdict("both.example.com", None) == (Verdict.NOTE, True)

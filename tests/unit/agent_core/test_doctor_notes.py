@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from external_agent.doctor.authority import disclosure_findings, limit_findings
 from external_agent.store.interface import Store
 from shared.diagnosis import Verdict
@@ -31,3 +33,10 @@ def test_little_room_in_the_limits_is_a_warning(store: Store) -> None:
     assert found.verdict is Verdict.WARNING and "4 certificates" in found.what
     (found,) = limit_findings(store, row, NOW + 9 * 86400)
     assert found.verdict is Verdict.OK
+
+
+def test_failures_in_a_row_use_up_the_limits(store: Store) -> None:
+    row = store.add_certificate(NAME, [NAME], directory_url="https://ca.example/dir", now=NOW)
+    for failures, verdict in ((3, Verdict.OK), (4, Verdict.WARNING), (7, Verdict.WARNING)):
+        (found,) = limit_findings(store, dataclasses.replace(row, failures=failures), NOW)
+        assert found.verdict is verdict and f"{failures} attempts" in found.what

@@ -5,9 +5,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
+from external_agent.doctor import doctor as doctor_module
+from external_agent.doctor.doctor import Doctor
+from shared.diagnosis import DOCTOR_PATH, Finding, Half, Verdict
 from shared.wire import (
     CERTIFICATES_PATH,
     DIRECT_PATH,
@@ -28,6 +32,7 @@ from tests.unit.agent_web.harness import (
     Answer,
     Client,
     RunningAgent,
+    running_agent,
     wait_until,
 )
 
@@ -312,3 +317,62 @@ def test_a_puller_reports_what_it_gets_by_itself(running: RunningAgent) -> None:
     assert stranger.send("POST", DIRECT_PATH, sent).status == 401
     assert web.send("POST", DIRECT_PATH, b"{}").slug == "malformed-request"
     assert web.send("GET", DIRECT_PATH).slug == "not-found"
+
+
+# --- diagnosis -------------------------------------------------------------------------------
+
+
+def test_an_examination_that_hangs_holds_up_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """None of the few threads that everything else needs waits for it, or for its turn."""
+    go_on, threads = threading.Event(), list[str]()
+
+    def hang(doctor: Doctor, certificates: object = ()) -> Half:
+        threads.append(threading.current_thread().name)
+        go_on.wait(20)
+        return Half("agent", "vm", START)
+
+    monkeypatch.setattr(Doctor, "examine", hang)
+    with running_agent(tmp_path, CERTIFICATE) as running:
+        client = running.enrolled(CERTIFICATE)
+        answers: list[Answer] = []
+        half = Half("puller", "web1", START).encode()
+        asking = [
+            threading.Thread(target=lambda: answers.append(client.send("POST", DOCTOR_PATH, half)))
+            for _ in range(10)
+        ]
+        for one in asking:
+            one.start()
+        try:
+            wait_until(lambda: len(answers) == len(asking) - 1)
+            assert {one.slug for one in answers} == {"too-many-waits"}
+            assert client.get(CERTIFICATES_PATH).status == 200
+        finally:
+            go_on.set()
+            for one in asking:
+                one.join()
+        assert min(one.status for one in answers) == 200
+        assert [name.partition("_")[0] for name in threads] != ["store"]
+
+
+def test_a_puller_does_not_learn_of_what_is_on_the_agents_machine(
+    running: RunningAgent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That something is wrong there it does: it is why nothing comes."""
+    secret = "/srv/relay postgresql://db.example.com/relay"
+    found = tuple(
+        Finding(check, verdict, secret, secret, secret)
+        for check in ("files", "disk", "database", "listeners", "dns-01")
+        for verdict in Verdict
+    )
+    caa = Finding("caa", Verdict.NOTE, CERTIFICATE, "No CAA record")
+    monkeypatch.setattr(doctor_module, "examine", lambda checks: [*found, caa])
+    client = running.enrolled(CERTIFICATE)
+    answer = client.send("POST", DOCTOR_PATH, Half("puller", "web1", START).encode())
+    assert answer.status == 200, answer.body
+    told = Half.decode(answer.body, "agent").findings
+    assert told[-1] == caa and b"/srv" not in answer.body and b"postgresql" not in answer.body
+    files = [one for one in told if one.check == "files"]
+    assert [one.verdict for one in files] == [one for one in Verdict if one is not Verdict.NOTE]
+    assert all(one.verdict is Verdict.OK or "external-agent doctor" in one.do for one in files)

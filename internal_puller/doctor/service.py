@@ -1,0 +1,120 @@
+"""What the service that pulls may see and write: less than whoever types `doctor`."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from internal_puller.config import Settings
+from internal_puller.targets import Target
+from shared.diagnosis import Finding, Verdict
+from shared.host import systemctl
+from shared.host.kept_file import is_unseen
+
+_UNITS = ("internal-puller.service", "internal-puller-run.service")
+_STATE = Path("/var/lib")
+_CONCERNS = ("LoadState", "ProtectSystem", "ProtectHome", "PrivateTmp", "ReadWritePaths")
+_SHOWN = ",".join((*_CONCERNS, "StateDirectory", "Environment"))
+
+
+@dataclass(frozen=True)
+class Service:
+    """
+    Attributes:
+        unit: its name.
+        writable: all that it may write below; ``None`` is everything.
+        is_blind: it sees no homes and no /tmp but its own.
+        variables: names of the environment variables that its unit sets, in lower case.
+    """
+
+    unit: str
+    writable: tuple[Path, ...] | None
+    is_blind: bool
+    variables: frozenset[str]
+
+    def may_write(self, place: Path) -> bool:
+        real = place.resolve()
+        return self.writable is None or any(real.is_relative_to(one) for one in self.writable)
+
+
+def find_service() -> Service | None:
+    """Return the service that pulls here; ``None`` where systemd knows of none."""
+    if not systemctl.is_there():
+        return None
+    stays = systemctl.state_of(_UNITS[1]) == "active"
+    return _read(_UNITS[1] if stays else _UNITS[0])
+
+
+def _read(unit: str) -> Service | None:
+    done = systemctl.ask("show", "-p", _SHOWN, unit)
+    lines = () if done is None or done.returncode else done.stdout.splitlines()
+    shown = {key: value for key, _, value in (line.partition("=") for line in lines)}
+    if shown.get("LoadState") != "loaded":
+        return None
+    writable = (
+        *(Path(one.lstrip("-+")) for one in _words(shown, "ReadWritePaths")),
+        *(_STATE / one.partition(":")[0] for one in _words(shown, "StateDirectory")),
+    )
+    return Service(
+        unit,
+        tuple(one.resolve() for one in writable)
+        if shown.get("ProtectSystem") == "strict"
+        else None,
+        shown.get("ProtectHome") in ("yes", "tmpfs") or shown.get("PrivateTmp") == "yes",
+        frozenset(one.partition("=")[0].lower() for one in _words(shown, "Environment")),
+    )
+
+
+def _words(shown: dict[str, str], key: str) -> list[str]:
+    try:
+        return shlex.split(shown.get(key, ""))
+    except ValueError:
+        return []
+
+
+def service_findings(service: Service, target: Target, subject: str) -> Iterator[Finding]:
+    """Say what a pull by the service could not do that one by hand can."""
+    unit, place = service.unit, target.directory
+    if not service.may_write(place):
+        what = f"{unit} may not write to {place}: it installs nothing there, whoever else can."
+        do = f"systemctl edit {unit}, and there: [Service] ReadWritePaths={place}"
+        yield Finding("target", Verdict.PROBLEM, subject, what, do)
+    named = {
+        "roots": target.roots,
+        "pkcs12_password_file": target.pkcs12_password_file,
+        "ssh_key": target.ssh_key,
+        "ssh_known_hosts": target.ssh_known_hosts,
+    }
+    yield from _unseen(service, named, subject)
+    missing = [name for name in ("ssh_key", "ssh_known_hosts") if named[name] is None]
+    if target.ssh is not None and missing:
+        what = f"{' and '.join(missing)} of this user were looked at; {unit} has an account, and "
+        what += "a home, of its own."
+        do = "Put them below /etc/split-horizon-relay, and name them in targets.toml."
+        yield Finding("target", Verdict.WARNING, subject, what, do)
+
+
+def setting_findings(service: Service, settings: Settings, proxy: str | None) -> Iterator[Finding]:
+    """Say which settings hold for whoever types this and not for the service.
+
+    Args:
+        proxy: what this user's environment and the settings lead through, without credentials.
+    """
+    yield from _unseen(service, {"roots_file": settings.roots_file}, "puller.toml")
+    own = service.variables & {"https_proxy", "all_proxy"}
+    if proxy is not None and not settings.proxy and not own:
+        what = f"The proxy {proxy} stands in this user's environment; {service.unit} has its own, "
+        what += "without it."
+        do = f'Write it into puller.toml: proxy = "{proxy}"'
+        yield Finding("relay", Verdict.WARNING, "puller.toml", what, do)
+
+
+def _unseen(service: Service, named: dict[str, Path | None], subject: str) -> Iterator[Finding]:
+    for name, path in named.items():
+        if service.is_blind and path is not None and is_unseen(path):
+            what = f"{name} is {path}, which {service.unit} does not see: homes and temporary "
+            what += "files are hidden from it."
+            do = "Put it below /etc/split-horizon-relay, and name it there."
+            yield Finding("service", Verdict.WARNING, subject, what, do)

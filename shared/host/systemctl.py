@@ -1,0 +1,32 @@
+"""What systemd says of units, where it runs; whoever asks can be left without an answer."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+RUNS = Path("/run/systemd/system")
+SECONDS = 10.0
+
+
+def is_there() -> bool:
+    """Tell whether systemd runs this machine."""
+    return RUNS.is_dir()
+
+
+def ask(*arguments: str) -> subprocess.CompletedProcess[str] | None:
+    """Return how ``systemctl`` ended; ``None`` if it is missing or does not answer in time."""
+    try:
+        return subprocess.run(
+            ["systemctl", *arguments], capture_output=True, text=True, timeout=SECONDS, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+
+
+def state_of(unit: str) -> str | None:
+    """Return ``active``, or in one word what it is instead; ``None`` if that is not known."""
+    done = ask("is-active", unit)
+    if done is None:
+        return None
+    return "active" if done.returncode == 0 else done.stdout.strip() or "unknown"
