@@ -138,8 +138,9 @@ class Remote:
         """Run a command there, quoted as for a POSIX shell.
 
         Args:
-            timeout: seconds; then it gets TERM and KILL, as far as the server there passes them on
-                (OpenSSH does, since 7.9), and the connection is ended.
+            timeout: seconds; then it and its process group get TERM and, soon after, KILL. The
+                end of a connection does not end a command, and OpenSSH passes no signal on to
+                those of root.
 
         Raises:
             StageFailed: the machine cannot be reached.
@@ -148,17 +149,19 @@ class Remote:
         async def work(connection: asyncssh.SSHClientConnection) -> CommandResult:
             import asyncssh
 
+            told = ("sh", "-c", 'echo $$; exec "$@"', "sh", *argv)
             process = await connection.create_process(
-                shlex.join(argv), stderr=asyncssh.STDOUT, errors="replace"
+                shlex.join(told), stderr=asyncssh.STDOUT, errors="replace"
             )
+            number = ""
             try:
-                done = await process.wait(timeout=timeout)
-            except asyncssh.TimeoutError:
-                for number in ("TERM", "KILL"):
-                    process.send_signal(number)
-                    with suppress(asyncssh.TimeoutError):
-                        await process.wait(timeout=GRACE_SECONDS)
-                        break
+                async with asyncio.timeout(timeout):
+                    number = (await process.stdout.readline()).strip()
+                    done = await process.wait()
+            except TimeoutError:
+                if number.isdigit():
+                    with suppress(TimeoutError, asyncssh.Error):
+                        await asyncio.wait_for(connection.run(_ending(number)), CONNECT_SECONDS)
                 return CommandResult(False, f"did not end within {timeout:g} s", "")
             tail = str(done.stdout or "")[-_TAIL:]
             if done.exit_status is None:
@@ -166,7 +169,7 @@ class Remote:
             how = f"ended with exit code {done.exit_status}"
             return CommandResult(done.exit_status == 0, how, tail)
 
-        seconds = timeout + CONNECT_SECONDS + 2 * GRACE_SECONDS
+        seconds = timeout + 2 * CONNECT_SECONDS
         return self._connected(work, "a command could not be run at", seconds)
 
     # --- the connection ----------------------------------------------------------------------
@@ -270,6 +273,12 @@ async def _make_directories(sftp: asyncssh.SFTPClient, path: PurePosixPath) -> N
     for place in (*reversed(path.parents), path):
         if not await sftp.isdir(str(place)):
             await sftp.mkdir(str(place), _attributes(0o755))
+
+
+def _ending(number: str) -> str:
+    """Return the words for a shell there that end a command: sshd begins a group for each."""
+    everybody = f"-- -{number} {number}"
+    return f"kill -TERM {everybody}; sleep {GRACE_SECONDS:g}; kill -KILL {everybody}"
 
 
 async def _remove(sftp: asyncssh.SFTPClient, path: str) -> None:
