@@ -22,6 +22,8 @@ from shared.errors import ConfigurationError, TransportError
 TlsCheck = Literal["pin", "roots", "none"]
 CONNECT_TIMEOUT = 10.0
 _RECORD = 16384
+_NOT_NOW = (9, 10)
+"""Of OpenSSL: X509_V_ERR_CERT_NOT_YET_VALID and X509_V_ERR_CERT_HAS_EXPIRED."""
 
 
 class PinMismatch(TransportError):
@@ -32,6 +34,12 @@ class PinMismatch(TransportError):
 
 class UntrustedPeer(TransportError):
     """A TLS certificate does not verify; no request was sent."""
+
+
+class UntimelyPeer(UntrustedPeer):
+    """It does not verify for the time of day alone."""
+
+    do = "Look at this machine's clock: timedatectl. If it is right, that certificate is not."
 
 
 class Deadline:
@@ -115,7 +123,8 @@ class _BoundedStream(httpcore.NetworkStream):
         except (httpcore.ConnectError, ssl.SSLCertVerificationError) as error:
             cause = error if isinstance(error, ssl.SSLError) else error.__cause__
             if isinstance(cause, ssl.SSLCertVerificationError):
-                raise UntrustedPeer(
+                refusal = UntimelyPeer if cause.verify_code in _NOT_NOW else UntrustedPeer
+                raise refusal(
                     f"The TLS certificate of {server_hostname} does not verify: "
                     f"{cause.verify_message.rstrip('.')}."
                 ) from error

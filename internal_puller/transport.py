@@ -16,6 +16,7 @@ from internal_puller.network import (
     Deadline,
     PinMismatch,
     TlsCheck,
+    UntimelyPeer,
     UntrustedPeer,
     connection_pool,
     relay_context,
@@ -210,8 +211,11 @@ class Transport:
 
 
 def _neither(refusals: list[TransportError]) -> TransportError:
+    what = " ".join(refusal.what for refusal in refusals)
+    if any(isinstance(refusal, UntimelyPeer) for refusal in refusals):
+        return UntimelyPeer(what)
     return UntrustedPeer(
-        " ".join(refusal.what for refusal in refusals),
+        what,
         do="Look for a proxy that opens TLS: give its root certificate as roots_file in "
         "puller.toml. If the agent has a new TLS key, enrol again with a new token.",
     )

@@ -201,6 +201,10 @@ PARTS = (
         _program("ss", "iproute2"),
         _program("nginx", "nginx-light"),
         _program("pebble"),
+        _program("named", "bind9"),
+        _program("dnssec-signzone", "bind9-utils"),
+        _program("squid", "squid-openssl"),
+        _program("faketime"),
         workers=2,
     ),
     _marked(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from urllib.parse import urlsplit
 
@@ -13,12 +14,14 @@ from shared.acme.caa import CaaRecord, caa_objections, relevant_caa
 from shared.acme.client import AcmeClient
 from shared.acme.directories import ca_name
 from shared.acme.issue_value import NotAnIssueValue, parse_issue_value
+from shared.acme.network import untimely
 from shared.acme.ports import DirectoryInfo
 from shared.diagnosis import Finding, Verdict
 from shared.errors import ClockWrong, IssuanceRejected, RelayError
 from shared.renewal import DAY
 
 _SKEW_TO_MENTION = 30
+_SET_CLOCK = "Let chrony or systemd-timesyncd set the clock: timedatectl set-ntp true"
 _SAME_SET_A_WEEK = 5
 """Of Let's Encrypt: certificates for exactly the same names in 7 days."""
 _FAILED_AN_HOUR = 5
@@ -35,6 +38,8 @@ def authority_findings(
         try:
             directory = client.directory()
         except RelayError as error:
+            if fault := untimely(error):
+                yield _untimely(fault, host)
             yield Finding(
                 "ca-directory",
                 Verdict.PROBLEM,
@@ -55,19 +60,28 @@ def _no_sleep(seconds: float) -> None:
     raise IssuanceRejected("The CA asks to come back later; a doctor does not wait.")
 
 
+def _untimely(fault: str, host: str) -> Finding:
+    """A clock that is off by so much that the CA cannot even be asked for the time."""
+    now = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
+    what = (
+        f"By this machine's clock, which says {now}, the TLS certificate of {host} {fault}: the "
+        "clock is wrong, or that certificate is. Nothing is ordered."
+    )
+    return Finding("clock", Verdict.PROBLEM, host, what, _SET_CLOCK)
+
+
 def _clock(client: AcmeClient, host: str) -> Finding:
     skew = client.clock_skew()
     if skew is None:
         return Finding("clock", Verdict.UNKNOWN, host, f"The CA at {host} does not tell the time.")
     side = "behind" if skew > 0 else "ahead of"
     what = f"This machine's clock is {abs(skew):.0f} s {side} that of {host}."
-    do = "Let chrony or systemd-timesyncd set the clock: timedatectl set-ntp true"
     try:
         client.check_clock()
     except ClockWrong:
-        return Finding("clock", Verdict.PROBLEM, host, f"{what} Nothing is ordered.", do)
+        return Finding("clock", Verdict.PROBLEM, host, f"{what} Nothing is ordered.", _SET_CLOCK)
     if abs(skew) > _SKEW_TO_MENTION:
-        return Finding("clock", Verdict.WARNING, host, what, do)
+        return Finding("clock", Verdict.WARNING, host, what, _SET_CLOCK)
     return Finding("clock", Verdict.OK, host, "This machine's clock agrees with the CA's.")
 
 
@@ -99,6 +113,8 @@ def _account(
         return
     try:
         client = connector.connect(directory_url, _no_sleep)
+    except ClockWrong:
+        return  # said above
     except RelayError as error:
         yield Finding("ca-account", Verdict.PROBLEM, host, error.what, error.do)
         return

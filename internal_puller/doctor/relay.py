@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from internal_puller.client import RelayClient
-from internal_puller.network import PinMismatch, UntrustedPeer
+from internal_puller.network import PinMismatch, UntimelyPeer, UntrustedPeer
 from shared.diagnosis import Finding, Half, Verdict
 from shared.errors import (
     AnswerUnauthenticated,
@@ -14,9 +14,11 @@ from shared.errors import (
     PullerRevoked,
     RelayError,
     RequestRefused,
+    TransportError,
 )
 
 _SKEW_TO_MENTION = 30
+_SET_CLOCK = "Let chrony or systemd-timesyncd set the clock: timedatectl set-ntp true"
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,8 @@ def _refused(error: RelayError, url: str, way: str) -> Iterator[Finding]:
     elif isinstance(error, AnswerUnauthenticated):
         check = "relay-answer"
         do = f"{error.do} Something at {url} answers that is not the agent, or a proxy does."
+    elif isinstance(error, UntimelyPeer):
+        check, do = "clock", f"{_SET_CLOCK}. If it is right, the certificate is not."
     elif isinstance(error, UntrustedPeer | PinMismatch):
         check = "relay-tls"
         do = (
@@ -76,11 +80,20 @@ def _refused(error: RelayError, url: str, way: str) -> Iterator[Finding]:
         )
     else:
         check = "relay"
-        do = error.do or (
-            "Is outgoing TCP to that port allowed from here? If this network goes out through a "
-            "proxy, set it: proxy in puller.toml."
-        )
+        do = _ways_out(way) if isinstance(error, TransportError) else error.do
     yield Finding(check, Verdict.PROBLEM, url, f"{error.what} (asked {way})", do)
+
+
+def _ways_out(way: str) -> str:
+    if way == "directly":
+        return (
+            "Is outgoing TCP to that port allowed from here? If this network goes out through a "
+            "proxy, set it: proxy in puller.toml. If others reach it: does the agent run?"
+        )
+    return (
+        "Is it the right proxy (proxy in puller.toml, or HTTPS_PROXY), and does it let CONNECT to "
+        "that port through? If others reach it: does the agent run?"
+    )
 
 
 def _reached(client: RelayClient, url: str, way: str) -> Iterator[Finding]:
@@ -102,10 +115,9 @@ def _clock(client: RelayClient) -> Iterator[Finding]:
         return
     side = "behind" if skew > 0 else "ahead of"
     what = f"This machine's clock is {abs(skew)} s {side} the agent's."
-    do = "Let chrony or systemd-timesyncd set the clock: timedatectl set-ntp true"
     if abs(skew) > 300:
-        yield Finding("clock", Verdict.PROBLEM, "clock", f"{what} Nothing is accepted.", do)
+        yield Finding("clock", Verdict.PROBLEM, "clock", f"{what} Nothing is accepted.", _SET_CLOCK)
     elif abs(skew) > _SKEW_TO_MENTION:
-        yield Finding("clock", Verdict.WARNING, "clock", what, do)
+        yield Finding("clock", Verdict.WARNING, "clock", what, _SET_CLOCK)
     else:
         yield Finding("clock", Verdict.OK, "clock", "This machine's clock agrees with the agent's.")

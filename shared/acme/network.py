@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Mapping
+import ssl
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,8 @@ MAX_NONCE_ATTEMPTS = 100
 _UNHURRIED_NONCE_ATTEMPTS = 10
 _NONCE_PAUSE = 0.1
 _HTTP_PROXY_SCHEMES = ("http://", "https://")
+_NOT_NOW = {9: "is not yet valid", 10: "has expired"}
+"""Of OpenSSL's X509_V_ERR_CERT_*: those that only the time of day decides."""
 
 
 @dataclass(frozen=True)
@@ -245,7 +248,14 @@ def _network_words(url: str, error: Exception) -> str:
     return f"No usable answer from {url}: {_innermost(error)}."
 
 
+_LOOK_AT_THE_CLOCK = (
+    "Look at this machine's clock: timedatectl. If it is right, the CA's own certificate is not."
+)
+
+
 def _network_step(error: Exception) -> str | None:
+    if untimely(error):
+        return _LOOK_AT_THE_CLOCK
     if isinstance(error, requests.exceptions.SSLError):
         return (
             "Name the root of a private CA's HTTPS, or of a proxy that opens TLS, as ca_root in "
@@ -254,11 +264,30 @@ def _network_step(error: Exception) -> str | None:
     return None
 
 
+def untimely(error: BaseException) -> str:
+    """Return what the CA's TLS certificate is by our clock, if for that alone it was refused."""
+    return next(
+        (
+            _NOT_NOW[cause.verify_code]
+            for cause in _causes(error)
+            if isinstance(cause, ssl.SSLCertVerificationError) and cause.verify_code in _NOT_NOW
+        ),
+        "",
+    )
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """Give an error and what led to it, the innermost last."""
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__ or cause.__context__
+
+
 def _innermost(error: BaseException) -> str:
     """Return the words of the last cause, without the object addresses of the outer ones."""
-    while error.__cause__ is not None or error.__context__ is not None:
-        error = error.__cause__ or error.__context__ or error
-    return plain_text(str(error)) or type(error).__name__
+    *_, last = _causes(error)
+    return plain_text(str(last)) or type(last).__name__
 
 
 def _roots_file(trusted_roots: Path | None) -> str | bool:

@@ -1,10 +1,11 @@
-"""The doctor in the world: one that is well, and thirty faults, each staged with real programs."""
+"""The doctor in the world: one that is well, and forty faults, each staged with real programs."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -13,17 +14,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import dns.flags
+import dns.message
+import dns.query
 import pytest
 
+from tests.faketime import other_time
 from tests.lab import SplitDns
 from tests.lab.peers import require
-from tests.line import active, wait_until
+from tests.line import Running, active, wait_until
+from tests.signed_bind import SignedBind, State
+from tests.squid import Squid, squid
 
 from .conftest import LabStage, play, self_signed
-from .world import INTERNET, INTRANET, VM, WWW, inside_dns, lab_ca, outside_dns, world
+from .namespaces import configure
+from .world import GATEWAY, INTERNET, INTRANET, VM, WWW, inside_dns, lab_ca, outside_dns, world
 
 pytestmark = [pytest.mark.topology, pytest.mark.timeout(240)]
-SECOND_PORT = 5353
+SECOND_PORT, VERIFYING_PORT = 5353, 5300
+NAME_SERVER = "203.0.113.2"
+RESOLVERS = [INTERNET, f"{INTERNET}:{SECOND_PORT}"]
+YEARS = 3 * 366 * 86400
+GOOD = ("ok", "note")
+WORST = ("problem", "warning", "unknown", "note")
 
 
 @dataclass
@@ -35,6 +48,8 @@ class Clinic:
     inside: SplitDns
     second: SplitDns
     directory: Path
+    proxy: Squid
+    serving: Running
 
     def look(self, who: str = "puller") -> tuple[bool, list[dict[str, Any]], str]:
         """Run `doctor --json`; return whether all is well, what was found, and the summary."""
@@ -57,7 +72,7 @@ class Clinic:
 def clinic(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clinic]:
     if os.geteuid() != 0:
         pytest.skip("namespaces need root")
-    for program in ("ip", "nft", "ss", "nginx", "openssl"):
+    for program in ("ip", "nft", "ss", "nginx", "openssl", "named", "squid", "faketime"):
         require(program)
     base = tmp_path_factory.mktemp("clinic")
     with world() as built, outside_dns(built) as outside, inside_dns(built) as inside:
@@ -69,18 +84,18 @@ def clinic(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clinic]:
             contextlib.closing(second),
             lab_ca(built, outside) as ca,
             play(built, ca.directory_url, ca.tls_root_pem, base) as made,
+            squid(built.nat.argv, GATEWAY) as proxy,
         ):
             stage = LabStage(**vars(made), ca=ca)
-            stage.agent.environment["RELAY_AGENT_DOCTOR__RESOLVERS"] = json.dumps(
-                [INTERNET, f"{INTERNET}:{SECOND_PORT}"]
-            )
+            with stage.agent.config.open("a") as settings:
+                settings.write(f"\n[doctor]\nresolvers = {json.dumps(RESOLVERS)}\n")
             stage.puller.settings(timeout=25.0)
-            with stage.agent.serving():
+            with stage.agent.serving() as serving:
                 stage.puller.enroll(stage.agent.add(WWW))
                 directory = stage.puller.target(WWW, ca.root_pem, "--preset", "nginx")
                 stage.configure_nginx(directory / "current")
                 wait_until(lambda: stage.puller.pull() and active(directory))
-                yield Clinic(stage, outside, inside, second, directory)
+                yield Clinic(stage, outside, inside, second, directory, proxy, serving)
 
 
 def test_nothing_is_found_where_nothing_is_wrong(clinic: Clinic) -> None:
@@ -256,6 +271,99 @@ def only_a_proxy_leads_out(clinic: Clinic) -> Iterator[None]:
         nat.run("nft", "flush", "chain", "inet", "gate", "cut")
 
 
+def signed(state: State) -> Staged:
+    """All that the doctor asks verifies, as a CA does: a zone that is really signed."""
+
+    @contextlib.contextmanager
+    def staged(clinic: Clinic) -> Iterator[None]:
+        host = clinic.stage.world.internet
+        configure(host, f"address replace {NAME_SERVER}/24 dev segment")
+        resolver = f"{INTERNET}:{VERIFYING_PORT}"
+        with SignedBind(
+            "example.com",
+            {"www.intra": [f"A {VM}"]},
+            state=state,
+            zones=NAME_SERVER,
+            resolver=INTERNET,
+            port=VERIFYING_PORT,
+            host=host.argv,
+        ):
+            assert verified(clinic) == (state == "good")
+            with asked_by_the_agent(clinic, resolver):
+                yield
+
+    return staged
+
+
+def verified(clinic: Clinic) -> bool:
+    """Whether the resolver vouches for its answer."""
+    query = dns.message.make_query(WWW, "A", want_dnssec=True)
+    with clinic.stage.world.vm.entered():
+        answer = dns.query.udp(query, INTERNET, timeout=10, port=VERIFYING_PORT)
+    return bool(answer.answer) and bool(answer.flags & dns.flags.AD)
+
+
+@contextlib.contextmanager
+def asked_by_the_agent(clinic: Clinic, resolver: str) -> Iterator[None]:
+    """Have doctor.resolvers name this one alone."""
+    known, changed = json.dumps(RESOLVERS), json.dumps([resolver])
+    with text_of(clinic.stage.agent.config, lambda text: text.replace(known, changed)):
+        read_again(clinic)
+        yield
+    read_again(clinic)
+
+
+def read_again(clinic: Clinic) -> None:
+    """Have the agent read its settings."""
+
+    def times() -> int:
+        return clinic.serving.text().count("settings reloaded")
+
+    before = times()
+    os.kill(clinic.serving.pid, signal.SIGHUP)
+    wait_until(lambda: times() > before, what="the agent has read its settings")
+
+
+def opened(*, root_known: bool) -> Staged:
+    """The only way out is a proxy that opens TLS."""
+
+    @contextlib.contextmanager
+    def staged(clinic: Clinic) -> Iterator[None]:
+        proxy = clinic.proxy
+        lines = f'proxy = "{proxy.opening_url}"\n'
+        if root_known:
+            lines += f'roots_file = "{proxy.root}"\n'
+        with only_a_proxy_leads_out(clinic), puller_setting(lines)(clinic):
+            yield
+
+    return staged
+
+
+def pullers_clock(seconds: int) -> Staged:
+    @contextlib.contextmanager
+    def staged(clinic: Clinic) -> Iterator[None]:
+        puller = clinic.stage.puller
+        before = puller.environment
+        puller.environment = {**before, **other_time(seconds)}
+        try:
+            yield
+        finally:
+            puller.environment = before
+
+    return staged
+
+
+def both(*faults: Staged) -> Staged:
+    @contextlib.contextmanager
+    def staged(clinic: Clinic) -> Iterator[None]:
+        with contextlib.ExitStack() as stack:
+            for fault in faults:
+                stack.enter_context(fault(clinic))
+            yield
+
+    return staged
+
+
 @contextlib.contextmanager
 def relay_port_closed(clinic: Clinic) -> Iterator[None]:
     vm = clinic.stage.world.vm
@@ -315,6 +423,14 @@ FAULTS: dict[str, tuple[Staged, str, str, str]] = {
     "no public address": (outside("A"), "public-dns", "problem", "has no address in the public"),
     "an old answer": (at_second_resolver("192.0.2.9"), "resolvers", "warning", "192.0.2.9"),
     "a resolver that fails": (name_server_says_no, "resolvers", "unknown", "SERVFAIL"),
+    "signatures of the zone expired": (
+        signed("expired"),
+        *("dnssec", "problem", "its DNSSEC signatures do not verify"),
+    ),
+    "DS record of another key": (
+        signed("another key"),
+        *("dnssec", "problem", "its DNSSEC signatures do not verify"),
+    ),
     "CAA forbids": (
         outside("CAA", '0 issue "other.example"', name="example.com"),
         *("caa", "problem", "CAA forbids"),
@@ -327,9 +443,17 @@ FAULTS: dict[str, tuple[Staged, str, str, str]] = {
         outside("CAA", f'0 issue "{ISSUER}; validationmethods=dns-01"'),
         *("caa", "problem", "be validated by dns-01 only"),
     ),
-    "clock off": (
-        ca_fault(lambda clinic: clinic.stage.ca.faults.date_skew(-900)),
-        *("clock", "problem", "Nothing is ordered"),
+    "the puller's clock behind": (
+        pullers_clock(-900),
+        *("clock", "problem", "s behind the agent's. Nothing is accepted"),
+    ),
+    "the puller's clock ahead": (
+        pullers_clock(900),
+        *("clock", "problem", "s ahead of the agent's. Nothing is accepted"),
+    ),
+    "the puller's clock a little off": (
+        pullers_clock(-100),
+        *("clock", "warning", "s behind the agent's."),
     ),
     "CA away": (
         ca_fault(lambda clinic: clinic.stage.ca.faults.cut("directory", times=None)),
@@ -356,16 +480,32 @@ FAULTS: dict[str, tuple[Staged, str, str, str]] = {
         "10.20.30.99 is another machine",
     ),
     "cut off": (cut_off, "relay", "problem", "asked directly"),
-    "direct way closed": (only_a_proxy_leads_out, "relay", "problem", "cannot be reached"),
     "proxy that is not there": (
         puller_setting('proxy = "http://10.20.30.1:3128"'),
         *("relay", "problem", "through the proxy http://10.20.30.1:3128"),
+    ),
+    "the puller's clock after the end of a certificate": (
+        both(opened(root_known=True), pullers_clock(YEARS)),
+        *("clock", "problem", "certificate has expired"),
+    ),
+    "TLS opened by a proxy": (
+        opened(root_known=False),
+        *("relay-tls", "problem", "does not verify"),
+    ),
+    "TLS opened by a proxy whose root is known": (
+        opened(root_known=True),
+        *("relay-tls", "note", "a proxy that opens TLS"),
     ),
     "relay closed": (relay_port_closed, "relay", "problem", "cannot be reached"),
     "suspended": (suspended, "enrolment", "problem", "confirm"),
     "not enrolled": (another_state, "enrolment", "problem", "is not enrolled"),
     "loose key here": (signing_key("puller"), "state", "problem", "0644"),
-    "loose key at the agent": (signing_key("agent"), "files", "problem", "0644"),
+    "loose key at the agent": (
+        signing_key("agent"),
+        "files",
+        "problem",
+        "Something is not well on the agent's machine",
+    ),
     "reload missing": (
         targets(with_line('reload_command = ["no-such-reload"]')),
         *("target", "problem", "'no-such-reload' does not exist"),
@@ -412,6 +552,9 @@ def test_a_fault_is_named(clinic: Clinic, fault: str) -> None:
     assert any(words in one["what"] for one in said), (said, findings)
     assert all(one["do"] or one["verdict"] == "note" for one in said), "and the next step"
     assert healthy == (verdict == "note")
+    assert min(WORST.index(one["verdict"]) for one in findings if one["verdict"] in WORST) == (
+        WORST.index(verdict)
+    ), findings
     if verdict == "problem":
         assert "Nothing is wrong" not in summary
 
@@ -425,3 +568,84 @@ def test_the_agent_shows_what_the_puller_saw_last(clinic: Clinic) -> None:
     assert {one["side"] for one in findings} == {"agent", "both", "puller"}
     clinic.look()
     assert clinic.look("agent")[0]
+
+
+def test_the_proxy_on_offer_is_the_way_out(clinic: Clinic) -> None:
+    with only_a_proxy_leads_out(clinic):
+        healthy, findings, _ = clinic.look()
+        (said,) = [one for one in findings if one["verdict"] == "problem"]
+        assert not healthy and "cannot be reached" in said["what"]
+        assert "asked directly" in said["what"] and "proxy in puller.toml" in said["do"]
+        with puller_setting(f'proxy = "{clinic.proxy.url}"')(clinic):  # as it says
+            healthy, findings, _ = clinic.look()
+    assert healthy, findings
+    assert any(f"asked through the proxy {clinic.proxy.url}" in one["what"] for one in findings)
+
+
+def test_signatures_that_verify_are_no_fault(clinic: Clinic) -> None:
+    with signed("good")(clinic):
+        healthy, findings, _ = clinic.look()
+    assert healthy, findings
+    assert any(one["check"] == "public-dns" and "1 resolvers" in one["what"] for one in findings)
+
+
+NGINX = """
+user root;
+pid {base}/nginx.pid;
+error_log {base}/error.log;
+events {{ worker_connections 64; }}
+http {{
+  access_log off;
+  client_body_temp_path {base}/a; proxy_temp_path {base}/b; fastcgi_temp_path {base}/c;
+  uwsgi_temp_path {base}/d; scgi_temp_path {base}/e;
+  server {{ listen 80; return 200 "ours"; }}
+}}
+"""
+
+
+@contextlib.contextmanager
+def port_80_taken(clinic: Clinic, base: Path) -> Iterator[None]:
+    """A web server was there before the agent, which therefore does not run."""
+    (base / "nginx.conf").write_text(NGINX.format(base=base))
+    vm = clinic.stage.world.vm
+    clinic.serving.stop()
+    server = subprocess.Popen(
+        vm.argv("nginx", "-g", "daemon off;", "-c", str(base / "nginx.conf")),
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        wait_until(lambda: "0.0.0.0:80 " in vm.run("ss", "-Hltn"), what="nginx listens")
+        yield
+    finally:
+        server.terminate()
+        server.wait(10)
+        clinic.serving.start()
+        clinic.stage.agent.await_listening(clinic.serving)
+
+
+def test_the_agents_port_taken_and_its_clock_off(clinic: Clinic, tmp_path: Path) -> None:
+    """Both at once, as each look by an agent that does not run costs seconds."""
+    agent = clinic.stage.agent
+    with port_80_taken(clinic, tmp_path):
+        for seconds, words in (
+            (-900, "s behind that of ca.example.com"),
+            (-YEARS, "the TLS certificate of ca.example.com is not yet valid"),
+            (YEARS, "the TLS certificate of ca.example.com has expired"),
+        ):
+            before = agent.environment
+            agent.environment = {**before, **other_time(seconds)}
+            try:
+                _, findings, _ = clinic.look("agent")
+            finally:
+                agent.environment = before
+            problems = {one["check"]: one for one in findings if one["verdict"] == "problem"}
+            unreadable = {"ca-directory"} if abs(seconds) == YEARS else set()
+            assert problems.keys() == {"listeners", "clock", *unreadable}, problems
+            assert "Another program holds 0.0.0.0:80" in problems["listeners"]["what"]
+            assert "deploy/nginx" in problems["listeners"]["do"]
+            assert words in problems["clock"]["what"], problems
+            assert "Nothing is ordered" in problems["clock"]["what"]
+            assert all(
+                "timedatectl" in problems[one]["do"] for one in problems.keys() - {"listeners"}
+            )
+            assert any("does not run" in one["what"] for one in findings)

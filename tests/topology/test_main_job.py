@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import socket
 import time
 
@@ -137,6 +138,9 @@ def test_a_cut_link(stage: LabStage) -> None:
                 assert run.ended is None
                 _facts_agree(stage)
         assert len(ca.orders) == len(ca.issued) == 4
+        found = json.loads(agent.call("doctor", "--json", expect=13).out)["findings"]
+        (room,) = [one for one in found if one["check"] == "rate-limits"]
+        assert room["verdict"] == "warning" and "has issued 4 certificates" in room["what"]
 
 
 def _cut_once(stage: LabStage, direction: str) -> None:
