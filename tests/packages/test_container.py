@@ -1,149 +1,173 @@
-"""The container image, built from the Debian package: set up in a volume, it serves as nobody."""
+"""The container image, built from the Debian package, alone and with PostgreSQL by compose.yaml."""
 
 from __future__ import annotations
 
-import contextlib
 import json
+import os
 import shutil
-import signal
 import subprocess
-import urllib.request
+import sys
+import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from tests.lab.peers import clean_environment, require
-from tests.packages.conftest import BUILD_SECONDS, ROOT
-from tests.servers import free_port
+from tests.lab.peers import require
+from tests.more_servers import postgresql_bin
+from tests.packages.conftest import ROOT, build
+from tests.packages.podman import Podman
 
 pytestmark = [pytest.mark.packages, pytest.mark.timeout(400)]
 CONTAINER = ROOT / "deploy" / "container"
 AGENT = "/usr/bin/external-agent"
-
-
-@dataclass(frozen=True)
-class Buildah:
-    """Images and containers in a directory of their own."""
-
-    base: Path
-
-    def argv(self, *arguments: str) -> list[str]:
-        where = ("--root", str(self.base / "store"), "--runroot", str(self.base / "run"))
-        return ["buildah", *where, "--storage-driver", self.driver, *arguments]
-
-    @property
-    def driver(self) -> str:
-        return (self.base / "driver").read_text()
-
-    def __call__(self, *arguments: str, expect: int = 0) -> str:
-        done = subprocess.run(
-            self.argv(*arguments),
-            capture_output=True,
-            text=True,
-            timeout=BUILD_SECONDS,
-            check=False,
-            cwd=self.base,
-            env=clean_environment(),
-        )
-        assert done.returncode == expect, done.stdout + done.stderr
-        return done.stdout + done.stderr
-
-    def build(self, file: Path, context: Path, tag: str, *options: str) -> None:
-        where = ("--isolation", "chroot", "--file", str(file), "--tag", tag)
-        self("build", "--quiet", *where, *options, str(context))
+IMAGE = "split-horizon-relay-agent"
+WWW = "www.intra.example.com"
+INIT = (
+    *("init", "--contact", "mailto:ops@example.com", "--agree-terms"),
+    *("--relay-url", "https://relay.example.com:8443", "--challenge-listen", "0.0.0.0:8402"),
+)
+_VISIT = """
+import http.client, ssl, sys
+plain = http.client.HTTPConnection("127.0.0.1", 80, timeout=20)
+plain.request("GET", "/.well-known/acme-challenge/unknown")
+print(plain.getresponse().status)
+relay = http.client.HTTPSConnection(
+    "127.0.0.1", 8443, timeout=20, context=ssl._create_unverified_context()
+)
+relay.request("GET", "/")
+print(relay.getresponse().status)
+"""
 
 
 @pytest.fixture(scope="module")
-def buildah(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Buildah]:
-    require("buildah")
-    base = tmp_path_factory.mktemp("buildah")
-    one = Buildah(base)
-    (base / "driver").write_text("overlay")
-    if subprocess.run(one.argv("images"), capture_output=True, check=False).returncode:
-        (base / "driver").write_text("vfs")  # some kernels put no overlay upon an overlay
-    yield one
-    one("rm", "--all")
-    one("rmi", "--all", "--force")
-
-
-@pytest.fixture(scope="module")
-def container(
-    debian_packages: dict[str, Path], debian_archive: Path, buildah: Buildah
-) -> Iterator[str]:
-    """A container of our image, upon a Debian of our own instead of the one that is fetched."""
-    ground = buildah.base / "ground"
-    ground.write_text(f"FROM scratch\nADD {debian_archive.name} /\n")
-    buildah.build(ground, debian_archive.parent, "localhost/debian")
-    context = buildah.base / "dist"
+def podman(
+    debian_packages: dict[str, Path],
+    debian_archive: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Podman]:
+    """Podman with our image, upon a Debian of our own instead of the one that is fetched."""
+    for program in ("podman", "podman-compose", "runc", "catatonit", "nsenter"):
+        require(program)
+    one = Podman(tmp_path_factory.mktemp("podman"))
+    one.prepare()
+    one("podman", "import", "--quiet", str(debian_archive), "localhost/debian")
+    context = one.base / "dist"
     context.mkdir()
     shutil.copy(debian_packages["agent"], context)
     base = ("--build-arg", "BASE=localhost/debian")
-    buildah.build(CONTAINER / "Containerfile", context, "localhost/agent", *base)
-    yield buildah("from", "localhost/agent").strip()
+    build_image(one, context, IMAGE, "--file", str(CONTAINER / "Containerfile"), *base)
+    try:
+        one.boot()
+        yield one
+    finally:
+        one.remove()
 
 
-def test_the_image(container: str, buildah: Buildah) -> None:
-    told = json.loads(buildah("inspect", "--type", "image", "localhost/agent"))
-    config = told["OCIv1"]["config"]
+def build_image(podman: Podman, context: Path, tag: str, *options: str) -> None:
+    quiet = ("--quiet", "--isolation", "chroot", "--tag", tag)
+    podman("podman", "build", *quiet, *options, str(context))
+
+
+def healthy(podman: Podman, container: str) -> None:
+    """Wait until its own health check is content."""
+    deadline = time.monotonic() + 60
+    while not podman.succeeds("podman", "healthcheck", "run", container):
+        assert time.monotonic() < deadline, podman("podman", "logs", container)
+        time.sleep(0.2)
+
+
+def test_the_image(podman: Podman) -> None:
+    (told,) = json.loads(podman("podman", "inspect", "--type", "image", IMAGE))
+    config = told["Config"]
     assert config["User"] == "10001:10001"
     assert (config["Entrypoint"], config["Cmd"]) == ([AGENT], ["serve"])
     assert list(config["Volumes"]) == ["/data"]
-    assert "Usage:" in buildah("run", "--isolation", "chroot", container, "--", AGENT, "--help")
+    published = ("8402/tcp", "8443/tcp")
+    assert set(config["ExposedPorts"]) == set(published)
 
 
-def test_it_serves(container: str, buildah: Buildah) -> None:
-    run = ("run", "--isolation", "chroot", container, "--")
-    ports = {name: free_port() for name in ("challenge", "relay", "operator")}
-    listen = [
-        word for name, port in ports.items() for word in (f"--{name}-listen", f"127.0.0.1:{port}")
-    ]
-    url = ("--relay-url", "https://relay.example.com:8443")
-    buildah(*run, AGENT, "init", *url, "--agree-terms", *listen)
-    modes = buildah(*run, "stat", "-c", "%u %a", "/data/split-horizon-relay/agent/account.key")
+def test_alone(podman: Podman) -> None:
+    """As docs/operations.md does it, with SQLite in the volume."""
+    volume = ("--volume", "relay:/data")
+    podman("podman", "run", "--rm", *volume, IMAGE, *INIT)
+    podman("podman", "run", "--detach", "--name", "agent", *volume, IMAGE)
+    inside = ("podman", "exec", "agent")
+    modes = podman(*inside, "stat", "-c", "%u %a", "/data/split-horizon-relay/agent/account.key")
     assert modes.split() == ["10001", "600"]
-    with subprocess.Popen(
-        buildah.argv(*run, AGENT, "serve"),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    ) as process:
-        try:
-            assert process.stdout is not None
-            assert any('"listening"' in line for line in process.stdout), "it ended"
-            page = f"http://127.0.0.1:{ports['operator']}/readyz"
-            with urllib.request.urlopen(page, timeout=20) as answer:
-                assert answer.read().strip() == b"ok"
-            assert "shr1_" in buildah(*run, AGENT, "add", "www.intra.example.com")
-        finally:
-            process.send_signal(signal.SIGTERM)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(30)
-            process.kill()
+    assert "shr1_" in podman(*inside, "external-agent", "add", WWW)
+    assert WWW in podman(*inside, "external-agent", "status")
+    podman("podman", "rm", "--force", "--time", "30", "agent")
 
 
-def test_compose() -> None:
-    """What the services promise each other; nothing here could start them."""
-    told: dict[str, Any] = yaml.safe_load((CONTAINER / "compose.yaml").read_text())
-    agent, database = told["services"]["agent"], told["services"]["database"]
-    build = agent["build"]
-    context = (CONTAINER / build["context"]).resolve()
-    assert (context / build["dockerfile"]).resolve() == CONTAINER / "Containerfile"
-    assert agent["ports"] == ["80:8402", "8443:8443"]
-    exposed = (CONTAINER / "Containerfile").read_text().split("EXPOSE ")[1].splitlines()[0]
-    assert exposed.split() == [port.split(":")[1] for port in agent["ports"]]
-    assert agent["cap_drop"] == ["ALL"]
-    assert agent["read_only"] is True
-    url = agent["environment"]["RELAY_AGENT_DATABASE"]
-    user, name = database["environment"]["POSTGRES_USER"], database["environment"]["POSTGRES_DB"]
-    assert url == f"postgresql://{user}@database/{name}"
-    secrets = {agent["environment"]["PGPASSWORD"], database["environment"]["POSTGRES_PASSWORD"]}
-    assert secrets == {"${RELAY_DATABASE_PASSWORD:?is not set}"}
-    assert "ports" not in database
-    assert set(told["volumes"]) == {
-        volume.split(":")[0] for one in (agent, database) for volume in one["volumes"]
-    }
+@pytest.fixture
+def project(podman: Podman, request: pytest.FixtureRequest) -> Path:
+    """Where compose.yaml lies, with the password beside it, and the image that it names is there."""
+    programs = postgresql_bin()
+    if programs is None:
+        require("postgres")
+    assert programs is not None
+    folder = podman.base / "container"
+    shutil.copytree(CONTAINER, folder)
+    (folder / ".env").write_text("RELAY_DATABASE_PASSWORD=a/b:c@d%41\n")
+    context = podman.base / "postgresql"
+    shutil.copytree(Path(__file__).parent / "postgresql_image", context)
+    pack_postgresql(programs, context / "postgresql.tar")
+    services: dict[str, Any] = yaml.safe_load((CONTAINER / "compose.yaml").read_text())["services"]
+    named = ("--build-arg", f"PROGRAMS={programs}")
+    build_image(podman, context, services["database"]["image"], *named)
+    return folder
+
+
+def pack_postgresql(programs: Path, archive: Path) -> None:
+    """This machine's server and its libraries; to install it anew would take half a minute."""
+    library = programs.parent / "lib"
+    loaded: set[str] = set()
+    for path in (*programs.iterdir(), *library.glob("*.so")):
+        told = subprocess.run(["ldd", path], capture_output=True, text=True, check=True).stdout
+        loaded |= {word for word in told.split() if word.startswith("/")}
+    own = {path for path in loaded if not belongs_to_libc(path)}
+    files = {f"{os.path.realpath(Path(path).parent)}/{Path(path).name}" for path in own}
+    files |= {os.path.realpath(path) for path in files}
+    share = Path("/usr/share/postgresql") / programs.parent.name
+    without = ("--exclude=bitcode", "--exclude=llvmjit*")
+    names = (str(path).lstrip("/") for path in (*sorted(files), programs.parent, share))
+    build("tar", "--create", "--file", str(archive), "--directory", "/", *without, *names)
+
+
+def belongs_to_libc(path: str) -> bool:
+    return Path(path).name.split(".")[0] in ("libc", "libm", "libresolv", "ld-linux-x86-64")
+
+
+def test_with_postgresql(podman: Podman, project: Path) -> None:
+    """What the head of compose.yaml says, typed; and the state outlives a cut of the power."""
+
+    def compose(*command: str) -> str:
+        return podman("podman-compose", *command, folder=project)
+
+    def sql(statement: str) -> list[str]:
+        psql = ("psql", "--no-psqlrc", "-At", "--username", "relay", "--command", statement)
+        return podman("podman", "exec", "container_database_1", *psql).split()
+
+    said = compose("run", "--rm", "agent", *INIT)
+    assert "Settings: /data/" in said, said
+    compose("up", "--detach")
+    for name in ("database", "agent"):
+        healthy(podman, f"container_{name}_1")
+    assert "shr1_" in compose("exec", "-T", "agent", "external-agent", "add", WWW)
+    certificates = "SELECT id FROM certificates"
+    assert sql(certificates) == [WWW]
+    inside = ("podman", "exec", "container_agent_1")
+    assert ".db" not in podman(*inside, "ls", "-R", "/data")
+    visit = podman(sys.executable, "-c", _VISIT)
+    assert visit.split() == ["404", "404"]
+
+    podman.cut_the_power()
+    podman.boot()
+    for name in ("database", "agent"):
+        healthy(podman, f"container_{name}_1")
+    assert sql(certificates) == [WWW]
+    assert WWW in compose("exec", "-T", "agent", "external-agent", "status")
+    assert podman(sys.executable, "-c", _VISIT).split() == visit.split()
