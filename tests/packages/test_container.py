@@ -49,7 +49,7 @@ def podman(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Podman]:
     """Podman with our image, upon a Debian of our own instead of the one that is fetched."""
-    for program in ("podman", "podman-compose", "runc", "catatonit", "nsenter"):
+    for program in ("buildah", "podman", "podman-compose", "runc", "catatonit", "nsenter"):
         require(program)
     one = Podman(tmp_path_factory.mktemp("podman"))
     one.prepare()
@@ -68,7 +68,7 @@ def podman(
 
 def build_image(podman: Podman, context: Path, tag: str, *options: str) -> None:
     quiet = ("--quiet", "--isolation", "chroot", "--tag", tag)
-    podman("podman", "build", *quiet, *options, str(context))
+    podman("buildah", "build", *quiet, *options, str(context))
 
 
 def healthy(podman: Podman, container: str) -> None:
@@ -104,7 +104,7 @@ def test_alone(podman: Podman) -> None:
 
 @pytest.fixture
 def project(podman: Podman, request: pytest.FixtureRequest) -> Path:
-    """Where compose.yaml lies, with the password beside it, and the image that it names is there."""
+    """Where compose.yaml lies, with the password beside it; the image that it names is there."""
     programs = postgresql_bin()
     if programs is None:
         require("postgres")
