@@ -252,3 +252,23 @@ PARTS = (
         by_default=False,
     ),
 )
+
+
+def places(part: Part, root: Path) -> list[str]:
+    """Return where the tests of a part are: to read all the others takes seconds in each worker.
+
+    A mark that a conftest.py gives may be on any test beside and below it.
+    """
+    if part.name not in MARKS:
+        return []
+    word = f"mark.{part.name}"
+    tests = root / "tests"
+    folders = [
+        path.parent for path in tests.rglob("conftest.py") if word in path.read_text("utf-8")
+    ]
+    files = [
+        path
+        for path in sorted(tests.rglob("test_*.py"))
+        if word in path.read_text("utf-8") and not any(one in path.parents for one in folders)
+    ]
+    return [str(path.relative_to(root)) for path in (*folders, *files)]

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tools import environment
-from tools.parts import INCOMPLETE, PARTS, Part
+from tools.parts import INCOMPLETE, PARTS, Part, places
 from tools.results import Result, read_junit, summary
 
 NOTHING_COLLECTED = 5
@@ -81,6 +81,8 @@ def _command(
         command.append(f"--junit-xml={reports / part.name}.xml")
         if part.workers:
             command += ["-n", str(part.workers), "--dist", "loadfile" if part.by_file else "load"]
+        if not any((environment.ROOT / word.partition("::")[0]).exists() for word in for_pytest):
+            command += places(part, environment.ROOT)
         return command + for_pytest
     if part.command[0] != "-m":
         return [str(environment.ROOT / part.command[0]), *part.command[1:]]

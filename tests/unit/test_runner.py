@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import time
 from collections import Counter
@@ -12,9 +13,10 @@ from pathlib import Path
 import pytest
 
 from tools import runner
-from tools.parts import INCOMPLETE, MARKS, PARTS, Need, Part
+from tools.parts import INCOMPLETE, MARKS, PARTS, Need, Part, places
 from tools.results import Result, read_junit, summary
 
+ROOT = Path(__file__).resolve().parents[2]
 REPORT = """<testsuites><testsuite>
 <testcase name="a"/><testcase name="b"/>
 <testcase name="c"><failure message="no"/></testcase>
@@ -124,3 +126,26 @@ def test_parts_run_without_foreign_roots(tmp_path: Path, monkeypatch: pytest.Mon
     part, command = script(tmp_path, text)
     assert runner._judge(part, command, tmp_path, ci=False).passed == 1
     assert os.environ["SSL_CERT_FILE"] == "/nowhere"
+
+
+def test_a_part_reads_every_file_that_holds_its_tests(tmp_path: Path) -> None:
+    """And no mark comes from elsewhere than a test file or a conftest.py."""
+    for name, text in {
+        "unit/test_one.py": "@pytest.mark.pebble\n",
+        "unit/test_two.py": "",
+        "core/conftest.py": "marks=pytest.mark.pebble\n",
+        "core/deep/test_three.py": "",
+    }.items():
+        path = tmp_path / "tests" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    by_name = {part.name: part for part in PARTS}
+    assert places(by_name["pebble"], tmp_path) == ["tests/core", "tests/unit/test_one.py"]
+    assert places(by_name["unit"], tmp_path) == []
+    given = re.compile(rf"mark\.({'|'.join(MARKS)})\b")
+    elsewhere = [
+        path
+        for path in (ROOT / "tests").rglob("*.py")
+        if not path.name.startswith("test_") and path.name != "conftest.py"
+    ]
+    assert [path for path in elsewhere if given.search(path.read_text())] == []
