@@ -15,7 +15,7 @@ from tests.lab.peers import clean_environment
 _LIMIT_SECONDS = 300
 # What a reboot empties is in memory; catatonit reaps, as the first process of a machine does.
 _BOOT = """
-for folder in run tmp; do mount -t tmpfs tmpfs "$1/$folder"; done
+for folder in "$1/run" "$1/tmp" /run/runc; do mount -t tmpfs tmpfs "$folder"; done
 ip link set lo up
 echo up
 exec catatonit -P
@@ -37,6 +37,7 @@ class Podman:
         """Write its settings."""
         for name in ("run", "tmp"):
             (self.base / name).mkdir()
+        Path("/run/runc").mkdir(mode=0o700, exist_ok=True)
         limits = ", ".join(
             f'"{name}={min(hard, 4096) if hard > 0 else 4096}"'
             for name, (_, hard) in (

@@ -1,15 +1,13 @@
-"""Every server that has a preset, as Debian's own unit runs it; on ports apart, to run at once."""
+"""Every server whose preset tests a configuration, as Debian's own unit runs it, on ports apart."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from internal_puller.targets import ProbePoint
 
 NAME = "www.intra.example.com"
-PASSWORD_FILE = "/etc/split-horizon-relay/tomcat.password"
 
 
 @dataclass(frozen=True)
@@ -106,39 +104,5 @@ ssl_cert = <{tls}/fullchain.pem
 ssl_key = <{tls}/privkey.pem
 """
         },
-    ),
-    "postgresql": Service(
-        "postgresql",
-        _at(5433, "postgresql"),
-        {
-            "etc/postgresql/15/relay/conf.d/tls.conf": """ssl = on
-ssl_cert_file = '{tls}/fullchain.pem'
-ssl_key_file = '{tls}/privkey.pem'
-fsync = off
-"""
-        },
-        {"owner": "postgres"},
-        before="pg_createcluster --port 5433 --start-conf auto 15 relay -- --no-sync",
-    ),
-    "tomcat": Service(
-        "tomcat10",
-        _at(8443),
-        {
-            "etc/tomcat10/server.xml": """<Server port="-1">
-  <Service name="Catalina">
-    <Connector port="8443" address="127.0.0.1" SSLEnabled="true" scheme="https" secure="true"
-               protocol="org.apache.coyote.http11.Http11NioProtocol">
-      <SSLHostConfig>
-        <Certificate certificateKeystoreFile="{tls}/bundle.p12"
-                     certificateKeystorePassword="changeit" certificateKeystoreType="PKCS12"/>
-      </SSLHostConfig>
-    </Connector>
-    <Engine name="Catalina" defaultHost="localhost"><Host name="localhost"/></Engine>
-  </Service>
-</Server>
-""",
-        },
-        {"owner": "tomcat", "pkcs12_password_file": Path(PASSWORD_FILE)},
-        before=f"umask 077; echo changeit > {PASSWORD_FILE}",
     ),
 }

@@ -89,19 +89,6 @@ def test_the_image(podman: Podman) -> None:
     assert set(config["ExposedPorts"]) == set(published)
 
 
-def test_alone(podman: Podman) -> None:
-    """As docs/operations.md does it, with SQLite in the volume."""
-    volume = ("--volume", "relay:/data")
-    podman("podman", "run", "--rm", *volume, IMAGE, *INIT)
-    podman("podman", "run", "--detach", "--name", "agent", *volume, IMAGE)
-    inside = ("podman", "exec", "agent")
-    modes = podman(*inside, "stat", "-c", "%u %a", "/data/split-horizon-relay/agent/account.key")
-    assert modes.split() == ["10001", "600"]
-    assert "shr1_" in podman(*inside, "external-agent", "add", WWW)
-    assert WWW in podman(*inside, "external-agent", "status")
-    podman("podman", "rm", "--force", "--time", "5", "agent")
-
-
 @pytest.fixture
 def project(podman: Podman, request: pytest.FixtureRequest) -> Path:
     """Where compose.yaml lies, with the password beside it; the image that it names is there."""
@@ -161,6 +148,8 @@ def test_with_postgresql(podman: Podman, project: Path) -> None:
     assert sql(certificates) == [WWW]
     inside = ("podman", "exec", "container_agent_1")
     assert ".db" not in podman(*inside, "ls", "-R", "/data")
+    modes = podman(*inside, "stat", "-c", "%u %a", "/data/split-horizon-relay/agent/account.key")
+    assert modes.split() == ["10001", "600"]
     visit = podman(sys.executable, "-c", _VISIT)
     assert visit.split() == ["404", "400"]  # nothing that waits, and nobody who signed
 

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import re
-import signal
-import subprocess
-import urllib.request
 from pathlib import Path
 
 import pytest
 
 from tests.packages.roots import Root
-from tests.servers import free_port
 
 pytestmark = [pytest.mark.packages, pytest.mark.timeout(400)]
 UNITS = {
@@ -82,51 +76,6 @@ def test_the_puller_runs(installed: Root) -> None:
     done = installed.run("internal-puller", "pull", expect=3)
     assert "internal-puller enroll" in done.err
     assert "Usage:" in installed.run("internal-puller", "direct", "add", "--help").out
-
-
-def test_the_agent_runs(installed: Root) -> None:
-    """Set up as the handbook says; then it serves, its pages too."""
-    ports = {name: free_port() for name in ("challenge", "relay", "operator")}
-    installed.run(
-        *("external-agent", "init", "--relay-url", "https://relay.example.com:8443"),
-        *("--agree-terms", "--ca", "https://127.0.0.1:1/directory"),
-        *(
-            word
-            for name, port in ports.items()
-            for word in (f"--{name}-listen", f"127.0.0.1:{port}")
-        ),
-    )
-    settings_file = installed.run("stat", "-c", "%U %G %a", "/etc/split-horizon-relay/agent.toml")
-    assert settings_file.out.split() == ["root", "external-agent", "640"]
-    owner = installed.run("stat", "-c", "%U %a", "/var/lib/split-horizon-relay/agent/account.key")
-    assert owner.out.split() == ["external-agent", "600"]
-    token = installed.run("external-agent", "add", "www.intra.example.com").out
-    assert token.startswith("shr1_")
-    agent = (*("setpriv", "--reuid", "external-agent", "--regid", "external-agent"),)
-    agent = (*agent, "--clear-groups", "--no-new-privs")
-    settings = ("env", "XDG_CONFIG_HOME=/etc")
-    with installed.start(*agent, *settings, "external-agent", "serve") as process:
-        try:
-            assert process.stdout is not None
-            for line in process.stdout:
-                if '"listening"' in line or "listening" in line:
-                    break
-            else:
-                pytest.fail("it ended")
-            page = f"http://127.0.0.1:{ports['operator']}/"
-            with urllib.request.urlopen(page, timeout=20) as answer:
-                assert b"<html" in answer.read()
-            archive = "/root/monday.tar"
-            installed.run("external-agent", "backup", archive)
-            status = json.loads(installed.run("external-agent", "status", "--json").out)
-            assert [one["certificate"] for one in status["certificates"]] == [
-                "www.intra.example.com"
-            ]
-        finally:
-            process.send_signal(signal.SIGTERM)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(30)
-            process.kill()
 
 
 def test_removed_it_leaves_keys(installed: Root) -> None:

@@ -27,7 +27,7 @@ NOT_RUN = {
     "git": "fetches from where the repository is kept",
     "ln": "an ordinary command",
     "pipx": "tests/packages, with the same words",
-    "podman": "not at hand where tests run; tests/packages builds and starts the image by buildah",
+    "podman": "tests/packages/test_container.py, which starts compose.yaml",
     "ssh-keyscan": "tests write the file of known hosts themselves",
     "systemctl": "tests/packages/test_booted.py, on machines with their own systemd",
     "systemd-sysusers": "tests/packages, by the package's own scripts",
