@@ -75,10 +75,14 @@ class PostgresqlDatabase:
                 "A PostgreSQL database needs the Python package psycopg, which is not installed.",
                 do="Install the extra postgresql: requirements/agent-postgresql.txt.",
             ) from error
-        self._shown = parsed.set(query={}).render_as_string(hide_password=True)
-        with self._translated(), self._engine.connect() as connection:
-            version = connection.execute(text("SHOW server_version")).scalar()
-            self._check_order(connection)
+        self._shown = parsed.set(query={}, username=None).render_as_string(hide_password=True)
+        try:
+            with self._translated(), self._engine.connect() as connection:
+                version = connection.execute(text("SHOW server_version")).scalar()
+                self._check_order(connection)
+        except BaseException:
+            self._engine.dispose()
+            raise
         self.spread_seconds = SPREAD_SECONDS
         self.description = f"PostgreSQL {version}, {self._shown}"
 

@@ -53,9 +53,14 @@ class Site:
         """Where this machine can look at it: an address, or loopback for any."""
         found: dict[tuple[str, int], None] = {}
         for address, port in self.listens:
-            bare = address.strip("[]")
-            everywhere = bare in ("", "*", "_default_", "0.0.0.0", "::")  # noqa: S104 - compared
-            found["127.0.0.1" if everywhere else address, port] = None
+            bare = address.rpartition("@")[2]  # HAProxy: ipv4@10.0.0.5
+            everywhere = bare in ("", "*", "_default_", "0.0.0.0")  # noqa: S104 - compared
+            found["127.0.0.1" if everywhere else bare, port] = None
+        six = [(address, port) for address, port in found if address in ("[::]", "::")]
+        for address, port in six:  # nginx: without IPv4, unless that is there, too
+            del found[address, port]
+            if ("127.0.0.1", port) not in found:
+                found["[::1]", port] = None
         return tuple(found)
 
 

@@ -27,6 +27,7 @@ CONNECT_SECONDS: Final = 20.0
 EXCHANGE_SECONDS: Final = 120.0
 _TAIL: Final = 4096
 _CHUNK: Final = 32768
+_NUMBER: Final = "relay-process "
 T = TypeVar("T")
 
 
@@ -119,11 +120,12 @@ class Remote:
         """Remove old generations and what a killed run left; the next run tries again."""
         generations = self.directory / GENERATIONS
         for directory in (self.directory, generations):
-            for found in await sftp.listdir(str(directory)):
-                old = directory == generations and parse_name(found) is not None
-                if found.startswith(TEMPORARY) or (old and found not in keep):
-                    with suppress(_asyncssh().SFTPError):
-                        await _remove(sftp, str(directory / found))
+            with suppress(_asyncssh().SFTPError):
+                for found in await sftp.listdir(str(directory)):
+                    old = directory == generations and parse_name(found) is not None
+                    if found.startswith(TEMPORARY) or (old and found not in keep):
+                        with suppress(_asyncssh().SFTPError):
+                            await _remove(sftp, str(directory / found))
 
     async def _require_ours(self, sftp: asyncssh.SFTPClient, directory: PurePosixPath) -> None:
         permissions = (await sftp.stat(str(directory))).permissions or 0
@@ -140,7 +142,7 @@ class Remote:
         Args:
             timeout: seconds; then it and its process group get TERM and, soon after, KILL. The
                 end of a connection does not end a command, and OpenSSH passes no signal on to
-                those of root.
+                those of root. What runs there as somebody else (`sudo`) is not ours to end.
 
         Raises:
             StageFailed: the machine cannot be reached.
@@ -149,17 +151,22 @@ class Remote:
         async def work(connection: asyncssh.SSHClientConnection) -> CommandResult:
             import asyncssh
 
-            told = ("sh", "-c", 'echo $$; exec "$@"', "sh", *argv)
+            told = ("sh", "-c", f'echo {_NUMBER}$$; exec "$@"', "sh", *argv)
             process = await connection.create_process(
                 shlex.join(told), stderr=asyncssh.STDOUT, errors="replace"
             )
             number = ""
             try:
                 async with asyncio.timeout(timeout):
-                    number = (await process.stdout.readline()).strip()
+                    said = ""
+                    while not said.startswith(_NUMBER) and (
+                        line := await process.stdout.readline()
+                    ):
+                        said = line  # what a login file there prints comes first
+                    number = said.removeprefix(_NUMBER).strip()
                     done = await process.wait()
             except TimeoutError:
-                if number.isdigit():
+                if number.isdigit() and int(number) > 1:
                     with suppress(TimeoutError, asyncssh.Error):
                         await asyncio.wait_for(connection.run(_ending(number)), CONNECT_SECONDS)
                 return CommandResult(False, f"did not end within {timeout:g} s", "")

@@ -58,7 +58,7 @@ class Machines:
         """Have the agent get and keep the next generation."""
         before = self.status()["issued"]["generation"]
         self.vm.run("external-agent", "renew", WWW)
-        wait_until(lambda: self.status()["issued"]["generation"] > before)
+        wait_until(lambda: self.status()["issued"]["generation"] > before, 60)
 
     def status(self) -> dict[str, Any]:
         """Return what the agent says of the certificate."""
@@ -116,7 +116,7 @@ def _first_afternoon(made: Machines, agent: str, puller: str) -> None:
     )
     assert "kept as /etc/split-horizon-relay/roots/" in told.out
     (inside / "etc/nginx/sites-enabled/www").write_text(SITE)
-    ca.wait_for(lambda ca: bool(ca.issued), 30)
+    ca.wait_for(lambda ca: bool(ca.issued), 60)
     wait_until(lambda: inside.run("internal-puller", "pull") and made.newest_is_in_place())
 
 
@@ -166,7 +166,7 @@ def test_the_one_that_stays_is_woken(machines: Machines) -> None:
     machines.inside.run("systemctl", "start", STAYS)
     try:
         machines.renewed()
-        wait_until(machines.newest_is_in_place)
+        wait_until(machines.newest_is_in_place, 60)
         assert machines.inside.unit(STAYS, "NRestarts") == "0"
     finally:
         machines.inside.run("systemctl", "stop", STAYS)

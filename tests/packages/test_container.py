@@ -73,7 +73,7 @@ def build_image(podman: Podman, context: Path, tag: str, *options: str) -> None:
 
 def healthy(podman: Podman, container: str) -> None:
     """Wait until its own health check is content."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while not podman.succeeds("podman", "healthcheck", "run", container):
         assert time.monotonic() < deadline, podman("podman", "logs", container)
         time.sleep(0.2)
@@ -138,6 +138,8 @@ def test_with_postgresql(podman: Podman, project: Path) -> None:
         psql = ("psql", "--no-psqlrc", "-At", "--username", "relay", "--command", statement)
         return podman("podman", "exec", "container_database_1", *psql).split()
 
+    compose("up", "--detach", "database")
+    healthy(podman, "container_database_1")
     said = compose("run", "--rm", "agent", *INIT)
     assert "Settings: /data/" in said, said
     compose("up", "--detach")
