@@ -171,9 +171,9 @@ def test_a_proxy_of_this_users_environment_is_not_the_services(
         machine.change(proxy=mine)
         found = list(setting_findings(service, machine.settings, proxy))
         assert [one.verdict for one in found] == expected
-    machine.change(roots_file=Path("/home/me/roots.pem"))
+    machine.change(roots_file=Path("/root/me/roots.pem"))
     (found_roots,) = setting_findings(service, machine.settings, None)
-    assert found_roots.verdict is Verdict.WARNING and "/home/me/roots.pem" in found_roots.what
+    assert found_roots.verdict is Verdict.WARNING and "/root/me/roots.pem" in found_roots.what
 
 
 def test_a_port_that_systemd_holds_for_the_agent_is_no_other_programs(
