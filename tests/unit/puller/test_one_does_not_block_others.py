@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 
 from internal_puller.install.layout import CURRENT, GENERATIONS, RECORD, UNFINISHED
+from internal_puller.installation import Installation
+from internal_puller.plan import Work
+from internal_puller.progress import CertificateProgress
 from internal_puller.status import read_status
 from shared.wire import Listing, Offer
 from tests.fake_agent import FakeAgent
@@ -41,6 +44,26 @@ def test_an_unfinished_installation_whose_files_are_gone(agent: FakeAgent, two: 
     two.pull()
     assert two.active(damaged) == repaired
     assert two.pull().exit_code == 0
+
+
+def test_a_fault_of_ours_in_one(
+    agent: FakeAgent, two: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    genuine = Installation.carry_out
+
+    def faulty(self: Installation, work: Work, mine: CertificateProgress) -> object:
+        if work.certificate == NAME:
+            raise ZeroDivisionError("by zero")
+        return genuine(self, work, mine)
+
+    monkeypatch.setattr(Installation, "carry_out", faulty)
+    agent.issue(NAME)
+    newest = agent.issue(OTHER).generation
+    report = two.pull()
+    (failed,) = [one.error for one in report.outcomes if one.error]
+    assert "unexpected ZeroDivisionError" in failed.what and "report it" in failed.do
+    assert report.exit_code == 1
+    assert two.active(two.targets()[1]) == newest
 
 
 def test_a_record_that_is_no_json(agent: FakeAgent, two: Machine) -> None:
