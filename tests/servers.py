@@ -11,6 +11,7 @@ import contextlib
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -218,11 +219,18 @@ def _running(recipe_for: Callable[[int], _Recipe]) -> Iterator[RunningServer]:
 
 
 def _await_listening(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+    """Wait for TLS, not for a port alone: Apache opens its ports, then reads everything again."""
+    anybody = ssl.create_default_context()
+    anybody.check_hostname, anybody.verify_mode = False, ssl.CERT_NONE
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         if process.poll() is not None:
             raise RuntimeError(f"{process.args!r} ended at its start: {log.read_text()}")
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+        with (
+            contextlib.suppress(OSError),
+            socket.create_connection(("127.0.0.1", port), 1) as connection,
+            anybody.wrap_socket(connection, server_hostname=NAMES[0]),
+        ):
             return
         time.sleep(0.02)
     raise RuntimeError(f"{process.args!r} does not listen: {log.read_text()}")
