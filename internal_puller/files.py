@@ -7,17 +7,16 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import stat
 import time
 from pathlib import Path
 
 from internal_puller.account import is_trusted
 from shared.errors import ConfigurationError, LooseFileMode
+from shared.host.whole_file import replace_whole, sync_directory
 
 MAX_BYTES = 8 << 20
 _LEFT_OVER_SECONDS = 3600
-_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def private_directory(path: Path, *, create: bool) -> Path:
@@ -32,7 +31,7 @@ def private_directory(path: Path, *, create: bool) -> Path:
             path.parent.mkdir(parents=True, exist_ok=True)
             with contextlib.suppress(FileExistsError):
                 path.mkdir(mode=0o700)
-                _sync_directory(path.parent)  # or a crash takes the keys with the directory
+                sync_directory(path.parent)  # or a crash takes the keys with the directory
         status = path.lstat()
     except FileNotFoundError as error:
         raise ConfigurationError(
@@ -88,15 +87,9 @@ def write_private(path: Path, content: bytes, *, durable: bool = True) -> None:
     Raises:
         ConfigurationError: it cannot be written (disk full, read-only).
     """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
     try:
-        _write_new(temporary, content, durable=durable)
-        temporary.replace(path)
-        if durable:
-            _sync_directory(path.parent)
+        replace_whole(path, content, durable=durable)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
         raise ConfigurationError(
             f"{path} cannot be written: {error.strerror}.",
             do="Look at the free space, owner and mode of that directory.",
@@ -112,21 +105,3 @@ def sweep(directory: Path) -> None:
         with contextlib.suppress(OSError):
             if time.time() - path.lstat().st_mtime > _LEFT_OVER_SECONDS:
                 path.unlink()
-
-
-def _write_new(path: Path, content: bytes, *, durable: bool) -> None:
-    descriptor = os.open(path, _NEW, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        os.fchmod(descriptor, 0o600)  # the umask may have taken bits away
-        file.write(content)
-        file.flush()
-        if durable:
-            os.fsync(descriptor)
-
-
-def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -18,12 +18,11 @@ import httpcore
 from internal_puller.peer_key import NotACertificate, spki_sha256
 from internal_puller.proxies import credentials, without_credentials
 from shared.errors import ConfigurationError, TransportError
+from shared.untimely import untimely
 
 TlsCheck = Literal["pin", "roots", "none"]
 CONNECT_TIMEOUT = 10.0
 _RECORD = 16384
-_NOT_NOW = (9, 10)
-"""Of OpenSSL: X509_V_ERR_CERT_NOT_YET_VALID and X509_V_ERR_CERT_HAS_EXPIRED."""
 
 
 class PinMismatch(TransportError):
@@ -123,7 +122,7 @@ class _BoundedStream(httpcore.NetworkStream):
         except (httpcore.ConnectError, ssl.SSLCertVerificationError) as error:
             cause = error if isinstance(error, ssl.SSLError) else error.__cause__
             if isinstance(cause, ssl.SSLCertVerificationError):
-                refusal = UntimelyPeer if cause.verify_code in _NOT_NOW else UntrustedPeer
+                refusal = UntimelyPeer if untimely(cause) else UntrustedPeer
                 raise refusal(
                     f"The TLS certificate of {server_hostname} does not verify: "
                     f"{cause.verify_message.rstrip('.')}."

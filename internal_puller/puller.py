@@ -325,20 +325,22 @@ class Puller:
         try:
             outcome = installation.carry_out(work, mine)
         except RelayError as error:
-            mine.error = LastError(error.type, error.what, int(self._clock()))
-            outcome = CertificateOutcome(*key, "failed", False, error)
-        except Exception as error:  # a fault of ours in one must not stop the others
-            unexpected = RelayError(
-                f"{work.certificate}: unexpected {type(error).__name__}: {error}.",
-                do="Please report it: it is our fault.",
-            )
-            mine.error = LastError(unexpected.type, unexpected.what, int(self._clock()))
-            outcome = CertificateOutcome(*key, "failed", False, unexpected)
+            outcome = self._failed(work, mine, error)
+        except Exception as fault:  # a fault of ours in one must not stop the others
+            what = f"{work.certificate}: unexpected {type(fault).__name__}: {fault}."
+            ours = RelayError(what, do="Please report it: it is our fault.")
+            outcome = self._failed(work, mine, ours)
         if outcome is None or outcome.error is None or _lost_contact(outcome.error):
             self._pauses.pop(key, None)  # a lost connection is the caller's to wait for
         else:
             self._defer(key)
         return outcome
+
+    def _failed(
+        self, work: Work, mine: CertificateProgress, error: RelayError
+    ) -> CertificateOutcome:
+        mine.error = LastError(error.type, error.what, int(self._clock()))
+        return CertificateOutcome(work.certificate, work.generation, "failed", False, error)
 
     def _defer(self, key: tuple[str, int]) -> None:
         earlier = self._pauses.get(key, (_FIRST_PAUSE / 2, 0.0))[0]

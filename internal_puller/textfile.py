@@ -5,9 +5,6 @@ Lean, as the quiet path of ``pull`` is: the text format is a few lines, and no l
 
 from __future__ import annotations
 
-import contextlib
-import os
-import secrets
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -16,8 +13,8 @@ from internal_puller.progress import Progress
 from internal_puller.report import PullReport
 from internal_puller.targets import Target
 from shared.errors import ConfigurationError
+from shared.host.whole_file import replace_whole
 
-_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
 ABOUT = {
     "relay_puller_run_timestamp_seconds": "When this file was written, at the end of a pull.",
@@ -43,16 +40,9 @@ def write_metrics(
         ConfigurationError: it cannot be written.
     """
     text = "".join(_lines(_samples(targets, progress, report, now)))
-    temporary = path.with_name(f".{path.stem}.{secrets.token_hex(6)}")
     try:
-        descriptor = os.open(temporary, _NEW, 0o644)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            os.fchmod(descriptor, 0o644)  # it is for another user, whatever our umask is
-            file.write(text)
-        temporary.replace(path)
+        replace_whole(path, text.encode(), mode=0o644)  # it is for another user
     except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
         raise ConfigurationError(
             f"metrics_file {path} cannot be written: {error.strerror}.",
             do="Make the directory and let this user write there, or remove the setting.",

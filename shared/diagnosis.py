@@ -20,6 +20,9 @@ from shared.strict_json import Members
 DOCTOR_PATH = "/v1/doctor"
 MAX_HALF = 256 * 1024
 MAX_FINDINGS = 1000
+SKEW_TO_MENTION = 30
+"""Seconds that two clocks may differ and nobody has to know."""
+SET_CLOCK = "Let chrony or systemd-timesyncd set the clock: timedatectl set-ntp true"
 _MAX_TEXT = 1200
 
 Side = Literal["agent", "puller"]

@@ -129,13 +129,13 @@ def _record_rows(record: Any, without: str = "required") -> Iterator[tuple[str, 
 
 def _preset_rows() -> Iterator[Row]:
     from internal_puller.install.formats import FILE_NAMES
-    from internal_puller.install.presets import _PEM_FILES, PRESETS
+    from internal_puller.install.presets import PEM_FILES, PRESETS
 
     for name, preset in PRESETS.items():
         reload = _BY_MACHINE.get(name) or _command(preset.reload(True))
         without = "`service … restart`" if name == "tomcat" else _command(preset.reload(False))
         at = "nowhere" if preset.probe is None else f"{preset.probe[0]}, port {preset.probe[1]}"
-        more = [f"`{FILE_NAMES[one]}`" for one in preset.formats if one not in _PEM_FILES]
+        more = [f"`{FILE_NAMES[one]}`" for one in preset.formats if one not in PEM_FILES]
         files = "the four PEM files" + "".join(f", {one}" for one in more)
         yield f"`{name}`", files, _command(preset.test), reload, without, at
 

@@ -14,14 +14,12 @@ from shared.acme.caa import CaaRecord, caa_objections, relevant_caa
 from shared.acme.client import AcmeClient
 from shared.acme.directories import ca_name
 from shared.acme.issue_value import NotAnIssueValue, parse_issue_value
-from shared.acme.network import untimely
 from shared.acme.ports import DirectoryInfo
-from shared.diagnosis import Finding, Verdict
+from shared.diagnosis import SET_CLOCK, SKEW_TO_MENTION, Finding, Verdict
 from shared.errors import ClockWrong, IssuanceRejected, RelayError
 from shared.renewal import DAY
+from shared.untimely import untimely
 
-_SKEW_TO_MENTION = 30
-_SET_CLOCK = "Let chrony or systemd-timesyncd set the clock: timedatectl set-ntp true"
 _SAME_SET_A_WEEK = 5
 """Of Let's Encrypt: certificates for exactly the same names in 7 days."""
 _FAILED_AN_HOUR = 5
@@ -67,7 +65,7 @@ def _untimely(fault: str, host: str) -> Finding:
         f"By this machine's clock, which says {now}, the TLS certificate of {host} {fault}: the "
         "clock is wrong, or that certificate is. Nothing is ordered."
     )
-    return Finding("clock", Verdict.PROBLEM, host, what, _SET_CLOCK)
+    return Finding("clock", Verdict.PROBLEM, host, what, SET_CLOCK)
 
 
 def _clock(client: AcmeClient, host: str) -> Finding:
@@ -79,9 +77,9 @@ def _clock(client: AcmeClient, host: str) -> Finding:
     try:
         client.check_clock()
     except ClockWrong:
-        return Finding("clock", Verdict.PROBLEM, host, f"{what} Nothing is ordered.", _SET_CLOCK)
-    if abs(skew) > _SKEW_TO_MENTION:
-        return Finding("clock", Verdict.WARNING, host, what, _SET_CLOCK)
+        return Finding("clock", Verdict.PROBLEM, host, f"{what} Nothing is ordered.", SET_CLOCK)
+    if abs(skew) > SKEW_TO_MENTION:
+        return Finding("clock", Verdict.WARNING, host, what, SET_CLOCK)
     return Finding("clock", Verdict.OK, host, "This machine's clock agrees with the CA's.")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import socket
 import sqlite3
 import ssl
@@ -27,6 +28,7 @@ from shared.x509 import spki_sha256
 LITTLE_ROOM = 200 * 2**20
 SECONDS = 5.0
 _SOCKET = "external-agent-challenge.socket"
+_LISTENS = re.compile(r"^Listen=.*:(\d+) \(Stream\)$", re.MULTILINE)
 _LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
 
 
@@ -78,10 +80,11 @@ def listener_findings(addresses: Sequence[str], what: str, *, running: bool) -> 
     Args:
         running: the agent serves now; then every address must take connections.
     """
+    held = frozenset() if running else _held_by_systemd()
     for text in addresses:
         address = parse_address(text)
         host = _LOOPBACK.get(address.host, address.host)
-        if not running and _systemd_holds(address.port):  # a connection would start the agent
+        if address.port in held:  # a connection would start the agent
             what_is = f"systemd holds {text} for the agent: {_SOCKET}."
             yield Finding("listeners", Verdict.OK, what, what_is)
             continue
@@ -104,15 +107,15 @@ def listener_findings(addresses: Sequence[str], what: str, *, running: bool) -> 
             )
 
 
-def _systemd_holds(port: int) -> bool:
-    done = (
-        systemctl.ask("show", "-p", "ActiveState,Listen", _SOCKET) if systemctl.is_there() else None
-    )
-    lines = [] if done is None else done.stdout.splitlines()
-    ends = f":{port} (Stream)"
-    return "ActiveState=active" in lines and any(
-        line.startswith("Listen=") and line.endswith(ends) for line in lines
-    )
+def _held_by_systemd() -> frozenset[int]:
+    """Return the ports at which systemd listens for the agent."""
+    if not systemctl.is_there():
+        return frozenset()
+    done = systemctl.ask("show", "-p", "ActiveState,Listen", _SOCKET)
+    told = "" if done is None else done.stdout
+    if "ActiveState=active" not in told.splitlines():
+        return frozenset()
+    return frozenset(map(int, _LISTENS.findall(told)))
 
 
 def _takes_connections(host: str, port: int) -> bool:

@@ -7,10 +7,9 @@ import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from internal_puller.discovery.site import ANYWHERE, Setting, Site, output_of, read_text
+from internal_puller.discovery.site import ANYWHERE, Setting, Site, output_of, read_text, split_port
 
 _HOST = re.compile(r"\((?P<file>/[^()]+):(?P<line>\d+)\)")
-_PORT = re.compile(r":(\d{1,5})\Z")
 
 
 def sites(argv: Sequence[str] = ("apachectl", "-t", "-D", "DUMP_VHOSTS")) -> list[Site]:
@@ -31,11 +30,8 @@ def _site(file: Path, begin: int) -> Iterator[Site]:
     for setting in _directives(file, begin):
         name = setting.directive.lower()
         if name == "<virtualhost":
-            listens = [
-                (word[: match.start()], int(match[1]))
-                for word in setting.value.rstrip(">").split()
-                if (match := _PORT.search(word))
-            ]
+            words = setting.value.rstrip(">").split()
+            listens = [found_at for word in words if (found_at := split_port(word))]
         found.setdefault(name, []).append(setting)
     on = any(one.value.lower() == "on" for one in found.get("sslengine", ()))
     certificates = found.get("sslcertificatefile", [])

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from cryptography import x509
 
-from internal_puller.discovery.site import ANYWHERE, Setting, Site, read_text
+from internal_puller.discovery.site import ANYWHERE, Setting, Site, read_text, split_port
 from shared.x509 import dns_names
 
 CONFIGURATION = Path("/etc/haproxy/haproxy.cfg")
-_PORT = re.compile(r":(\d{1,5})\Z")
 
 
 def sites(file: Path = CONFIGURATION) -> list[Site]:
@@ -32,11 +30,7 @@ def _sites(file: Path) -> Iterator[Site]:
             base = Path(words[1])
         if words[:1] != ["bind"] or "ssl" not in words:
             continue
-        listens = [
-            (one[: match.start()], int(match[1]))
-            for one in words[1].split(",")
-            if (match := _PORT.search(one))
-        ]
+        listens = [found for one in words[1].split(",") if (found := split_port(one))]
         for position, word in enumerate(words[:-1]):
             if word != "crt":
                 continue

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from internal_puller.discovery.site import Setting, Site, output_of
+from internal_puller.discovery.site import Setting, Site, output_of, split_port
 from shared.errors import ConfigurationError
 
 _FILE = re.compile(r"# configuration file (?P<path>.+):\Z")
@@ -15,7 +15,6 @@ _TOKEN = re.compile(
     r"""(?P<space>\s+)|(?P<comment>\#[^\n]*)|(?P<mark>[{};])"""
     r"""|"(?P<double>(?:[^"\\]|\\.)*)"|'(?P<single>(?:[^'\\]|\\.)*)'|(?P<word>(?:\$\{[^}]*\}|[^\s{};"'])+)"""
 )
-_PORT = re.compile(r":(\d{1,5})\Z")
 
 
 @dataclass
@@ -83,8 +82,7 @@ def _listen(word: str) -> tuple[str, int] | None:
         return None
     if word.isdigit():
         return "", int(word)
-    match = _PORT.search(word)
-    return (word[: match.start()], int(match[1])) if match else (word, 443)
+    return split_port(word) or (word, 443)
 
 
 def _parsed(dump: str) -> list[_Block]:

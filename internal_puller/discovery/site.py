@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -62,6 +63,15 @@ class Site:
             if ("127.0.0.1", port) not in found:
                 found["[::1]", port] = None
         return tuple(found)
+
+
+_PORT = re.compile(r":(\d{1,5})\Z")
+
+
+def split_port(word: str) -> tuple[str, int] | None:
+    """Return address and port of ``[ADDRESS]:PORT``; None if there is no port."""
+    match = _PORT.search(word)
+    return (word[: match.start()], int(match[1])) if match else None
 
 
 def output_of(argv: Sequence[str], seconds: float = 30.0) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from internal_puller.client import RelayClient
 from internal_puller.network import PinMismatch, UntimelyPeer, UntrustedPeer
-from shared.diagnosis import Finding, Half, Verdict
+from shared.diagnosis import SET_CLOCK, SKEW_TO_MENTION, Finding, Half, Verdict
 from shared.errors import (
     AnswerUnauthenticated,
     ClockWrong,
@@ -16,9 +16,6 @@ from shared.errors import (
     RequestRefused,
     TransportError,
 )
-
-_SKEW_TO_MENTION = 30
-_SET_CLOCK = "Let chrony or systemd-timesyncd set the clock: timedatectl set-ntp true"
 
 
 @dataclass(frozen=True)
@@ -71,7 +68,7 @@ def _refused(error: RelayError, url: str, way: str) -> Iterator[Finding]:
         check = "relay-answer"
         do = f"{error.do} Something at {url} answers that is not the agent, or a proxy does."
     elif isinstance(error, UntimelyPeer):
-        check, do = "clock", f"{_SET_CLOCK}. If it is right, the certificate is not."
+        check, do = "clock", f"{SET_CLOCK}. If it is right, the certificate is not."
     elif isinstance(error, UntrustedPeer | PinMismatch):
         check = "relay-tls"
         do = (
@@ -116,8 +113,8 @@ def _clock(client: RelayClient) -> Iterator[Finding]:
     side = "behind" if skew > 0 else "ahead of"
     what = f"This machine's clock is {abs(skew)} s {side} the agent's."
     if abs(skew) > 300:
-        yield Finding("clock", Verdict.PROBLEM, "clock", f"{what} Nothing is accepted.", _SET_CLOCK)
-    elif abs(skew) > _SKEW_TO_MENTION:
-        yield Finding("clock", Verdict.WARNING, "clock", what, _SET_CLOCK)
+        yield Finding("clock", Verdict.PROBLEM, "clock", f"{what} Nothing is accepted.", SET_CLOCK)
+    elif abs(skew) > SKEW_TO_MENTION:
+        yield Finding("clock", Verdict.WARNING, "clock", what, SET_CLOCK)
     else:
         yield Finding("clock", Verdict.OK, "clock", "This machine's clock agrees with the agent's.")

@@ -15,7 +15,7 @@ from internal_puller.install.formats import read_password
 from internal_puller.install.generations import Accounts
 from internal_puller.targets import ProbePoint
 from shared.errors import ConfigurationError
-from shared.host import commands
+from shared.host import commands, systemctl
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 Argv = tuple[str, ...]
 WILDCARD_STAND_IN: Final = "any"
-_PEM_FILES: Final = ("fullchain", "chain", "cert", "privkey")
+PEM_FILES: Final = ("fullchain", "chain", "cert", "privkey")
 
 
 @dataclass(frozen=True)
@@ -84,37 +84,37 @@ def _reload_nothing(systemd: bool) -> Argv:
 
 
 PRESETS: Final = {
-    "nginx": Preset(_PEM_FILES, ("nginx", "-t"), _reload_nginx),
-    "apache": Preset(_PEM_FILES, ("apachectl", "configtest"), _reload_apache),
+    "nginx": Preset(PEM_FILES, ("nginx", "-t"), _reload_nginx),
+    "apache": Preset(PEM_FILES, ("apachectl", "configtest"), _reload_apache),
     "haproxy": Preset(
-        (*_PEM_FILES, "combined"),
+        (*PEM_FILES, "combined"),
         ("haproxy", "-c", "-f", "/etc/haproxy/haproxy.cfg"),
         _reload_haproxy,
     ),
     "caddy": Preset(
-        _PEM_FILES, ("caddy", "validate", "--config", "/etc/caddy/Caddyfile"), _reload_caddy
+        PEM_FILES, ("caddy", "validate", "--config", "/etc/caddy/Caddyfile"), _reload_caddy
     ),
     "postfix": Preset(
-        (*_PEM_FILES, "combined"),
+        (*PEM_FILES, "combined"),
         ("postconf", "-n"),  # `postfix check` changes its group, which a service may not
         _reload_by("postfix", ("postfix", "reload")),
         ("smtp", 25),
     ),
     "dovecot": Preset(
-        _PEM_FILES,
+        PEM_FILES,
         ("doveconf", "-n"),
         _reload_by("dovecot", ("doveadm", "reload")),
         ("tls", 993),
     ),
     "postgresql": Preset(
-        _PEM_FILES,
+        PEM_FILES,
         (),
         _reload_by("postgresql", ("service", "postgresql", "reload")),
         ("postgresql", 5432),
     ),
-    "tomcat": Preset((*_PEM_FILES, "pkcs12"), (), _reload_tomcat, ("tls", 8443)),
-    "systemd": Preset(_PEM_FILES, (), _reload_nothing, None),
-    "none": Preset(_PEM_FILES, (), _reload_nothing, None),
+    "tomcat": Preset((*PEM_FILES, "pkcs12"), (), _reload_tomcat, ("tls", 8443)),
+    "systemd": Preset(PEM_FILES, (), _reload_nothing, None),
+    "none": Preset(PEM_FILES, (), _reload_nothing, None),
 }
 
 
@@ -177,7 +177,7 @@ def resolve(target: Target) -> Plan:
     if reload is None and target.unit is not None:
         reload = ("systemctl", "reload-or-restart", target.unit)
     elif reload is None:
-        reload = preset.reload(target.ssh is not None or Path("/run/systemd/system").is_dir())
+        reload = preset.reload(target.ssh is not None or systemctl.is_there())
     for argv in (test, reload):
         if argv and target.ssh is None:
             _require_program(target, argv)

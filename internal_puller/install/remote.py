@@ -158,12 +158,10 @@ class Remote:
             number = ""
             try:
                 async with asyncio.timeout(timeout):
-                    said = ""
-                    while not said.startswith(_NUMBER) and (
-                        line := await process.stdout.readline()
-                    ):
-                        said = line  # what a login file there prints comes first
-                    number = said.removeprefix(_NUMBER).strip()
+                    async for line in process.stdout:  # what a login file prints comes first
+                        if line.startswith(_NUMBER):
+                            number = line.removeprefix(_NUMBER).strip()
+                            break
                     done = await process.wait()
             except TimeoutError:
                 if number.isdigit() and int(number) > 1:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,14 +24,13 @@ from shared.acme.problems import plain_text, problem_code, read_problem, refusal
 from shared.acme.waiting import http_date, parse_retry_after
 from shared.acme.watchdog import Watchdog, WatchedAdapter
 from shared.errors import CaNotConfigured, IssuanceError, IssuanceUnavailable
+from shared.untimely import causes, untimely
 
 MAX_BODY = 1_000_000
 MAX_NONCE_ATTEMPTS = 100
 _UNHURRIED_NONCE_ATTEMPTS = 10
 _NONCE_PAUSE = 0.1
 _HTTP_PROXY_SCHEMES = ("http://", "https://")
-_NOT_NOW = {9: "is not yet valid", 10: "has expired"}
-"""Of OpenSSL's X509_V_ERR_CERT_*: those that only the time of day decides."""
 
 
 @dataclass(frozen=True)
@@ -264,29 +262,9 @@ def _network_step(error: Exception) -> str | None:
     return None
 
 
-def untimely(error: BaseException) -> str:
-    """Return what the CA's TLS certificate is by our clock, if for that alone it was refused."""
-    return next(
-        (
-            _NOT_NOW[cause.verify_code]
-            for cause in _causes(error)
-            if isinstance(cause, ssl.SSLCertVerificationError) and cause.verify_code in _NOT_NOW
-        ),
-        "",
-    )
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    """Give an error and what led to it, the innermost last."""
-    cause: BaseException | None = error
-    while cause is not None:
-        yield cause
-        cause = cause.__cause__ or cause.__context__
-
-
 def _innermost(error: BaseException) -> str:
     """Return the words of the last cause, without the object addresses of the outer ones."""
-    *_, last = _causes(error)
+    *_, last = causes(error)
     return plain_text(str(last)) or type(last).__name__
 
 

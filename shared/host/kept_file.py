@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from shared.errors import ConfigurationError
+from shared.host.whole_file import replace_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,15 +37,9 @@ def keep(path: Path, copy: Path, *, mode: int = 0o644, say: Callable[[str], obje
         raise ConfigurationError(f"There is no file {path}.")
     if os.geteuid() != 0 or is_unseen(copy) or not is_unseen(path):
         return path.absolute()
-    temporary = copy.with_name(f".{copy.name}.{os.getpid()}")
     try:
         copy.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        content = path.read_bytes()
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        with os.fdopen(os.open(temporary, flags, 0o600), "wb") as file:
-            os.fchmod(file.fileno(), mode)
-            file.write(content)
-        temporary.replace(copy)
+        replace_whole(copy, path.read_bytes(), mode=mode)
     except OSError as error:
         raise ConfigurationError(
             f"{path} cannot be copied to {copy}: {error.strerror}.",
