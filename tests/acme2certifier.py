@@ -123,11 +123,7 @@ class Acme2Certifier:
             config.write(file)
         argv = [str(python()), "-P", str(SERVER), str(self._port)]
         argv += [str(self._directory / "server.pem"), str(self._directory / "server.key")]
-        try:
-            self._program.start(argv, [self._port], {"ACME_SRV_CONFIGFILE": str(path)})
-        except BaseException:
-            self._program.stop()
-            raise
+        self._program.start(argv, [self._port], {"ACME_SRV_CONFIGFILE": str(path)})
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -64,12 +64,7 @@ class Caddy:
         argv = ["unshare", "--mount", "sh", "-c", _WITH_RESOLVER, str(resolver)]
         argv += [self._caddy, "run", "--adapter", "caddyfile", "--config", str(settings)]
         homes = {name: str(directory) for name in ("HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME")}
-        try:
-            self._program.start(argv, [self._port], homes)
-            self._wait_for_certificate()
-        except BaseException:
-            self._program.stop()
-            raise
+        self._program.start(argv, [self._port], homes, until=self._wait_for_certificate)
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Self
 
@@ -80,12 +81,10 @@ class Knot:
         for zone, records in self._zones.items():
             (self.directory / f"{zone}.zone").write_text(zone_text(zone, self.address[0], records))
         settings.write_text(self._settings())
-        try:
-            self._program.start([self._knotd, "-c", str(settings)], [], {})
-            wait_until_answering(self.address, next(iter(self._zones)), self._program)
-        except BaseException:
-            self._program.stop()
-            raise
+        answers = partial(
+            wait_until_answering, self.address, next(iter(self._zones)), self._program
+        )
+        self._program.start([self._knotd, "-c", str(settings)], [], {}, until=answers)
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -12,7 +12,7 @@ import subprocess
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Self
 
@@ -59,7 +59,26 @@ class Program:
         assert self._process is not None
         return self._process.pid
 
-    def start(self, argv: list[str], ports: list[int], environment: Mapping[str, str]) -> None:
+    def start(
+        self,
+        argv: list[str],
+        ports: list[int],
+        environment: Mapping[str, str],
+        *,
+        until: Callable[[], object] = lambda: None,
+    ) -> None:
+        """Return when it listens and `until` has returned; of a failure nothing stays."""
+        try:
+            self._start(argv, environment)
+            assert self._process is not None
+            for port in ports:
+                wait_for_port(port, self._process, self.log)
+            until()
+        except BaseException:
+            self.stop()
+            raise
+
+    def _start(self, argv: list[str], environment: Mapping[str, str]) -> None:
         clean = {k: v for k, v in os.environ.items() if k not in _ENVIRONMENT_OF_OTHER_ROOTS}
         self._log_file = self.log.open("wb")
         self._process = subprocess.Popen(
@@ -70,8 +89,6 @@ class Program:
             cwd=self.directory,
             env={**clean, **environment},
         )
-        for port in ports:
-            wait_for_port(port, self._process, self.log)
 
     def stop(self) -> None:
         if self._process is not None:
@@ -109,11 +126,7 @@ class ChallTestSrv:
         argv += ["-http01", f"127.0.0.1:{self.http_port}" if self.http_port else ""]
         argv += ["-management", f"127.0.0.1:{self._management_port}"]
         ports = [self._dns_port, self._management_port]
-        try:
-            self._program.start(argv, ports + ([self.http_port] if self.http_port else []), {})
-        except BaseException:
-            self._program.stop()
-            raise
+        self._program.start(argv, ports + ([self.http_port] if self.http_port else []), {})
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -200,11 +213,7 @@ class Pebble:
     def __enter__(self) -> Self:
         argv = ["pebble", "-config", str(self._write_config()), "-dnsserver", self._dns]
         argv += ["-strict"] if self._strict else []
-        try:
-            self._program.start(argv, [self._port, self._management_port], self._environment)
-        except BaseException:
-            self._program.stop()
-            raise
+        self._program.start(argv, [self._port, self._management_port], self._environment)
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import time
+from functools import partial
 from pathlib import Path
 from typing import Literal, Self
 
@@ -74,14 +75,10 @@ class SignedBind:
 
     def __enter__(self) -> Self:
         settings = self._directory / "named.conf"
-        try:
-            settings.write_text(self._settings())
-            argv = self._host(self._named, "-g", "-n", "1", "-c", str(settings))
-            self._program.start(argv, [], {})
-            wait_until(self._runs, what="BIND runs")
-        except BaseException:
-            self._program.stop()
-            raise
+        settings.write_text(self._settings())
+        argv = self._host(self._named, "-g", "-n", "1", "-c", str(settings))
+        runs = partial(wait_until, self._runs, what="BIND runs")
+        self._program.start(argv, [], {}, until=runs)
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from tools.command_tree import Command, programs
+from tools.markdown import table
 from tools.settings_page import settings_lines
 
 _ALWAYS = frozenset(
@@ -74,11 +75,11 @@ def _option_rows(one: Command) -> Iterator[tuple[str, str, str]]:
         yield f"`{flags}{value}`", f"{option.help}{variable}", option.default
 
 
-def _table(rows: Any) -> Iterator[str]:
-    yield "| | | default |"
-    yield "|---|---|---|"
-    for left, middle, right in rows:
-        yield f"| {left} | {_cell(middle)} | {f'`{_cell(right)}`' if right else ''} |"
+def _table(rows: Iterable[tuple[str, str, str]]) -> Iterator[str]:
+    yield from table(
+        ("", "", "default"),
+        ((left, middle, f"`{right}`" if right else "") for left, middle, right in rows),
+    )
 
 
 def errors() -> str:
@@ -92,14 +93,12 @@ def errors() -> str:
         "problem documents name. *again* says whether trying the same again later can help. The",
         "exit code is that of a command that ends with it.",
         "",
-        "| type | exit | again | what it means | what to do |",
-        "|---|---|---|---|---|",
     ]
-    for kind in _tree(RelayError):
-        again = "yes" if kind.retry else "no"
-        row = (f"`{kind.type}`", str(kind.exit_code), again, kind.means, kind.do)
-        lines.append("| " + " | ".join(_cell(part) for part in row) + " |")
-    return _page(lines)
+    rows = (
+        (f"`{kind.type}`", str(kind.exit_code), "yes" if kind.retry else "no", kind.means, kind.do)
+        for kind in _tree(RelayError)
+    )
+    return _page([*lines, *table(("type", "exit", "again", "what it means", "what to do"), rows)])
 
 
 def _tree(kind: Any) -> Iterator[Any]:
@@ -122,9 +121,8 @@ def api() -> str:
         "the document that the agent gives: `/openapi.json`. Any call may also be refused by",
         ", ".join(f"`{slug}`" for slug in sorted(_ALWAYS)) + ".",
         "",
-        "| call | role | does | refusals |",
-        "|---|---|---|---|",
     ]
+    rows = []
     for path, calls in document["paths"].items():
         for method, call in calls.items():
             slugs = sorted(
@@ -138,14 +136,9 @@ def api() -> str:
                 }
             )
             what = " ".join(str(call.get("description", "")).split("\n\n", 1)[0].split())
-            row = (
-                f"`{method.upper()} {path}`",
-                str(call.get("x-role", "")),
-                what,
-                ", ".join(f"`{slug}`" for slug in slugs),
-            )
-            lines.append("| " + " | ".join(_cell(part) for part in row) + " |")
-    return _page(lines)
+            refusals = ", ".join(f"`{slug}`" for slug in slugs)
+            rows.append((f"`{method.upper()} {path}`", str(call.get("x-role", "")), what, refusals))
+    return _page([*lines, *table(("call", "role", "does", "refusals"), rows)])
 
 
 def metrics() -> str:
@@ -166,19 +159,17 @@ def metrics() -> str:
         "By the conventions of Prometheus; labels and rules are in",
         "[operations](../operations.md#monitoring).",
         "",
-        "| of the agent, `/metrics` | is |",
-        "|---|---|",
-        *(f"| `{name}` | {_cell(about)} |" for name, about in sorted(rows)),
+        *table(
+            ("of the agent, `/metrics`", "is"),
+            ((f"`{name}`", about) for name, about in sorted(rows)),
+        ),
         "",
-        "| of a puller, `metrics_file` | is |",
-        "|---|---|",
-        *(f"| `{name}` | {_cell(about)} |" for name, about in sorted(ABOUT.items())),
+        *table(
+            ("of a puller, `metrics_file`", "is"),
+            ((f"`{name}`", about) for name, about in sorted(ABOUT.items())),
+        ),
     ]
     return _page(lines)
-
-
-def _cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
 
 
 def _page(lines: list[str]) -> str:

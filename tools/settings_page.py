@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 from pydantic import BaseModel
 
+from tools.markdown import table
+
 _WORDS = {
     str: "text",
     int: "number",
@@ -43,11 +45,11 @@ def settings_lines() -> Iterator[str]:
         "",
         "## Of the agent, `agent.toml`",
         "",
-        *_table(("setting", "environment", "takes", "default"), _model_rows(AgentSettings, AGENT)),
+        *table(("setting", "environment", "takes", "default"), _model_rows(AgentSettings, AGENT)),
         "",
         "## Of the puller, `puller.toml`",
         "",
-        *_table(
+        *table(
             ("setting", "environment", "takes", "default"),
             (
                 (f"`{name}`", f"`{PULLER}{name.upper()}`", takes, default)
@@ -57,7 +59,7 @@ def settings_lines() -> Iterator[str]:
         "",
         "## Of a target, `targets.toml`",
         "",
-        *_table(
+        *table(
             ("setting", "takes", "default"),
             ((f"`{name}`", takes, default) for name, takes, default in _record_rows(Target)),
         ),
@@ -66,7 +68,7 @@ def settings_lines() -> Iterator[str]:
         "",
         "What a target does that says nothing else.",
         "",
-        *_table(
+        *table(
             ("preset", "files", "test", "reload with systemd", "without", "probed at"),
             _preset_rows(),
         ),
@@ -81,9 +83,7 @@ def _model_rows(model: type[BaseModel], prefix: str, path: tuple[str, ...] = ())
             yield from _model_rows(kind, prefix, here)
         elif dataclasses.is_dataclass(kind):
             yield from _nested_rows(kind, here)
-        elif get_origin(kind) is not None and _model_in(kind) is not None:
-            inner = _model_in(kind)
-            assert inner is not None
+        elif (inner := _model_in(kind)) is not None:
             yield from (
                 (setting, "", takes, default)
                 for setting, _, takes, default in _model_rows(inner, prefix, (*here, "NAME"))
@@ -117,14 +117,14 @@ def _nested_rows(record: Any, path: tuple[str, ...]) -> Iterator[Row]:
 
 
 def _record_rows(record: Any, without: str = "required") -> Iterator[tuple[str, str, str]]:
-    """``without`` is said of a path that has no default."""
+    """``without`` is said of what has no default."""
     hints = get_type_hints(record)
     for field in dataclasses.fields(record):
-        takes, default = _word(_bare(hints[field.name])), _default(field)
+        takes, default = _word(_bare(hints[field.name])), _default(field, without)
         if field.name in {"mode", "key_mode"}:  # kept as a number, written as text
             takes = "text, octal"
             default = f"`{field.default:04o}`" if field.default else "`0600`; `0640` with a group"
-        yield field.name, takes, without if default == "required" else default
+        yield field.name, takes, default
 
 
 def _preset_rows() -> Iterator[Row]:
@@ -173,12 +173,12 @@ def _word(kind: Any) -> str:
     return _WORDS.get(kind, "text")
 
 
-def _default(field: Any) -> str:
+def _default(field: Any, without: str = "required") -> str:
     if field.default is not dataclasses.MISSING:
         return _shown(field.default)
     if field.default_factory is not dataclasses.MISSING:
         return _shown(field.default_factory())
-    return "required"
+    return without
 
 
 def _shown(value: Any) -> str:
@@ -191,10 +191,3 @@ def _shown(value: Any) -> str:
     if isinstance(value, tuple | frozenset):
         return ", ".join(_shown(one) for one in value)
     return f"`{value}`"
-
-
-def _table(titles: Row, rows: Any) -> Iterator[str]:
-    yield "| " + " | ".join(titles) + " |"
-    yield "|" + "---|" * len(titles)
-    for row in rows:
-        yield "| " + " | ".join(row) + " |"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tests.lab.peers import clean_environment
 from tests.line import Done, wait_until
-from tests.packages.roots import ENVIRONMENT
+from tests.packages.roots import ENVIRONMENT, ended
 from tests.topology.namespaces import Namespace
 
 _BOOT_SECONDS = 90.0
@@ -36,16 +36,7 @@ class Booted:
         enter = ["nsenter", f"--target={self.leader}", "--all", "--"]
         environment = {**ENVIRONMENT, "HOME": "/root"}
         del environment["SYSTEMD_OFFLINE"]
-        ended = subprocess.run(
-            [*enter, *command],
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-            env=environment,
-        )
-        done = Done([*enter, *command], ended.returncode, ended.stdout, ended.stderr)
+        done = ended([*enter, *command], environment, stdin)
         if expect is not None and done.code != expect:
             told = f"{command} ended with {done.code}:\n{done.out}{done.err}\n{self.journal()}"
             raise AssertionError(told)

@@ -23,6 +23,20 @@ ENVIRONMENT = {
 }
 
 
+def ended(argv: list[str], environment: dict[str, str], stdin: str = "") -> Done:
+    """Run a command to its end."""
+    done = subprocess.run(
+        argv,
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        env=environment,
+    )
+    return Done(argv, done.returncode, done.stdout, done.stderr)
+
+
 @dataclass(frozen=True)
 class Root:
     """
@@ -52,16 +66,6 @@ class Root:
 
     def run(self, *command: str, stdin: str = "", expect: int = 0) -> Done:
         """Run a command to its end."""
-        argv = self.argv(*command)
-        ended = subprocess.run(
-            argv,
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-            env=ENVIRONMENT,
-        )
-        done = Done(argv, ended.returncode, ended.stdout, ended.stderr)
+        done = ended(self.argv(*command), ENVIRONMENT, stdin)
         assert done.code == expect, f"{command} ended with {done.code}:\n{done.out}{done.err}"
         return done

@@ -20,7 +20,7 @@ import pytest
 from internal_puller.targets import load_targets, save_targets
 from tests.lab import LabCa
 from tests.lab.peers import require
-from tests.line import wait_until
+from tests.line import Done, wait_until
 from tests.packages.booted import Booted, booted
 from tests.packages.services import SERVICES
 from tests.topology.world import INTERNET, RELAY, WWW, inside_dns, lab_ca, outside_dns, world
@@ -118,6 +118,7 @@ def _first_afternoon(made: Machines, agent: str, puller: str) -> None:
     (inside / "etc/nginx/sites-enabled/www").write_text(SITE)
     ca.wait_for(lambda ca: bool(ca.issued), 60)
     wait_until(lambda: inside.run("internal-puller", "pull") and made.newest_is_in_place())
+    inside.run("systemctl", "enable", "--now", "internal-puller.timer")
 
 
 def test_what_is_served_is_what_the_ca_issued(machines: Machines) -> None:
@@ -126,7 +127,6 @@ def test_what_is_served_is_what_the_ca_issued(machines: Machines) -> None:
 
 
 def test_the_doctor_finds_nothing_to_be_done(machines: Machines) -> None:
-    machines.inside.run("systemctl", "enable", "--now", "internal-puller.timer")
     told = machines.inside.run("internal-puller", "doctor").out
     assert "unknown" not in told, told
 
@@ -209,7 +209,7 @@ def test_the_account_can_ask_for_nothing_else(machines: Machines) -> None:
     )
 
 
-def _as_puller(machines: Machines, *command: str, expect: int | None = 0):  # type: ignore[no-untyped-def]
+def _as_puller(machines: Machines, *command: str, expect: int | None = 0) -> Done:
     """Run a command as the service would be run: its account, its sandbox."""
     text = (machines.inside / f"usr/lib/systemd/system/{PULL}").read_text()
     service = text.partition("[Service]\n")[2]
@@ -262,8 +262,7 @@ def test_every_preset_with_debians_own_unit(machines: Machines) -> None:
 
 
 def test_after_the_next_boot_all_of_it_is_there(machines: Machines) -> None:
-    for timer in ("internal-puller.timer",):
-        assert machines.inside.unit(timer, "UnitFileState") == "enabled"
+    assert machines.inside.unit("internal-puller.timer", "UnitFileState") == "enabled"
     for unit in ("external-agent.service", "external-agent-challenge.socket"):
         assert machines.vm.unit(unit, "UnitFileState") == "enabled"
 

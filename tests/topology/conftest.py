@@ -24,7 +24,10 @@ from . import visitor
 from .namespaces import Namespace
 from .world import RELAY, WWW, World, inside_dns, lab_ca, outside_dns, world
 
-NGINX = """
+
+def nginx_conf(base: Path, server: str) -> str:
+    """Return the text of an nginx.conf with one server; it writes below `base` alone."""
+    return f"""
 user root;
 worker_processes 2;
 pid {base}/nginx.pid;
@@ -34,13 +37,7 @@ http {{
   access_log off;
   client_body_temp_path {base}/a; proxy_temp_path {base}/b; fastcgi_temp_path {base}/c;
   uwsgi_temp_path {base}/d; scgi_temp_path {base}/e;
-  server {{
-    listen 443 ssl;
-    server_name {name};
-    ssl_certificate {certificates}/fullchain.pem;
-    ssl_certificate_key {certificates}/privkey.pem;
-    location / {{ return 200 "the intranet"; }}
-  }}
+  server {{ {server} }}
 }}
 """
 
@@ -55,9 +52,12 @@ class Inside:
 
     def configure_nginx(self, certificates: Path) -> None:
         """Let `/etc/nginx/nginx.conf` of the intranet's host name these files."""
-        (self.nginx / "nginx.conf").write_text(
-            NGINX.format(base=self.nginx, name=WWW, certificates=certificates)
+        server = (
+            f"listen 443 ssl; server_name {WWW}; ssl_certificate {certificates}/fullchain.pem; "
+            f"ssl_certificate_key {certificates}/privkey.pem; "
+            'location / { return 200 "the intranet"; }'
         )
+        (self.nginx / "nginx.conf").write_text(nginx_conf(self.nginx, server))
 
     def visit(self, root_pem: str, host: Namespace | None = None) -> dict[str, Any]:
         """Visit the name by HTTPS from the intranet, or from another host."""

@@ -26,7 +26,7 @@ from tests.line import Running, active, wait_until
 from tests.signed_bind import SignedBind, State
 from tests.squid import Squid, squid
 
-from .conftest import LabStage, play, self_signed
+from .conftest import LabStage, nginx_conf, play, self_signed
 from .namespaces import configure
 from .world import GATEWAY, INTERNET, INTRANET, VM, WWW, inside_dns, lab_ca, outside_dns, world
 
@@ -589,24 +589,10 @@ def test_signatures_that_verify_are_no_fault(clinic: Clinic) -> None:
     assert any(one["check"] == "public-dns" and "1 resolvers" in one["what"] for one in findings)
 
 
-NGINX = """
-user root;
-pid {base}/nginx.pid;
-error_log {base}/error.log;
-events {{ worker_connections 64; }}
-http {{
-  access_log off;
-  client_body_temp_path {base}/a; proxy_temp_path {base}/b; fastcgi_temp_path {base}/c;
-  uwsgi_temp_path {base}/d; scgi_temp_path {base}/e;
-  server {{ listen 80; return 200 "ours"; }}
-}}
-"""
-
-
 @contextlib.contextmanager
 def port_80_taken(clinic: Clinic, base: Path) -> Iterator[None]:
     """A web server was there before the agent, which therefore does not run."""
-    (base / "nginx.conf").write_text(NGINX.format(base=base))
+    (base / "nginx.conf").write_text(nginx_conf(base, 'listen 80; return 200 "ours";'))
     vm = clinic.stage.world.vm
     clinic.serving.stop()
     server = subprocess.Popen(
