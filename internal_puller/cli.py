@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 
+from shared.host.imports import without_collection
+
 
 def main() -> None:
     """Entry point of the console script."""
@@ -12,8 +14,8 @@ def main() -> None:
     options = parse(sys.argv[1:])
     if options is not None:
         sys.exit(run_pull(options))
-    from internal_puller.commands.app import run
-
+    with without_collection():
+        from internal_puller.commands.app import run
     sys.exit(run())
 
 

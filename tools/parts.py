@@ -43,6 +43,7 @@ class Part:
         seconds: after which the part has failed.
         in_memory: its temporary files may be in memory: nothing in it is about a real disk.
         by_file: the tests of a file stay with one worker, because they share what is expensive.
+        alone: it measures, so nothing else may run.
         incomplete: what it means when the command ends with INCOMPLETE.
     """
 
@@ -56,6 +57,7 @@ class Part:
     by_default: bool = True
     in_memory: bool = False
     by_file: bool = False
+    alone: bool = False
     incomplete: str = ""
 
     def missing(self) -> list[Need]:
@@ -147,6 +149,7 @@ PARTS = (
         _program("pebble", blocks=True),
         _program("pebble-challtestsrv", "pebble", blocks=True),
         _program("named", "bind9"),
+        workers=2,
     ),
     _marked(
         "cas",
@@ -222,6 +225,7 @@ PARTS = (
         _program("systemd-nspawn", "systemd-container"),
         _program("pipx"),
         _program("cloud-init"),
+        seconds=900,
         workers=2,
         by_file=True,
     ),
@@ -253,6 +257,7 @@ PARTS = (
         ),
         seconds=1200,
         by_default=False,
+        alone=True,
     ),
 )
 

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TextIO
 
 from tools import environment
 from tools.parts import INCOMPLETE, PARTS, Part, places
@@ -31,13 +35,19 @@ def main() -> int:
     except environment.EnvironmentFailed as failure:
         print(f"tests/run: {failure}", file=sys.stderr)
         return 2
-    results = []
     with tempfile.TemporaryDirectory(prefix="tests-run-") as scratch:
         reports = Path(options.reports or scratch).absolute()
         reports.mkdir(parents=True, exist_ok=True)
-        for part in _chosen(options.parts):
+
+        def judge(part: Part, output: TextIO | None = None) -> Result:
             command = _command(part, python, reports, for_pytest, quick=options.quick or ci)
-            results.append(_judge(part, command, reports, ci=ci))
+            return _judge(part, command, reports, ci=ci, output=output)
+
+        chosen = _chosen(options.parts)
+        beside = [part for part in chosen if options.together and not part.alone]
+        results = _two_at_a_time(beside, judge)
+        results += [judge(part) for part in chosen if part not in beside]
+    results.sort(key=lambda result: [part.name for part in PARTS].index(result.name))
     print(summary(results), flush=True)
     return 1 if any(result.failed for result in results) else 0
 
@@ -53,6 +63,11 @@ def _arguments() -> tuple[argparse.Namespace, list[str]]:
     )
     names = [part.name for part in PARTS]
     parser.add_argument("parts", nargs="*", metavar="part", help="a name of the list above")
+    parser.add_argument(
+        "--together",
+        action="store_true",
+        help="two parts at a time; what a part says is shown when it is done",
+    )
     parser.add_argument("--quick", action="store_true", help="bench: a short look")
     parser.add_argument("--reports", metavar="DIR", help="keep the JUnit files there")
     words = sys.argv[1:]
@@ -90,7 +105,36 @@ def _command(
     return [str(python), *part.command, *extra]
 
 
-def _judge(part: Part, command: list[str], reports: Path, *, ci: bool) -> Result:
+def _two_at_a_time(parts: list[Part], judge: Callable[[Part, TextIO], Result]) -> list[Result]:
+    """Long ones first: while the tests of one part wait, those of another use the processors."""
+    waiting = iter(sorted(parts, key=lambda part: -part.seconds))
+    results = []
+    showing = threading.Lock()
+
+    def lane() -> None:
+        for part in waiting:
+            with tempfile.TemporaryFile("w+") as output:
+                results.append(judge(part, output))
+                output.seek(0)
+                with showing:
+                    shutil.copyfileobj(output, sys.stdout)
+                    sys.stdout.flush()
+
+    with ThreadPoolExecutor(2) as lanes:
+        try:
+            for done in [lanes.submit(lane), lanes.submit(lane)]:
+                done.result()
+        except KeyboardInterrupt:
+            for _ in waiting:
+                pass  # nothing more is begun
+            for process in list(_running):
+                os.killpg(process.pid, signal.SIGINT)
+    return results
+
+
+def _judge(
+    part: Part, command: list[str], reports: Path, *, ci: bool, output: TextIO | None = None
+) -> Result:
     """Run one part, if the machine can, and turn what happened into a result."""
     lacking = part.missing()
     result = Result(part.name, missing=[need.name for need in lacking])
@@ -98,10 +142,10 @@ def _judge(part: Part, command: list[str], reports: Path, *, ci: bool) -> Result
         result.ran = False
         result.why = "this machine lacks what it needs"
     else:
-        print(f"\n{'#' * 10} {part.name}: {part.about}", flush=True)
+        print(f"\n{'#' * 10} {part.name}: {part.about}", file=output, flush=True)
         started = time.monotonic()
         with _temporary_files(part) as places:
-            code = _run(command, part.seconds, result, places)
+            code = _run(command, part.seconds, result, places, output)
         result.seconds = time.monotonic() - started
         _count(part, code, reports / f"{part.name}.xml", result)
     if ci and not result.failed and (lacking or result.skips or not result.ran):
@@ -150,15 +194,27 @@ def _memory_will_do() -> bool:
     return room >= MEMORY_WANTED and not status.f_flag & os.ST_NOEXEC and os.access(MEMORY, os.W_OK)
 
 
-def _run(command: list[str], seconds: int, result: Result, places: dict[str, str]) -> int:
+_running: set[subprocess.Popen[bytes]] = set()
+
+
+def _run(
+    command: list[str],
+    seconds: int,
+    result: Result,
+    places: dict[str, str],
+    output: TextIO | None,
+) -> int:
     """Run in a process group of its own, so that nothing of it is left behind; return its code."""
     process = subprocess.Popen(
         command,
         cwd=environment.ROOT,
         env={**environment.variables(), **places},
         stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=None if output is None else subprocess.STDOUT,
         start_new_session=True,
     )
+    _running.add(process)
     try:
         return process.wait(timeout=seconds)
     except subprocess.TimeoutExpired:
@@ -174,6 +230,7 @@ def _run(command: list[str], seconds: int, result: Result, places: dict[str, str
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+        _running.discard(process)
 
 
 if __name__ == "__main__":

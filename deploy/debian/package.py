@@ -7,6 +7,9 @@ too old), made for the Python of the machine that builds. The same tree gives th
 from __future__ import annotations
 
 import argparse
+import base64
+import csv
+import hashlib
 import os
 import re
 import shutil
@@ -161,9 +164,29 @@ def _make_environment(stage: Path, environment: Path, tools: Path, side: Side, w
     for path in [*(there / "bin").iterdir(), there / "pyvenv.cfg"]:
         if path.is_file() and not path.is_symlink():
             path.write_text(path.read_text().replace(str(stage), ""))
+    _put_records_right(there)
     # The services may not write here, so what they would compile is compiled now.
     compiled = ("--invalidation-mode", "unchecked-hash", "-s", str(stage), "-p", "/", "-q")
     _run(str(there / "bin/python"), "-m", "compileall", *compiled, str(there / "lib"))
+
+
+def _put_records_right(environment: Path) -> None:
+    """What pip noted of scripts is no longer so, and held digests of where this was built."""
+    for record in environment.rglob("*.dist-info/RECORD"):
+        rows = []
+        for name, digest, size in csv.reader(record.read_text().splitlines()):
+            path = record.parent.parent / name
+            if path.exists():
+                own = [_digest(path), str(path.stat().st_size)] if ".." in name else [digest, size]
+                rows.append([name, *own])
+        with record.open("w", newline="") as stream:
+            csv.writer(stream, lineterminator="\n").writerows(sorted(rows))
+
+
+def _digest(path: Path) -> str:
+    """As RECORD has it (the binary distribution format, PEP 427)."""
+    value = hashlib.sha256(path.read_bytes()).digest()
+    return "sha256=" + base64.urlsafe_b64encode(value).rstrip(b"=").decode()
 
 
 def _shell_files(side: Side, stage: Path) -> None:

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import re
 import shlex
+import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ from internal_puller.direct.settings import load_direct
 from internal_puller.install.layout import active_generation
 from internal_puller.install.presets import check_target, resolve
 from internal_puller.pending import PendingKeys
+from internal_puller.puller import NO_CONTACT, connect
 from internal_puller.state import StateDirectory
 from internal_puller.targets import (
     FORMATS,
@@ -314,19 +316,37 @@ def _matching(targets: Sequence[Target], text: str) -> list[Target]:
 
 def _find(settings: Settings, asked: str, needed: tuple[str, ...]) -> tuple[Grant, tuple[str, ...]]:
     """Return the grant that is meant, and the names that are needed here."""
-    granted = _granted(settings)
     names = tuple(str(DnsName.parse(one)) for one in needed)
+    granted = _granted(settings)
+    found = _among(granted, asked, names)
+    if found is not None:
+        return found
+    try:
+        granted = _granted_by_now(settings) or granted
+    except NO_CONTACT as error:
+        raise _not_granted(
+            asked, granted, f" Whether there is more is not known: {error.what}"
+        ) from error
+    found = _among(granted, asked, names)
+    if found is None:
+        raise _not_granted(asked, granted)
+    return found
+
+
+def _among(
+    granted: tuple[Grant, ...], asked: str, names: tuple[str, ...]
+) -> tuple[Grant, tuple[str, ...]] | None:
     for grant in granted:
         if grant.certificate == asked:
             return grant, names or grant.names
     try:
         name = DnsName.parse(asked)
-    except NameRefused as error:
-        raise _not_granted(asked, granted) from error
+    except NameRefused:
+        return None
     for grant in granted:
         if any(DnsName(one).covers(name) for one in grant.names):
             return grant, names or (str(name),)
-    raise _not_granted(asked, granted)
+    return None
 
 
 def _granted(settings: Settings) -> tuple[Grant, ...]:
@@ -340,11 +360,28 @@ def _granted(settings: Settings) -> tuple[Grant, ...]:
     return own + (enrolment.granted if enrolment else ())
 
 
-def _not_granted(asked: str, granted: tuple[Grant, ...]) -> PolicyError:
+def _granted_by_now(settings: Settings) -> tuple[Grant, ...]:
+    """Ask the agent: since this machine was enrolled more may have been granted.
+
+    Raises:
+        TransportError: it cannot be asked.
+        ClockWrong: nor can it be while our clocks differ by more than 300 s.
+    """
+    state = StateDirectory.open(settings.state_directory)
+    if state.enrolment() is None:
+        return ()
+    client = connect(settings, state)
+    try:
+        return tuple(Grant(one.certificate, one.names) for one in client.listing().offers)
+    finally:
+        client.close()
+
+
+def _not_granted(asked: str, granted: tuple[Grant, ...], more: str = "") -> PolicyError:
     return PolicyError(
         f"{asked!r:.200} is not granted to this machine; granted: "
-        f"{', '.join(grant.certificate for grant in granted) or 'nothing'}.",
-        do="Grant it on the agent (external-agent token NAME) and enrol with that token too; or, "
+        f"{', '.join(grant.certificate for grant in granted) or 'nothing'}.{more}",
+        do=f"Grant it on the agent: external-agent puller grant {socket.gethostname()} NAME; or, "
         "in direct mode: internal-puller direct add NAME.",
     )
 

@@ -103,6 +103,21 @@ def test_second_token_adds_its_grants(agent: FakeAgent, machine: Machine, run: R
     assert [one.certificate for one in granted] == ["app.example.org", NAME]
 
 
+def test_what_was_granted_since_gets_a_target(agent: FakeAgent, machine: Machine, run: Run) -> None:
+    run("enroll", stdin=agent.token(NAME))
+    refused = run("target", "add", "app.example.org")
+    assert refused[0] == 4
+    assert "external-agent puller grant" in refused[2]
+    (puller,) = agent.pullers.values()
+    puller.granted.add("app.example.org")
+    assert run("target", "add", "app.example.org")[0] == 0
+    assert [one.certificate for one in machine.targets()] == ["app.example.org"]
+    agent.stop()
+    code, _, error = run("target", "add", "wiki.example.org")
+    assert code == 4
+    assert "granted: www.intra.example.com. Whether there is more is not known" in error
+
+
 def test_token_from_a_file(agent: FakeAgent, machine: Machine, run: Run) -> None:
     path = machine.base / "token"
     path.write_text(agent.token(NAME) + "\n")

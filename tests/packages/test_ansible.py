@@ -24,7 +24,8 @@ from tools import environment
 
 pytestmark = [pytest.mark.packages, pytest.mark.timeout(500)]
 ANSIBLE = ROOT / "deploy" / "ansible"
-WWW = "www.intra.example.com"
+WWW, APP, OLD = (f"{name}.intra.example.com" for name in ("www", "app", "old"))
+TLS = "/etc/split-horizon-relay/tls"
 
 
 @dataclass(frozen=True)
@@ -119,6 +120,7 @@ def test_both_sides_of_a_fresh_debian(
             for word in (f"--{name}-listen", f"127.0.0.1:{port}")
         ],
     }
+    told["agents"]["vars"]["external_agent_certificates"].append({"names": [OLD]})
     told["agents"]["hosts"] = {"agent": None}
     told["pullers"]["vars"] |= {
         "internal_puller_package": str(debian_packages["puller"]),
@@ -126,7 +128,7 @@ def test_both_sides_of_a_fresh_debian(
         "internal_puller_settings": {"timeout": 20.0},
     }
     told["pullers"]["hosts"] = {
-        "puller": {"internal_puller_certificates": [{"name": WWW, "preset": "none"}]}
+        "puller": {"internal_puller_certificates": [{"name": WWW}, {"name": OLD}]}
     }
     inventory = ansible.base / "inventory.yml"
     connection = {
@@ -134,23 +136,71 @@ def test_both_sides_of_a_fresh_debian(
         "ansible_user": "root",
         "ansible_python_interpreter": "/usr/bin/python3",
     }
-    inventory.write_text(yaml.safe_dump({"all": {"vars": connection, "children": told}}))
+
+    def write() -> None:
+        inventory.write_text(yaml.safe_dump({"all": {"vars": connection, "children": told}}))
+
+    write()
     words = ["env", "-i", *(f"{name}={value}" for name, value in ENVIRONMENT.items())]
     enter = {
         "DEBIAN_ROOT": str(debian.base),
         "DEBIAN_ROOT_ENTER": json.dumps([*words, *debian.argv()]),
     }
+    settings = debian / "etc/split-horizon-relay/puller.toml"
+
+    def targets() -> set[tuple[str, str]]:
+        rows = json.loads(debian.run("internal-puller", "target", "list", "--json").out)
+        return {(one["certificate"], one["directory"]) for one in rows}
+
+    def granted() -> set[str]:
+        (one,) = json.loads(debian.run("external-agent", "puller", "list", "--json").out)
+        assert one["status"] == "active"
+        return set(one["certificates"])
+
+    def enabled(unit: str, other: str) -> None:
+        assert debian.run("systemctl", "is-enabled", unit).out.strip() == "enabled"
+        assert debian.run("systemctl", "is-enabled", other, expect=1).out.strip() == "disabled"
+
     play = ("--inventory", str(inventory), "site.yml")
     assert changes(ansible(*play, "--limit", "agents", **enter))["agent"] > 0
     with serving(debian):
         told_of_puller = ansible(*play, "--limit", "pullers", **enter)
         assert "shr1_" not in told_of_puller, "no token in what Ansible prints"
         assert (debian / "var/lib/split-horizon-relay/puller/enrolment.json").exists()
-        assert WWW in debian.run("internal-puller", "target", "list").out
-        pullers = debian.run("external-agent", "puller", "list", "--json").out
-        assert [one["status"] for one in json.loads(pullers)] == ["active"]
+        assert settings.exists()
+        assert targets() == {(WWW, f"{TLS}/{WWW}"), (OLD, f"{TLS}/{OLD}")}
+        assert granted() == {WWW, OLD}
+        enabled("internal-puller.timer", "internal-puller-run.service")
+
+        change(told)
+        write()
+        changed = changes(ansible(*play, **enter))
+        assert changed["agent"] > 0
+        assert changed["puller"] > 0
+        assert not settings.exists()
+        assert targets() == {(WWW, f"{TLS}/{WWW}"), (WWW, "/srv/tls"), (APP, f"{TLS}/{APP}")}
+        assert granted() == {WWW, APP}
+        status = json.loads(debian.run("external-agent", "status", "--json", expect=None).out)
+        wanted = {one["certificate"]: one["names"] for one in status["certificates"]}
+        assert wanted == {WWW: [WWW, f"a.{WWW}"], APP: [APP]}
         again = changes(ansible(*play, **enter))
     assert again == {"agent": 0, "puller": 0}, "a second time there is nothing to do"
+    enabled("internal-puller-run.service", "internal-puller.timer")
     for unit in ("external-agent.service", "external-agent-challenge.socket"):
         assert debian.run("systemctl", "is-enabled", unit).out.strip() == "enabled"
-    assert debian.run("systemctl", "is-enabled", "internal-puller.timer").out.strip() == "enabled"
+
+
+def change(told: dict[str, Any]) -> None:
+    """One certificate more, one less, another name, another place, another way."""
+    told["agents"]["vars"]["external_agent_certificates"] = [
+        {"names": [WWW, f"a.{WWW}"]},
+        {"names": [APP]},
+        {"names": [OLD], "state": "absent"},
+    ]
+    told["pullers"]["vars"] |= {"internal_puller_settings": {}, "internal_puller_way": "run"}
+    told["pullers"]["hosts"]["puller"]["internal_puller_certificates"] = [
+        {"name": WWW},
+        {"name": WWW, "directory": "/srv/tls"},
+        {"name": APP},
+        {"name": OLD, "state": "absent"},
+    ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import http.server
+import re
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -16,13 +17,15 @@ import pytest
 import yaml
 
 from tests.lab.peers import require
-from tests.packages.conftest import ROOT
+from tests.packages.conftest import ROOT, build
 from tests.packages.roots import Root
 
 pytestmark = [pytest.mark.packages, pytest.mark.timeout(400)]
 USER_DATA = ROOT / "deploy" / "cloud-init" / "user-data.yml"
 SETUP = "/usr/local/sbin/split-horizon-relay-setup"
 VALUES = "/etc/split-horizon-relay/setup.env"
+PACKAGE = "split-horizon-relay-agent"
+NEWER = "99.0"
 
 
 def told() -> dict[str, Any]:
@@ -58,12 +61,33 @@ def served(folder: Path) -> Iterator[str]:
         server.shutdown()
 
 
-def test_a_fresh_debian_becomes_an_agent(debian_packages: dict[str, Path], debian: Root) -> None:
-    package = debian_packages["agent"]
+def version(debian: Root) -> str:
+    return debian.run("dpkg-query", "-W", "-f", "${Version}", PACKAGE).out
+
+
+def newer(package: Path, folder: Path) -> Path:
+    """The same files as a release of later years."""
+    tree = folder / "tree"
+    build("dpkg-deb", "--raw-extract", str(package), str(tree))
+    control = tree / "DEBIAN" / "control"
+    control.write_text(re.sub("(?m)^Version: .*", f"Version: {NEWER}", control.read_text()))
+    build("dpkg-deb", "-Znone", "--build", str(tree), str(folder / "newer.deb"))
+    return folder / "newer.deb"
+
+
+def named(package: Path, url: str) -> dict[str, str]:
     digest = hashlib.sha256(package.read_bytes()).hexdigest()
-    with served(package.parent) as url:
+    return {"PACKAGE_URL": f"{url}/{package.name}", "PACKAGE_SHA256": digest}
+
+
+def test_a_fresh_debian_becomes_an_agent(
+    debian_packages: dict[str, Path], debian: Root, tmp_path: Path
+) -> None:
+    package = tmp_path / "agent.deb"
+    package.symlink_to(debian_packages["agent"])
+    with served(tmp_path) as url:
         values = {
-            "PACKAGE_URL": f"{url}/{package.name}",
+            **named(package, url),
             "PACKAGE_SHA256": "0" * 64,
             "AGREE_TO_TERMS": "no",
             "PULLERS_FROM": "203.0.113.0/24",
@@ -88,8 +112,12 @@ def test_a_fresh_debian_becomes_an_agent(debian_packages: dict[str, Path], debia
         say(AGREE_TO_TERMS="yes")
         assert "did NOT match" in debian.run(SETUP, expect=1).err, "another package is refused"
         assert not (debian / "usr/bin/external-agent").exists()
-        say(PACKAGE_SHA256=digest)
+        say(**named(package, url))
         debian.run(SETUP)
+        assert version(debian) != NEWER
+        say(**named(newer(package, tmp_path), url))
+        debian.run(SETUP)
+        assert version(debian) == NEWER, "what setup.env names is what runs"
     key = (debian / "var/lib/split-horizon-relay/agent/account.key").read_bytes()
     debian.run(SETUP)  # once more: nothing is made anew
     assert (debian / "var/lib/split-horizon-relay/agent/account.key").read_bytes() == key

@@ -10,10 +10,8 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 
 from tests.lab.peers import require
 from tests.more_servers import postgresql_bin
@@ -24,9 +22,11 @@ pytestmark = [pytest.mark.packages, pytest.mark.timeout(400)]
 CONTAINER = ROOT / "deploy" / "container"
 AGENT = "/usr/bin/external-agent"
 IMAGE = "split-horizon-relay-agent"
+DATABASE_IMAGE = "localhost/postgresql"
 WWW = "www.intra.example.com"
 INIT = (
-    *("init", "--contact", "mailto:ops@example.com", "--agree-terms"),
+    *("init", "--ca", "letsencrypt-staging", "--contact", "mailto:ops@example.com"),
+    "--agree-terms",
     *("--relay-url", "https://relay.example.com:8443", "--challenge-listen", "0.0.0.0:8402"),
 )
 _VISIT = """
@@ -98,13 +98,12 @@ def project(podman: Podman, request: pytest.FixtureRequest) -> Path:
     assert programs is not None
     folder = podman.base / "container"
     shutil.copytree(CONTAINER, folder)
-    (folder / ".env").write_text("RELAY_DATABASE_PASSWORD=a/b:c@d%41\n")
+    named = f"RELAY_DATABASE_PASSWORD=a/b:c@d%41\nRELAY_DATABASE_IMAGE={DATABASE_IMAGE}\n"
+    (folder / ".env").write_text(named)
     context = podman.base / "postgresql"
     shutil.copytree(Path(__file__).parent / "postgresql_image", context)
     pack_postgresql(programs, context / "postgresql.tar")
-    services: dict[str, Any] = yaml.safe_load((CONTAINER / "compose.yaml").read_text())["services"]
-    named = ("--build-arg", f"PROGRAMS={programs}")
-    build_image(podman, context, services["database"]["image"], *named)
+    build_image(podman, context, DATABASE_IMAGE, "--build-arg", f"PROGRAMS={programs}")
     return folder
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.packages.conftest import build
 from tests.packages.roots import Root
 
 pytestmark = [pytest.mark.packages, pytest.mark.timeout(400)]
@@ -70,6 +71,14 @@ def test_nothing_names_the_place_where_it_was_built(installed: Root) -> None:
         )
         compiled = installed.run("find", f"/opt/split-horizon-relay/{side}", "-name", "*.pyc").out
         assert "/cli.cpython-311.pyc" in compiled
+
+
+def test_the_same_tree_gives_the_same_octets(
+    debian_packages: dict[str, Path], wheel: Path, tmp_path: Path
+) -> None:
+    build("deploy/debian/build", "--wheel", str(wheel), "--output", str(tmp_path), "puller")
+    (again,) = tmp_path.iterdir()
+    assert again.read_bytes() == debian_packages["puller"].read_bytes()
 
 
 def test_the_puller_runs(installed: Root) -> None:

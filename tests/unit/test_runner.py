@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from itertools import chain, combinations
 from pathlib import Path
+from typing import TextIO
 
 import pytest
 
@@ -70,6 +71,30 @@ def test_a_missing_peer_is_a_failure_only_in_ci(tmp_path: Path, ci: bool, failed
     part, command = script(tmp_path, "raise SystemExit('was run')", needs=absent)
     result = runner._judge(part, command, tmp_path, ci=ci)
     assert (result.ran, result.failed, result.missing) == (False, failed, ["a peer"])
+
+
+def test_two_at_a_time_each_says_its_own(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """One waits for what another makes, so they are at work together; the long ones are first."""
+    texts = {
+        "first": "while not pathlib.Path('made').exists(): time.sleep(0.01)\nprint('first ends')",
+        "second": "pathlib.Path('made').touch(); print('second ends'); sys.exit(1)",
+        "third": "print('third ends')",
+    }
+    parts = [Part(name, name, seconds=seconds) for seconds, name in enumerate(reversed(texts), 60)]
+    started = []
+
+    def judge(part: Part, output: TextIO) -> Result:
+        started.append(part.name)
+        program = f"import os, pathlib, sys, time; os.chdir({str(tmp_path)!r})\n{texts[part.name]}"
+        command = [sys.executable, "-c", program]
+        return runner._judge(part, command, tmp_path, ci=False, output=output)
+
+    results = {one.name: one.failed for one in runner._two_at_a_time(parts, judge)}
+    assert results == {"first": 0, "second": 1, "third": 0}
+    assert started[2] == "third"
+    shown = capfd.readouterr().out.split("##########")
+    assert all(f"{name} ends" in text for name in texts for text in shown if f" {name}:" in text)
+    assert len(shown) == 1 + len(texts)
 
 
 @pytest.mark.parametrize(
