@@ -54,6 +54,8 @@ def ensure(wanted: Environment = TESTS) -> Path:
     Raises:
         EnvironmentFailed: a step failed; the next run starts again from nothing.
     """
+    if wanted.directory.is_symlink():  # making it anew would empty what it leads to
+        raise EnvironmentFailed(f"{wanted.directory} is a symbolic link; remove it.")
     python = wanted.directory / "bin" / "python"
     with _one_at_a_time():
         stamp = wanted.directory / "made-from"

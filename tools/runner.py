@@ -113,6 +113,7 @@ def _two_at_a_time(parts: list[Part], judge: Callable[[Part, TextIO], Result]) -
 
     def lane() -> None:
         for part in waiting:
+            print(f"begun: {part.name}", flush=True)
             with tempfile.TemporaryFile("w+") as output:
                 results.append(judge(part, output))
                 output.seek(0)

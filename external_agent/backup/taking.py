@@ -15,7 +15,13 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from external_agent import keys, relay_tls
-from external_agent.backup.archive import SETTINGS, STATE, may_be_in_state, write_archive
+from external_agent.backup.archive import (
+    SETTINGS,
+    STATE,
+    may_be_in_state,
+    opened,
+    write_archive,
+)
 from external_agent.backup.database_copy import copy_database, database_file
 from external_agent.config import Settings
 from external_agent.release import release
@@ -83,6 +89,7 @@ def take(settings: Settings, config: Path, target: Path, *, now: int) -> Taken:
             )
             file.flush()
             os.fsync(file.fileno())
+        _read_back(archive, target)
         size = archive.stat().st_size
         _publish(archive, target)
     except OSError as error:
@@ -141,6 +148,27 @@ def _content(path: Path) -> bytes:
         if content.lstrip().startswith(_CERTIFICATE) and b"PRIVATE KEY" not in content:
             return content
         raise
+
+
+def _read_back(archive: Path, target: Path) -> None:
+    """Read all of it as a restore will.
+
+    Raises:
+        ConfigurationError: a restore would refuse it.
+    """
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        with opened(archive) as written:
+            written.files()
+            written.copy_database(nowhere)
+    except ConfigurationError as error:
+        raise ConfigurationError(
+            f"{target} was not made, because no restore would take it: "
+            f"{error.what.replace(str(archive), 'the archive')}",
+            do="Look at the file that it names; or, if it names none, at the disk.",
+        ) from error
+    finally:
+        os.close(nowhere)
 
 
 def _create(path: Path) -> None:

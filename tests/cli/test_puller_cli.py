@@ -109,6 +109,7 @@ def test_what_was_granted_since_gets_a_target(agent: FakeAgent, machine: Machine
     assert refused[0] == 4
     assert "external-agent puller grant" in refused[2]
     (puller,) = agent.pullers.values()
+    agent.certificates["app.example.org"] = ("app.example.org",)
     puller.granted.add("app.example.org")
     assert run("target", "add", "app.example.org")[0] == 0
     assert [one.certificate for one in machine.targets()] == ["app.example.org"]

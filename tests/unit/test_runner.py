@@ -13,7 +13,7 @@ from typing import TextIO
 
 import pytest
 
-from tools import runner
+from tools import environment, runner
 from tools.parts import INCOMPLETE, MARKS, PARTS, Need, Part, places
 from tools.results import Result, read_junit, summary
 
@@ -143,6 +143,16 @@ def _alive(process: int) -> bool:
         return b") Z " not in Path(f"/proc/{process}/stat").read_bytes()
     except OSError:
         return False
+
+
+def test_an_environment_that_is_a_link_is_not_emptied(tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "kept").touch()
+    (tmp_path / "link").symlink_to(other)
+    with pytest.raises(environment.EnvironmentFailed, match="symbolic link"):
+        environment.ensure(environment.Environment(tmp_path / "link", (), with_project=False))
+    assert (other / "kept").exists()
 
 
 def test_parts_run_without_foreign_roots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

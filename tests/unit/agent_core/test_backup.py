@@ -182,6 +182,16 @@ def test_a_backup_that_fails_leaves_nothing(place: Place) -> None:
     assert set(place.files()) == set(before)
 
 
+def test_what_no_restore_would_take_is_no_backup(place: Place) -> None:
+    place.config.write_text(place.config.read_text() + "# " + "x" * archives.MOST_OCTETS)
+    before = place.files()
+    with pytest.raises(ConfigurationError, match=r"was not made.*settings\.toml") as refused:
+        place.take()
+    assert str(place.archive) in refused.value.what
+    assert place.files() == before
+    assert not place.archive.exists()
+
+
 def test_keys_that_change_meanwhile_are_read_again(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
