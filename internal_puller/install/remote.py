@@ -241,12 +241,15 @@ class Remote:
         """Refuse what ssh would refuse, too: a key that others read, hosts that others write."""
         for setting, path, mask in (
             ("ssh_key", self.key, 0o077),
-            ("ssh_known_hosts", self.known_hosts, 0o022),
+            ("ssh_known_hosts", Path(self._known_hosts()), 0o022),
         ):
             try:
                 mode = stat.S_IMODE(path.stat().st_mode) if path is not None else 0
             except OSError as error:
-                raise StageFailed(f"{setting} {path} cannot be read: {error.strerror}.") from error
+                raise StageFailed(
+                    f"{setting} {path} cannot be read: {error.strerror}.",
+                    do=f"internal-puller target add with --{setting.replace('_', '-')} names it.",
+                ) from error
             if mode & mask:
                 verb = "read" if setting == "ssh_key" else "changed"
                 raise StageFailed(

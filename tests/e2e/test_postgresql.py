@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import socket
+import socketserver
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -89,6 +93,46 @@ def test_a_server_that_goes_away_and_comes_back(server: PostgresqlServer, url: s
     store.add_certificate(WWW, [WWW], directory_url="https://ca.example.com/dir", now=1)
     assert store.change_counter() == 1
     store.close()
+
+
+def test_a_silent_server_is_given_up_by_the_kernel(server: PostgresqlServer) -> None:
+    """The limits arrive at the socket; what it makes of them is the kernel's."""
+    with tcp_to(server.socket / ".s.PGSQL.5432") as port:
+        store = open_store(f"postgresql://{server.user}@127.0.0.1:{port}/{server.create()}")
+        with store._database.read() as connection:
+            driver = connection.connection.dbapi_connection
+            assert driver is not None
+            with socket.socket(fileno=os.dup(driver.pgconn.socket)) as used:
+                assert used.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+                limits = ("TCP_USER_TIMEOUT", "TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT")
+                numbers = (getattr(socket, name) for name in limits)
+                found = [used.getsockopt(socket.IPPROTO_TCP, number) for number in numbers]
+        store.close()
+    assert found == [10_000, 10, 5, 3]
+
+
+@contextmanager
+def tcp_to(path: Path) -> Iterator[int]:
+    """A port that leads to a Unix socket."""
+
+    class Way(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            with socket.socket(socket.AF_UNIX) as there:
+                there.connect(str(path))
+                back = threading.Thread(target=copy, args=(there, self.request), daemon=True)
+                back.start()
+                copy(self.request, there)
+                back.join(10)
+
+    def copy(source: socket.socket, target: socket.socket) -> None:
+        while piece := source.recv(65536):
+            target.sendall(piece)
+        target.shutdown(socket.SHUT_WR)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Way) as listening:
+        threading.Thread(target=listening.serve_forever, daemon=True).start()
+        yield listening.server_address[1]
+        listening.shutdown()
 
 
 def test_a_killed_writer_leaves_no_half_change(server: PostgresqlServer, url: str) -> None:

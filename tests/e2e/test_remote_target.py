@@ -169,6 +169,21 @@ def test_what_cannot_be_tidied_there_takes_nothing_back(elsewhere: Elsewhere) ->
     assert not kept.exists()
 
 
+def test_the_known_hosts_of_the_user(elsewhere: Elsewhere, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where none is named it is the user's own, held to the same."""
+    monkeypatch.setenv("HOME", str(elsewhere.base))
+    missing = elsewhere.put(1, ssh_known_hosts=None).error
+    assert isinstance(missing, StageFailed) and ".ssh/known_hosts cannot be read" in missing.what
+    own = elsewhere.base / ".ssh" / "known_hosts"
+    own.parent.mkdir()
+    own.write_text(elsewhere.ssh.known_hosts.read_text())
+    own.chmod(0o666)
+    loose = elsewhere.put(1, ssh_known_hosts=None).error
+    assert isinstance(loose, StageFailed) and "can be changed by other users" in loose.what
+    own.chmod(0o644)
+    assert elsewhere.put(1, ssh_known_hosts=None).error is None
+
+
 def test_what_others_could_read_or_change_is_refused(elsewhere: Elsewhere) -> None:
     ssh = elsewhere.ssh
     for path, mode, words in (

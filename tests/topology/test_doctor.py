@@ -28,7 +28,19 @@ from tests.squid import Squid, squid
 
 from .conftest import LabStage, nginx_conf, play, self_signed
 from .namespaces import configure
-from .world import GATEWAY, INTERNET, INTRANET, VM, WWW, inside_dns, lab_ca, outside_dns, world
+from .world import (
+    GATEWAY,
+    INTERNET,
+    INTERNET_IPV6,
+    INTRANET,
+    VM,
+    VM_IPV6,
+    WWW,
+    inside_dns,
+    lab_ca,
+    outside_dns,
+    world,
+)
 
 pytestmark = [pytest.mark.topology, pytest.mark.timeout(240)]
 SECOND_PORT, VERIFYING_PORT = 5353, 5300
@@ -104,10 +116,21 @@ def test_nothing_is_found_where_nothing_is_wrong(clinic: Clinic) -> None:
         bad = [one for one in findings if one["verdict"] not in ("ok", "note")]
         assert (healthy, bad) == (True, []), bad
         assert "Nothing is wrong" in summary
-    checks = {one["check"] for one in clinic.look()[1] if one["verdict"] == "ok"}
+    with outside("AAAA", VM_IPV6)(clinic):
+        _, findings, summary = clinic.look()
+    assert "Nothing is wrong" in summary
+    checks = {one["check"] for one in findings if one["verdict"] == "ok"}
     assert {
         *("split-dns", "internal-dns", "relay", "clock", "target", "configuration", "served"),
-        *("public-dns", "reach-ipv4", "ca-directory", "ca-account", "files", "relay-url"),
+        *(
+            "public-dns",
+            "reach-ipv4",
+            "reach-ipv6",
+            "ca-directory",
+            "ca-account",
+            "files",
+            "relay-url",
+        ),
     } <= checks
     said = clinic.stage.puller.call("doctor").out
     assert said.startswith("Nothing is wrong;") and "the agent, " in said
@@ -160,23 +183,27 @@ def name_server_says_no(clinic: Clinic) -> Iterator[None]:
         clinic.second.faults.clear()
 
 
-@contextlib.contextmanager
-def another_web_server(clinic: Clinic) -> Iterator[None]:
-    with outside("A", INTERNET)(clinic):
-        command = ("-m", "http.server", "80", "--bind", INTERNET)
+def another_web_server(kind: str, address: str) -> Staged:
+    """The name leads to a machine of somebody else, which answers."""
+
+    @contextlib.contextmanager
+    def staged(clinic: Clinic) -> Iterator[None]:
         host = clinic.stage.world.internet
-        server = subprocess.Popen(
-            host.argv(sys.executable, *command),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            cwd=clinic.stage.agent.base / "state" / "..",
-        )
-        try:
-            wait_until(lambda: f"{INTERNET}:80" in host.run("ss", "-Hltn"))
-            yield
-        finally:
-            server.terminate()
-            server.wait(10)
+        with outside(kind, address)(clinic):
+            server = subprocess.Popen(
+                host.argv(sys.executable, "-m", "http.server", "80", "--bind", address),
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                cwd=clinic.stage.agent.base / "state" / "..",
+            )
+            try:
+                wait_until(lambda: address in host.run("ss", "-Hltn", "sport", "80"))
+                yield
+            finally:
+                server.terminate()
+                server.wait(10)
+
+    return staged
 
 
 def ca_fault(stage: Callable[[Clinic], Any]) -> Staged:
@@ -418,8 +445,18 @@ ISSUER = "lab-ca.example"
 FAULTS: dict[str, tuple[Staged, str, str, str]] = {
     # what is broken: how, the check that finds it, its verdict, words of what it says
     "public address elsewhere": (outside("A", INTERNET), "reach-ipv4", "problem", "Nobody answers"),
-    "another web server there": (another_web_server, "reach-ipv4", "problem", "is answered by"),
-    "IPv6 elsewhere": (outside("AAAA", "2001:db8::7"), "reach-ipv6", "problem", "2001:db8::7"),
+    "another web server there": (
+        another_web_server("A", INTERNET),
+        *("reach-ipv4", "problem", "is answered by"),
+    ),
+    "IPv6 elsewhere": (
+        another_web_server("AAAA", INTERNET_IPV6),
+        *("reach-ipv6", "problem", "is answered by"),
+    ),
+    "nobody at the IPv6 address": (
+        outside("AAAA", "2001:db8:203::7"),
+        *("reach-ipv6", "problem", "Nobody answers"),
+    ),
     "no public address": (outside("A"), "public-dns", "problem", "has no address in the public"),
     "an old answer": (at_second_resolver("192.0.2.9"), "resolvers", "warning", "192.0.2.9"),
     "a resolver that fails": (name_server_says_no, "resolvers", "unknown", "SERVFAIL"),

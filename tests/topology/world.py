@@ -21,6 +21,7 @@ from tests.lab import LabCa, SplitDns
 from .namespaces import Namespace, Wire, configure, connect, forward, hosts
 
 INTERNET, VM, NAT = "203.0.113.1", "203.0.113.10", "203.0.113.20"
+INTERNET_IPV6, VM_IPV6 = "2001:db8:203::1", "2001:db8:203::10"
 GATEWAY, INTRANET, INSIDE = "10.20.30.1", "10.20.30.40", "10.20.30.0/24"
 WWW, RELAY, CA = "www.intra.example.com", "relay.example.com", "ca.example.com"
 
@@ -149,10 +150,15 @@ def _lay_out(built: World) -> None:
         "link set to-vm master segment",
         "link set to-nat master segment",
         f"address add {INTERNET}/24 dev segment",
+        f"address add {INTERNET_IPV6}/64 dev segment nodad",
         "link set segment up",
         f"route add {INSIDE} via {NAT}",
     )
-    configure(vm, f"route add {INSIDE} via {NAT}")
+    configure(
+        vm,
+        f"address add {VM_IPV6}/64 dev outside nodad",
+        f"route add {INSIDE} via {NAT}",
+    )
     configure(intranet, f"route add default via {GATEWAY}")
 
 
