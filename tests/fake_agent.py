@@ -102,6 +102,7 @@ class FakeAgent:
         *,
         host: str = "127.0.0.1",
         public_tls: bool = False,
+        tls_from: float | None = None,
         ca: Authority | None = None,
         signing_key: SigningKey | None = None,
     ) -> None:
@@ -128,7 +129,7 @@ class FakeAgent:
         self.waiting = 0
         self._recorded: tuple[int, dict[str, str], bytes] | None = None
         self._changed = threading.Condition()
-        self._server = _Server(self, _tls(self.ca, base, host, public_tls=public_tls))
+        self._server = _Server(self, _tls(self.ca, base, host, tls_from, public_tls=public_tls))
         self.port: int = self._server.server_address[1]
         self.url = f"https://{host}:{self.port}"
         self.tls_pin = None if public_tls else self._server.tls.spki
@@ -543,13 +544,13 @@ class _Tls:
     spki: str
 
 
-def _tls(ca: Authority, base: Path, host: str, *, public_tls: bool) -> _Tls:
+def _tls(ca: Authority, base: Path, host: str, begins: float | None, *, public_tls: bool) -> _Tls:
     key = new_key()
-    now = int(time.time()) - 60
+    begin = int(time.time() - 60 if begins is None else begins)
     if public_tls:
-        chain = ca.chain(ca.leaf([host], key, not_before=now))
+        chain = ca.chain(ca.leaf([host], key, not_before=begin))
     else:
-        chain = (self_signed([host], key, not_before=now),)
+        chain = (self_signed([host], key, not_before=begin),)
     path = base / f"relay-{os.urandom(4).hex()}.pem"
     path.write_bytes(pem_pair(chain, key))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -24,6 +24,8 @@ from tools.results import Result, read_junit, summary
 NOTHING_COLLECTED = 5
 MEMORY = Path("/dev/shm")
 MEMORY_WANTED = 512 * 2**20  # octets
+_running: set[subprocess.Popen[bytes]] = set()
+_interrupted = threading.Event()
 
 
 def main() -> int:
@@ -46,7 +48,9 @@ def main() -> int:
         chosen = _chosen(options.parts)
         beside = [part for part in chosen if options.together and not part.alone]
         results = _two_at_a_time(beside, judge)
-        results += [judge(part) for part in chosen if part not in beside]
+        for part in chosen:
+            if part not in beside and not _interrupted.is_set():
+                results.append(judge(part))
     results.sort(key=lambda result: [part.name for part in PARTS].index(result.name))
     print(summary(results), flush=True)
     return 1 if any(result.failed for result in results) else 0
@@ -113,6 +117,8 @@ def _two_at_a_time(parts: list[Part], judge: Callable[[Part, TextIO], Result]) -
 
     def lane() -> None:
         for part in waiting:
+            if _interrupted.is_set():
+                return
             print(f"begun: {part.name}", flush=True)
             with tempfile.TemporaryFile("w+") as output:
                 results.append(judge(part, output))
@@ -126,8 +132,7 @@ def _two_at_a_time(parts: list[Part], judge: Callable[[Part, TextIO], Result]) -
             for done in [lanes.submit(lane), lanes.submit(lane)]:
                 done.result()
         except KeyboardInterrupt:
-            for _ in waiting:
-                pass  # nothing more is begun
+            _interrupted.set()
             for process in list(_running):
                 os.killpg(process.pid, signal.SIGINT)
     return results
@@ -195,9 +200,6 @@ def _memory_will_do() -> bool:
     return room >= MEMORY_WANTED and not status.f_flag & os.ST_NOEXEC and os.access(MEMORY, os.W_OK)
 
 
-_running: set[subprocess.Popen[bytes]] = set()
-
-
 def _run(
     command: list[str],
     seconds: int,
@@ -217,21 +219,24 @@ def _run(
     )
     _running.add(process)
     try:
-        return process.wait(timeout=seconds)
+        code = process.wait(timeout=seconds)
     except subprocess.TimeoutExpired:
         result.why = f"was not done after {seconds} s"
         return 1
     except KeyboardInterrupt:
+        _interrupted.set()
         os.killpg(process.pid, signal.SIGINT)
         with suppress(subprocess.TimeoutExpired):
             process.wait(timeout=15)
-        result.why = "interrupted"
-        return 1
+        code = 1
     finally:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         _running.discard(process)
+    if _interrupted.is_set():
+        result.why = "interrupted"
+    return code
 
 
 if __name__ == "__main__":

@@ -180,7 +180,7 @@ def test_both_sides_of_a_fresh_debian(
         assert not settings.exists()
         assert targets() == {(WWW, f"{TLS}/{WWW}"), (WWW, "/srv/tls"), (APP, f"{TLS}/{APP}")}
         assert granted() == {WWW, APP}
-        status = json.loads(debian.run("external-agent", "status", "--json", expect=None).out)
+        status = json.loads(debian.run("external-agent", "status", "--json", expect=13).out)
         wanted = {one["certificate"]: one["names"] for one in status["certificates"]}
         assert wanted == {WWW: [WWW, f"a.{WWW}"], APP: [APP]}
         again = changes(ansible(*play, **enter))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import signal
+import subprocess
 import sys
 import time
 from collections import Counter
@@ -121,6 +123,33 @@ def test_an_incomplete_command_passes_with_a_note(tmp_path: Path) -> None:
     result = runner._judge(part, command, tmp_path, ci=True)
     assert (result.passed, result.failed, result.notes) == (1, 0, ["no audit"])
     assert "!!! it: no audit" in summary([result])
+
+
+@pytest.mark.lab
+@pytest.mark.parametrize("options", [("--together",), ()])
+def test_interrupted_it_begins_nothing_more(tmp_path: Path, options: tuple[str, ...]) -> None:
+    """Ctrl-C ends the parts at hand, and no other begins."""
+    text = f"""
+import pathlib, sys
+from tools import environment, runner
+from tools.parts import Part
+
+say = "import pathlib, time; pathlib.Path({str(tmp_path)!r}, '%s').touch(); time.sleep(60)"
+runner.environment.ensure = lambda: pathlib.Path(sys.executable)
+runner.PARTS = tuple(Part(name, name, command=(sys.executable, "-c", say % name)) for name in "abc")
+sys.exit(runner.main())
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", text, *options], stdout=subprocess.PIPE, text=True, cwd=ROOT
+    ) as process:
+        deadline = time.monotonic() + 60
+        begun = 2 if options else 1
+        while len(list(tmp_path.iterdir())) < begun and time.monotonic() < deadline:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        said, _ = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert said.count("interrupted") == begun == len(list(tmp_path.iterdir())), said
 
 
 @pytest.mark.lab

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from internal_puller.network import UntimelyPeer
 from shared.errors import AnswerUnauthenticated, TransportError
 from tests.fake_agent import FAULTS, FakeAgent
 from tests.machine import NAME, Machine
@@ -119,4 +120,23 @@ def test_relay_certificate_for_another_host(tmp_path: Path) -> None:
         machine.base.mkdir()
         with pytest.raises(TransportError, match="does not verify"):
             machine.enrol(agent)
+        assert agent.requests == []
+
+
+@pytest.mark.parametrize(
+    ("days", "words"), [(2, "certificate is not yet valid"), (-200, "certificate has expired")]
+)
+def test_a_relay_certificate_that_is_wrong_for_the_time_of_day_alone(
+    tmp_path: Path, days: int, words: str
+) -> None:
+    """Either it or this machine's clock is wrong, and the clock is looked at first."""
+    begin = time.time() + days * 86400
+    with FakeAgent(tmp_path, host="localhost", public_tls=True, tls_from=begin) as agent:
+        roots = tmp_path / "roots.pem"
+        roots.write_bytes(agent.ca.root_pem)
+        machine = Machine(tmp_path / "machine", roots_file=roots)
+        machine.base.mkdir()
+        with pytest.raises(UntimelyPeer, match=words) as refused:
+            machine.enrol(agent)
+        assert "timedatectl" in refused.value.do
         assert agent.requests == []
