@@ -5,13 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from shared.host.imports import without_collection
+from shared.host.collector import seldom
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and end with its exit code."""
-    with without_collection():
-        from external_agent.commands.app import run
+    seldom()
+    from external_agent.commands.app import run
+
     sys.exit(run(arguments))
 
 

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import sys
 
-from shared.host.imports import without_collection
+from shared.host.collector import seldom
 
 
 def main() -> None:
     """Entry point of the console script."""
+    seldom()
     from internal_puller.quick import parse, run_pull
 
     options = parse(sys.argv[1:])
     if options is not None:
         sys.exit(run_pull(options))
-    with without_collection():
-        from internal_puller.commands.app import run
+    from internal_puller.commands.app import run
+
     sys.exit(run())
 
 

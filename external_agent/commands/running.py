@@ -5,13 +5,11 @@ from __future__ import annotations
 import typer
 
 from external_agent.commands.context import Context
-from shared.host.imports import without_collection
 
 
 def serve(context: typer.Context) -> None:
     """Run the agent: answer challenges, order certificates, serve pullers. Stop with SIGTERM."""
-    with without_collection():
-        from external_agent.running import run  # web servers and ACME: half a second of imports
+    from external_agent.running import run  # web servers and ACME: half a second of imports
 
     own: Context = context.obj
     run(own.settings, own.store)

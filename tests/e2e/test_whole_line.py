@@ -38,9 +38,9 @@ class Line:
         return made
 
     def newest(self, name: str = WWW) -> str:
-        """The leaf that the CA issued last for a name."""
+        """The leaf that the CA issued last for a name; "" while there is none."""
         of_name = [one for one in self.ca.issued if name in one.names]
-        return hashlib.sha256(of_name[-1].der).hexdigest()
+        return hashlib.sha256(of_name[-1].der).hexdigest() if of_name else ""
 
 
 def place(puller: Puller, certificate: str = WWW) -> Path:
@@ -84,7 +84,15 @@ def pull_until(puller: Puller, leaf: str, certificate: str = WWW) -> None:
 
 
 def issued(line: Line, count: int) -> None:
+    """Wait until the CA has issued so many and the agent has taken note of the last."""
+
+    def noted() -> bool:
+        last = hashlib.sha256(line.ca.issued[-1].der).hexdigest()
+        found = [one["issued"] for one in line.agent.status()["certificates"]]
+        return any(one is not None and one["leaf_sha256"] == last for one in found)
+
     line.ca.wait_for(lambda ca: len(ca.issued) >= count, 30)
+    wait_until(noted, what="the agent has it")
     assert len(line.ca.issued) == count
 
 
