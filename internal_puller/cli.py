@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import sys
 
-from shared.host.collector import seldom
-
 
 def main() -> None:
     """Entry point of the console script."""
-    seldom()
     from internal_puller.quick import parse, run_pull
 
     options = parse(sys.argv[1:])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 
 from hypothesis import HealthCheck, settings
@@ -11,9 +10,3 @@ _COMMON = {"deadline": None, "database": None, "suppress_health_check": [HealthC
 settings.register_profile("desk", max_examples=40, **_COMMON)
 settings.register_profile("many", max_examples=200, **_COMMON)
 settings.load_profile("desk" if os.environ.get("CI", "") in ("", "0", "false") else "many")
-
-
-def pytest_collection_finish() -> None:
-    """What collecting made stays to the end: do not look through it over and over."""
-    gc.collect()
-    gc.freeze()

@@ -33,7 +33,7 @@ from tests.lab.peers import clean_environment
 
 ROOT = Path(__file__).resolve().parents[1]
 IMPORTS: Final = {
-    "external_agent": ("external_agent.commands.app", "external_agent.running"),
+    "external_agent": ("external_agent.running",),
     "internal_puller": ("internal_puller.puller", "internal_puller.commands.app"),
 }
 _MOST = 1 << 20
@@ -159,7 +159,7 @@ def _serve(module: str, control: socket.socket) -> None:
         pid = os.fork()
         if pid == 0:
             signal.set_wakeup_fd(-1)
-            _become(json.loads(order), descriptors, main)
+            _become(module, json.loads(order), descriptors, main)
         children[pid] = end
         end.send(str(pid).encode())
         for descriptor in descriptors[1:]:
@@ -175,7 +175,7 @@ def _tell(children: dict[int, socket.socket]) -> None:
             end.send(str(status).encode())
 
 
-def _become(order: dict[str, Any], descriptors: list[int], main: Any) -> None:
+def _become(module: str, order: dict[str, Any], descriptors: list[int], main: Any) -> None:
     """Be the program; never returns."""
     code = 70
     try:
@@ -190,7 +190,8 @@ def _become(order: dict[str, Any], descriptors: list[int], main: Any) -> None:
         os.environ.clear()
         os.environ.update(order["environment"])
         time.tzset()
-        sys.argv = ["program", *order["arguments"]]
+        sys.argv = [str(ROOT / module / "__main__.py"), *order["arguments"]]
+        sys.modules["__main__"].__package__ = module
         code = _run(main)
     except BaseException:
         traceback.print_exc()

@@ -81,11 +81,11 @@ def programs() -> Mapping[str, Command]:
     """Return the tree of each program by the program's name."""
     from typer.main import get_command
 
-    import external_agent.commands.app
+    import external_agent.cli
     import internal_puller.commands.app
 
     apps = {
-        "external-agent": external_agent.commands.app.app,
+        "external-agent": external_agent.cli.app,
         "internal-puller": internal_puller.commands.app.app,
     }
     return {name: _command(get_command(app), ()) for name, app in apps.items()}

@@ -8,7 +8,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from external_agent.commands.app import app as agent
+from external_agent.cli import app as agent
 from internal_puller.commands.app import app as puller
 
 

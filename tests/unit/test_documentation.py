@@ -15,7 +15,7 @@ import pytest
 import typer
 from pydantic import BaseModel
 
-import external_agent.commands.app
+import external_agent.cli
 import internal_puller.commands.app
 from external_agent.config import Settings as AgentSettings
 from external_agent.config import known_settings
@@ -32,7 +32,7 @@ PAGES = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md")])
 OPERATIONS = DOCS / "operations.md"
 SECURITY = DOCS / "security.md"
 PROGRAMS: dict[str, Any] = {
-    "external-agent": external_agent.commands.app.app,
+    "external-agent": external_agent.cli.app,
     "internal-puller": internal_puller.commands.app.app,
 }
 
