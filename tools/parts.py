@@ -225,8 +225,8 @@ PARTS = (
         _program("systemd-nspawn", "systemd-container"),
         _program("pipx"),
         _program("cloud-init"),
-        seconds=900,
-        workers=2,
+        seconds=1000,
+        workers=3,
         by_file=True,
     ),
     _marked(
