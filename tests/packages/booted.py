@@ -91,7 +91,7 @@ def booted(base: Path, host: Namespace, *packages: Path) -> Iterator[Booted]:
 
         def leader() -> int:
             assert process.poll() is None, log.read_text(errors="replace")
-            return next((int(word) for word in children.read_text().split()), 0)
+            return next((int(word) for word in children.read_text().split() if _is_first(word)), 0)
 
         machine = Booted(root, wait_until(leader, what="process 1"))
 
@@ -99,8 +99,25 @@ def booted(base: Path, host: Namespace, *packages: Path) -> Iterator[Booted]:
             told = machine.run("systemctl", "is-system-running", expect=None).out.strip()
             return told in {"running", "degraded"}
 
-        wait_until(is_up, _BOOT_SECONDS, what="a booted system")
+        try:
+            wait_until(is_up, _BOOT_SECONDS, what="a booted system", pause=0.5)
+        except AssertionError as error:
+            jobs = machine.run("systemctl", "list-jobs", "--no-pager", expect=None)
+            state = machine.run("systemctl", "is-system-running", expect=None)
+            said = log.read_text(errors="replace")[-3000:]
+            told = (state.out, state.err, jobs.out, jobs.err, said, machine.journal())
+            raise AssertionError("\n".join([str(error), *told])) from error
         yield machine
+
+
+def _is_first(process: str) -> bool:
+    """Whether it is process 1 where it is, and not the child that makes that and is gone soon."""
+    try:
+        status = Path(f"/proc/{process}/status").read_text()
+    except OSError:
+        return False
+    (numbers,) = (line.split() for line in status.splitlines() if line.startswith("NSpid:"))
+    return len(numbers) > 2 and numbers[-1] == "1"
 
 
 @contextlib.contextmanager
