@@ -17,7 +17,8 @@ from typing import Self
 import pytest
 import trustme
 
-from tests.pebble import Program, free_port
+from tests.lab.ports import free_port
+from tests.pebble import Program
 from tools import environment
 
 SERVER = Path(__file__).with_name("acme2certifier_server.py")

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Self
 
 from tests.lab.peers import require
-from tests.pebble import START_SECONDS, Program, free_port
+from tests.lab.ports import free_port
+from tests.pebble import START_SECONDS, Program
 
 _SETTINGS = """\
 {{

@@ -26,10 +26,11 @@ from tests.bind import Bind
 from tests.caddy import Caddy
 from tests.lab import LabCa
 from tests.lab.peers import clean_environment, require
+from tests.lab.ports import free_port
 from tests.lab.resolver import DnsResolver
 from tests.line import Agent, Done, Puller, leaf_sha256, wait_until
 from tests.own_address import own_address
-from tests.pebble import Pebble, free_port
+from tests.pebble import Pebble
 
 ZONE = "example.com"
 MODES = ("sealed", "csr", "direct")

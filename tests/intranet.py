@@ -11,8 +11,8 @@ from typing import Self
 import trustme
 
 from tests.lab.peers import clean_environment
+from tests.lab.ports import free_port
 from tests.line import ROOT, wait_until
-from tests.servers import free_port
 
 SERVER = ROOT / "deploy" / "demo_story" / "intranet_server.py"
 

@@ -9,8 +9,9 @@ from typing import Self
 
 from tests.dns_peers import Address, Records, TsigKey, wait_until_answering, zone_text
 from tests.lab.peers import require
+from tests.lab.ports import free_port
 from tests.own_address import own_address
-from tests.pebble import Program, free_port
+from tests.pebble import Program
 
 _SETTINGS = """\
 server:

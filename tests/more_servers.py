@@ -18,7 +18,8 @@ from pathlib import Path
 
 from internal_puller.install.probe import look
 from internal_puller.targets import ProbePoint
-from tests.servers import RunningServer, free_port
+from tests.lab.ports import free_port
+from tests.servers import RunningServer
 
 START_SECONDS = 40.0
 PASSWORD = "changeit"

@@ -18,6 +18,8 @@ from typing import IO, Self
 
 import trustme
 
+from tests.lab.ports import free_port
+
 START_SECONDS = 20.0
 _ENVIRONMENT_OF_OTHER_ROOTS = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
 
@@ -25,12 +27,6 @@ _ENVIRONMENT_OF_OTHER_ROOTS = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT
 def available() -> bool:
     """Tell whether both of Debian's programs are installed."""
     return bool(shutil.which("pebble") and shutil.which("pebble-challtestsrv"))
-
-
-def free_port() -> int:
-    """Return a TCP port of loopback that was free a moment ago."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 def wait_for_port(port: int, process: subprocess.Popen[bytes], log: Path) -> None:

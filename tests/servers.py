@@ -19,6 +19,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.lab.ports import free_port
+
 NAMES = ("www.intra.example.com",)
 START_SECONDS = 15.0
 STOP_SECONDS = 10.0
@@ -78,13 +80,6 @@ SERVERS: dict[str, ServerFactory] = {
     "apache": apache_server,
     "haproxy": haproxy_server,
 }
-
-
-def free_port() -> int:
-    """Return a port that was free a moment ago."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
 
 
 def _nginx(current: Path, base: Path, names: Sequence[str], port: int) -> _Recipe:

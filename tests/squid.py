@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from tests.lab.peers import clean_environment, require
+from tests.lab.ports import free_port
 from tests.line import Host, this_machine, wait_until
-from tests.pebble import free_port
 
 _CERTGEN = Path("/usr/lib/squid/security_file_certgen")
 _SETTINGS = """

@@ -17,7 +17,8 @@ from external_agent.store.open import open_store
 from shared.sealing import Identity
 from shared.signing import SigningKey
 from tests.bench.rows import Row
-from tests.pebble import ChallTestSrv, Pebble, free_port, wait_for_port
+from tests.lab.ports import free_port
+from tests.pebble import ChallTestSrv, Pebble, wait_for_port
 
 WORKERS = 32
 _LONGEST = 300.0

@@ -14,7 +14,8 @@ from pathlib import Path
 
 from tests.bench.issuance import agent_environment, run, want_certbot
 from tests.bench.rows import Row
-from tests.pebble import ChallTestSrv, Pebble, free_port, wait_for_port
+from tests.lab.ports import free_port
+from tests.pebble import ChallTestSrv, Pebble, wait_for_port
 
 NAME = "www.intra.example.com"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 from functools import cache
@@ -16,12 +17,18 @@ _SOURCE = _HERE / "node_modules" / "axe-core" / "axe.min.js"
 @cache
 def axe_source() -> str:
     """Return the script, installed at the first call; skip where npm or its registry is missing."""
-    if not _SOURCE.exists():
-        try:
-            command = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
-            subprocess.run(command, cwd=_HERE, check=True, capture_output=True, timeout=300)
-        except (OSError, subprocess.SubprocessError) as error:
-            if os.environ.get("CI") == "true":
-                pytest.fail(f"axe-core could not be installed: {error}")
-            pytest.skip(f"axe-core could not be installed: {error}")
-    return _SOURCE.read_text()
+    with (_HERE / "package-lock.json").open("rb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # while one process installs, another reads half a file
+        if not _SOURCE.exists():
+            _install()
+        return _SOURCE.read_text()
+
+
+def _install() -> None:
+    try:
+        command = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
+        subprocess.run(command, cwd=_HERE, check=True, capture_output=True, timeout=300)
+    except (OSError, subprocess.SubprocessError) as error:
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"axe-core could not be installed: {error}")
+        pytest.skip(f"axe-core could not be installed: {error}")

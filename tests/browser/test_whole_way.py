@@ -14,9 +14,9 @@ import pytest
 from tests.browser.pages import browser, chromium, watched
 from tests.intranet import Intranet
 from tests.lab import LabCa
+from tests.lab.ports import free_port
 from tests.lab.resolver import TableResolver
 from tests.line import Agent, Puller, wait_until
-from tests.servers import free_port
 
 pytest.importorskip("playwright.sync_api")
 pytestmark = [

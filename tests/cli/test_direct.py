@@ -12,8 +12,8 @@ import pytest
 
 from tests.direct_world import dns_server
 from tests.lab import LabCa, SplitDns
+from tests.lab.ports import free_port
 from tests.line import Agent, Puller, active, leaf_sha256, wait_until
-from tests.pebble import free_port
 
 NAME = "www.intra.example.com"
 pytestmark = pytest.mark.lab

@@ -11,8 +11,8 @@ import pytest
 
 from tests import preloaded
 from tests.lab.peers import clean_environment
+from tests.lab.ports import free_port
 from tests.line import Agent, Done, Program, Puller, Running
-from tests.servers import free_port
 
 pytestmark = pytest.mark.lab
 

@@ -21,9 +21,9 @@ import pytest
 from shared.enrolment_token import EnrolmentToken
 from tests.canary import find_in_files, private_key, secret
 from tests.lab import LabCa
+from tests.lab.ports import free_port
 from tests.lab.resolver import TableResolver
 from tests.line import Agent, Puller, active, leaf_sha256, wait_until
-from tests.servers import free_port
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(180)]
 WWW = "www.intra.example.com"

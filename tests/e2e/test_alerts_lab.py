@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from tests.lab import LabCa
+from tests.lab.ports import free_port
 from tests.lab.resolver import TableResolver
 from tests.lab.webhook import Webhook
 from tests.line import Agent, Puller, wait_until
-from tests.servers import free_port
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(180)]
 WWW = "www.intra.example.com"

@@ -29,9 +29,9 @@ from shared.enrolment_token import EnrolmentToken
 from tests import cores
 from tests.canary import Secret, find, find_in_files, private_key, secret, secrets_of
 from tests.lab import LabCa
+from tests.lab.ports import free_port
 from tests.line import Agent, Puller, installed, wait_until
 from tests.recorder import Recorder, passing_on
-from tests.servers import free_port
 
 pytestmark = [
     pytest.mark.faults,

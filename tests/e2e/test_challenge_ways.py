@@ -18,9 +18,9 @@ import pytest
 
 from tests.lab import LabCa
 from tests.lab.peers import clean_environment, require
+from tests.lab.ports import free_port
 from tests.lab.resolver import TableResolver
 from tests.line import Agent, Puller, leaf_sha256, wait_until
-from tests.servers import free_port
 
 WWW = "www.intra.example.com"
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"

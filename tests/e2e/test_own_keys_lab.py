@@ -12,8 +12,8 @@ from cryptography.x509 import load_pem_x509_certificate
 from internal_puller.pending import PendingKeys
 from tests.e2e.test_whole_line import Line, delivered, issued, key_is_the_leafs, place, pull_until
 from tests.lab import LabCa
+from tests.lab.ports import free_port
 from tests.line import Agent, Puller, active, leaf_sha256, wait_until
-from tests.servers import free_port
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(180)]
 WWW = "www.intra.example.com"

@@ -18,10 +18,10 @@ from external_agent.store.open import open_store
 from external_agent.store.postgresql import _WRITERS
 from shared.errors import ConfigurationError, StoreUnavailable
 from tests.lab import LabCa
+from tests.lab.ports import free_port
 from tests.lab.resolver import TableResolver
 from tests.line import Agent, Puller, active, wait_until
 from tests.postgresql_server import PostgresqlServer, postgresql_server
-from tests.servers import free_port
 
 pytestmark = [pytest.mark.postgresql, pytest.mark.timeout(180)]
 WWW, ERP = "www.intra.example.com", "erp.intra.example.com"

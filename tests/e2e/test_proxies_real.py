@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.lab import LabCa
+from tests.lab.ports import free_port
 from tests.line import Agent, Puller, active, wait_until
-from tests.servers import free_port
 from tests.squid import squid
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(180)]

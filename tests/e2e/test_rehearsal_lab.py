@@ -14,9 +14,9 @@ import pytest
 
 from internal_puller.install.durable import TEMPORARY
 from tests.lab import LabCa
+from tests.lab.ports import free_port
 from tests.lab.resolver import TableResolver
 from tests.line import Agent, Puller, active, wait_until
-from tests.servers import free_port
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(180)]
 WWW = "www.intra.example.com"

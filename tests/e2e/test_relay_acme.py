@@ -19,9 +19,9 @@ from external_agent.relay_tls import DIRECTORY
 from shared.enrolment_token import EnrolmentToken
 from tests.e2e.test_relay_tls import WWW, Ports
 from tests.lab import LabCa
+from tests.lab.ports import free_port
 from tests.line import Agent, Puller, leaf_sha256, wait_until
 from tests.proxies import ConnectProxy
-from tests.servers import free_port
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(180)]
 RELAY = "relay.example.com"

@@ -25,8 +25,8 @@ from tests.authority import Authority, new_key, pem_pair
 from tests.e2e.test_challenge_ways import web_server
 from tests.lab import LabCa
 from tests.lab.peers import clean_environment, require
+from tests.lab.ports import free_port
 from tests.line import Agent, Puller, Running, leaf_sha256, wait_until
-from tests.servers import free_port
 
 WWW = "www.intra.example.com"
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"

@@ -21,7 +21,7 @@ from external_agent.store.open import open_store
 from shared.renewal import DAY, HOUR, MINUTE, Reason
 from shared.wire import Listing
 from tests.lab import LabCa
-from tests.lab.ca import free_port
+from tests.lab.ports import free_port
 from tests.unit.agent_web.harness import (
     AUTHORITY,
     Client,

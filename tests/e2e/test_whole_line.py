@@ -14,8 +14,8 @@ import pytest
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from tests.lab import LabCa
+from tests.lab.ports import free_port
 from tests.line import Agent, Puller, active, installed, leaf_sha256, wait_until
-from tests.servers import free_port
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(180)]
 WWW, APP, WIKI = "www.intra.example.com", "app.example.org", "wiki.example.net"

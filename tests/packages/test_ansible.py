@@ -17,9 +17,9 @@ import pytest
 import yaml
 
 from tests.lab.peers import clean_environment
+from tests.lab.ports import free_port
 from tests.packages.conftest import ROOT
 from tests.packages.roots import ENVIRONMENT, Root
-from tests.servers import free_port
 from tools import environment
 
 pytestmark = [pytest.mark.packages, pytest.mark.timeout(500)]
