@@ -229,7 +229,7 @@ def _close(side: Side, stage: Path, output: Path) -> Path:
     machine = _said("dpkg", "--print-architecture")
     python = f"{sys.version_info.major}.{sys.version_info.minor}"
     after = f"{sys.version_info.major}.{sys.version_info.minor + 1}"
-    size = sum(path.lstat().st_size for path in stage.rglob("*")) // 1024
+    size = sum(map(_kibibytes, stage.rglob("*")))
     control = stage / "DEBIAN"
     _write(
         control / "control",
@@ -257,6 +257,12 @@ def _close(side: Side, stage: Path, output: Path) -> Path:
     archive = ("dpkg-deb", "--root-owner-group", "-Zzstd", "-z6", "--build", str(stage), str(file))
     _run(*archive, SOURCE_DATE_EPOCH=str(date))
     return file
+
+
+def _kibibytes(path: Path) -> int:
+    """As dpkg-gencontrol counts: what the file system says of directories is not the same twice."""
+    regular = path.is_file() and not path.is_symlink()
+    return -(-path.stat().st_size // 1024) if regular else 1
 
 
 def _date() -> int:

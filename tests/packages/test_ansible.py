@@ -25,6 +25,7 @@ from tools import environment
 pytestmark = [pytest.mark.packages, pytest.mark.timeout(500)]
 ANSIBLE = ROOT / "deploy" / "ansible"
 WWW, APP, OLD = (f"{name}.intra.example.com" for name in ("www", "app", "old"))
+BOOKS = {"names": ["bücher.example.org"], "id": "books", "options": ["--id", "books"]}
 TLS = "/etc/split-horizon-relay/tls"
 
 
@@ -120,7 +121,7 @@ def test_both_sides_of_a_fresh_debian(
             for word in (f"--{name}-listen", f"127.0.0.1:{port}")
         ],
     }
-    told["agents"]["vars"]["external_agent_certificates"].append({"names": [OLD]})
+    told["agents"]["vars"]["external_agent_certificates"] += [{"names": [OLD]}, BOOKS]
     told["agents"]["hosts"] = {"agent": None}
     told["pullers"]["vars"] |= {
         "internal_puller_package": str(debian_packages["puller"]),
@@ -182,7 +183,8 @@ def test_both_sides_of_a_fresh_debian(
         assert granted() == {WWW, APP}
         status = json.loads(debian.run("external-agent", "status", "--json", expect=13).out)
         wanted = {one["certificate"]: set(one["names"]) for one in status["certificates"]}
-        assert wanted == {WWW: {WWW, f"a.{WWW}"}, APP: {APP}}
+        books = {"xn--bcher-kva.example.org"}
+        assert wanted == {WWW: {WWW, f"a.{WWW}"}, APP: {APP}, "books": books}
         again = changes(ansible(*play, **enter))
     assert again == {"agent": 0, "puller": 0}, "a second time there is nothing to do"
     enabled("internal-puller-run.service", "internal-puller.timer")
@@ -196,6 +198,7 @@ def change(told: dict[str, Any]) -> None:
         {"names": [WWW, f"a.{WWW}"]},
         {"names": [APP]},
         {"names": [OLD], "state": "absent"},
+        BOOKS,
     ]
     told["pullers"]["vars"] |= {"internal_puller_settings": {}, "internal_puller_way": "run"}
     told["pullers"]["hosts"]["puller"]["internal_puller_certificates"] = [
