@@ -150,7 +150,7 @@ def _judge(
     else:
         print(f"\n{'#' * 10} {part.name}: {part.about}", file=output, flush=True)
         started = time.monotonic()
-        with _temporary_files(part) as places:
+        with _temporary_files(part, beside_others=output is not None) as places:
             code = _run(command, part.seconds, result, places, output)
         result.seconds = time.monotonic() - started
         _count(part, code, reports / f"{part.name}.xml", result)
@@ -178,16 +178,25 @@ def _count(part: Part, code: int, report: Path, result: Result) -> None:
 
 
 @contextmanager
-def _temporary_files(part: Part) -> Iterator[dict[str, str]]:
-    """Yield the variable that tells pytest where its directories go, when that is not the disk.
+def _temporary_files(part: Part, *, beside_others: bool) -> Iterator[dict[str, str]]:
+    """Yield the variable that tells pytest where its directories go, when that is not its default.
 
-    The stores are durable, so every test of them waits for the disk several times.
+    The stores are durable, so every test of them waits for the disk several times. And each pytest
+    closes the directory of all of them to other accounts when it starts, also while the servers of
+    another one read there.
     """
-    if not part.in_memory or not _memory_will_do():
+    if part.in_memory and _memory_will_do():
+        place, mode = tempfile.mkdtemp(prefix="tests-run-", dir=MEMORY), 0o700
+    elif beside_others:
+        place, mode = tempfile.mkdtemp(prefix="t"), 0o711  # short: sockets are below it
+    else:
         yield {}
         return
-    with tempfile.TemporaryDirectory(prefix="tests-run-", dir=MEMORY) as place:
+    Path(place).chmod(mode)
+    try:
         yield {"PYTEST_DEBUG_TEMPROOT": place}
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
 
 
 def _memory_will_do() -> bool:

@@ -87,7 +87,8 @@ def test_two_at_a_time_each_says_its_own(tmp_path: Path, capfd: pytest.CaptureFi
 
     def judge(part: Part, output: TextIO) -> Result:
         started.append(part.name)
-        program = f"import os, pathlib, sys, time; os.chdir({str(tmp_path)!r})\n{texts[part.name]}"
+        program = "import os, pathlib, sys, time; print('own', os.environ['PYTEST_DEBUG_TEMPROOT'])"
+        program += f"\nos.chdir({str(tmp_path)!r})\n{texts[part.name]}"
         command = [sys.executable, "-c", program]
         return runner._judge(part, command, tmp_path, ci=False, output=output)
 
@@ -97,6 +98,9 @@ def test_two_at_a_time_each_says_its_own(tmp_path: Path, capfd: pytest.CaptureFi
     shown = capfd.readouterr().out.split("##########")
     assert all(f"{name} ends" in text for name in texts for text in shown if f" {name}:" in text)
     assert len(shown) == 1 + len(texts)
+    own = {line.split()[1] for text in shown for line in text.splitlines() if line[:4] == "own "}
+    assert len(own) == 3, "each has a place of its own"
+    assert not any(Path(place).exists() for place in own)
 
 
 @pytest.mark.parametrize(
