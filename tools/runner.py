@@ -70,7 +70,7 @@ def _arguments() -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument(
         "--together",
         action="store_true",
-        help="two parts at a time; what a part says is shown when it is done",
+        help="two parts at a time, where that is harmless; what a part says is shown at its end",
     )
     parser.add_argument("--quick", action="store_true", help="bench: a short look")
     parser.add_argument("--reports", metavar="DIR", help="keep the JUnit files there")
