@@ -150,8 +150,8 @@ def _judge(
     else:
         print(f"\n{'#' * 10} {part.name}: {part.about}", file=output, flush=True)
         started = time.monotonic()
-        with _temporary_files(part, beside_others=output is not None) as places:
-            code = _run(command, part.seconds, result, places, output)
+        with _temporary_files(part, beside_others=output is not None) as options:
+            code = _run([*command, *options], part.seconds, result, output)
         result.seconds = time.monotonic() - started
         _count(part, code, reports / f"{part.name}.xml", result)
     if ci and not result.failed and (lacking or result.skips or not result.ran):
@@ -178,23 +178,21 @@ def _count(part: Part, code: int, report: Path, result: Result) -> None:
 
 
 @contextmanager
-def _temporary_files(part: Part, *, beside_others: bool) -> Iterator[dict[str, str]]:
-    """Yield the variable that tells pytest where its directories go, when that is not its default.
+def _temporary_files(part: Part, *, beside_others: bool) -> Iterator[list[str]]:
+    """Yield the option that tells pytest where its directories go, when that is not its default.
 
     The stores are durable, so every test of them waits for the disk several times. And each pytest
     closes the directory of all of them to other accounts when it starts, also while the servers of
-    another one read there.
+    another one read there. The paths are short, because of the sockets below them.
     """
-    if part.in_memory and _memory_will_do():
-        place, mode = tempfile.mkdtemp(prefix="tests-run-", dir=MEMORY), 0o700
-    elif beside_others:
-        place, mode = tempfile.mkdtemp(prefix="t"), 0o711  # short: sockets are below it
-    else:
-        yield {}
+    in_memory = part.in_memory and _memory_will_do()
+    if not part.mark or not (in_memory or beside_others):
+        yield []
         return
-    Path(place).chmod(mode)
+    place = Path(tempfile.mkdtemp(prefix="t", dir=MEMORY if in_memory else None))
+    place.chmod(0o711)
     try:
-        yield {"PYTEST_DEBUG_TEMPROOT": place}
+        yield [f"--basetemp={place / 'b'}"]
     finally:
         shutil.rmtree(place, ignore_errors=True)
 
@@ -213,14 +211,13 @@ def _run(
     command: list[str],
     seconds: int,
     result: Result,
-    places: dict[str, str],
     output: TextIO | None,
 ) -> int:
     """Run in a process group of its own, so that nothing of it is left behind; return its code."""
     process = subprocess.Popen(
         command,
         cwd=environment.ROOT,
-        env={**environment.variables(), **places},
+        env=environment.variables(),
         stdin=subprocess.DEVNULL,
         stdout=output,
         stderr=None if output is None else subprocess.STDOUT,

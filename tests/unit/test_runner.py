@@ -82,12 +82,15 @@ def test_two_at_a_time_each_says_its_own(tmp_path: Path, capfd: pytest.CaptureFi
         "second": "pathlib.Path('made').touch(); print('second ends'); sys.exit(1)",
         "third": "print('third ends')",
     }
-    parts = [Part(name, name, seconds=seconds) for seconds, name in enumerate(reversed(texts), 60)]
+    parts = [
+        Part(name, name, mark="x", seconds=seconds)
+        for seconds, name in enumerate(reversed(texts), 60)
+    ]
     started = []
 
     def judge(part: Part, output: TextIO) -> Result:
         started.append(part.name)
-        program = "import os, pathlib, sys, time; print('own', os.environ['PYTEST_DEBUG_TEMPROOT'])"
+        program = "import os, pathlib, sys, time; print('own', sys.argv[1].partition('=')[2])"
         program += f"\nos.chdir({str(tmp_path)!r})\n{texts[part.name]}"
         command = [sys.executable, "-c", program]
         return runner._judge(part, command, tmp_path, ci=False, output=output)
@@ -100,7 +103,7 @@ def test_two_at_a_time_each_says_its_own(tmp_path: Path, capfd: pytest.CaptureFi
     assert len(shown) == 1 + len(texts)
     own = {line.split()[1] for text in shown for line in text.splitlines() if line[:4] == "own "}
     assert len(own) == 3, "each has a place of its own"
-    assert not any(Path(place).exists() for place in own)
+    assert not any(Path(place).parent.exists() for place in own)
 
 
 @pytest.mark.parametrize(
