@@ -8,6 +8,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import requests
@@ -21,13 +22,14 @@ from shared.acme.keys import AccountKey
 from shared.acme.origin import Origin
 from shared.acme.ports import Clock, Sleep
 from shared.acme.problems import plain_text, problem_code, read_problem, refusal
-from shared.acme.waiting import http_date, parse_retry_after
+from shared.acme.waiting import Deadline, http_date, parse_retry_after
 from shared.acme.watchdog import Watchdog, WatchedAdapter
 from shared.errors import CaNotConfigured, IssuanceError, IssuanceUnavailable
 from shared.untimely import causes, untimely
 
 MAX_BODY = 1_000_000
 MAX_NONCE_ATTEMPTS = 100
+MAX_NONCE_SECONDS = 60.0
 _UNHURRIED_NONCE_ATTEMPTS = 10
 _NONCE_PAUSE = 0.1
 _HTTP_PROXY_SCHEMES = ("http://", "https://")
@@ -129,17 +131,21 @@ class BoundedNetwork(ClientNetwork):
         return self._answer(self._exchange("GET", url))
 
     def sign_and_post(self, url: str, new_nonce: str, payload: Payload | None) -> Answer:
-        """POST a JWS; None is POST-as-GET. A refused nonce is tried again up to 100 times.
+        """POST a JWS; None is POST-as-GET. A refused nonce is tried again, 100 times or for a
+        minute at most.
 
         Raises:
             IssuanceError: of the class that fits the CA's answer or its absence.
         """
+        deadline = Deadline(monotonic, MAX_NONCE_SECONDS)
         for attempt in range(1, MAX_NONCE_ATTEMPTS + 1):
             response = self._post_signed(url, new_nonce, payload)
-            if attempt == MAX_NONCE_ATTEMPTS or not _is_bad_nonce(response):
+            pause = _NONCE_PAUSE if attempt >= _UNHURRIED_NONCE_ATTEMPTS else 0.0
+            last = attempt == MAX_NONCE_ATTEMPTS or not deadline.allows(pause)
+            if last or not _is_bad_nonce(response):
                 break
-            if attempt >= _UNHURRIED_NONCE_ATTEMPTS:
-                self._sleep(_NONCE_PAUSE)
+            if pause:
+                self._sleep(pause)
         return self._answer(response)
 
     def _post_signed(self, url: str, new_nonce: str, payload: Payload | None) -> requests.Response:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from shared.acme.authorizations import Authorizer
+from shared.acme.authorizations import Authorizer, StillPending
 from shared.acme.chain import check_issued_chain
 from shared.acme.ports import (
     ChallengeSolver,
@@ -20,6 +20,7 @@ from shared.acme.ports import (
 from shared.acme.problems import describe, problem_code
 from shared.acme.waiting import Deadline, Pauses
 from shared.errors import (
+    IssuanceError,
     IssuanceRateLimited,
     IssuanceRejected,
     IssuanceUnavailable,
@@ -113,7 +114,11 @@ def _create(
 
 @dataclass
 class _Drive:
-    """One run over one order: a step for each status, repeated until the chain is here."""
+    """One run over one order: a step for each status, repeated until the chain is here.
+
+    A step that does not end the run returns what is waited for; only the head of the loop sleeps.
+    So there is a pause between two steps, and the deadline ends the run, whatever the CA shows.
+    """
 
     client: OrderClient
     names: Sequence[str]
@@ -124,58 +129,76 @@ class _Drive:
     sleep: Sleep
     resumed: bool
     pauses: Pauses = field(default_factory=Pauses)
-    last_status: str = ""
+    entered: set[str] = field(default_factory=set)
+    finalized: bool = False
 
     def to_the_end(self, order_url: str, preferred_chain: str | None) -> IssuedChain:
         failures = 0
+        unfinished: IssuanceError | None = None
         while True:
+            if unfinished is not None:
+                self._pause(unfinished)
             try:
-                order = self._advance(self.client.fetch_order(order_url))
-                if order is not None:
-                    return self._download(order, preferred_chain)
+                found = self._advance(self.client.fetch_order(order_url))
+                if isinstance(found, OrderState):
+                    return self._download(found, preferred_chain)
                 failures = 0
+                unfinished = IssuanceUnfinished(f"{found.what}.", retry_after=found.retry_after)
             except (IssuanceUnavailable, IssuanceRateLimited) as error:
-                if isinstance(error, IssuanceRateLimited) and error.retry_after is None:
-                    raise
                 failures += 1
-                pause = self.pauses.take(error.retry_after)
-                if failures > MOST_FAILURES_IN_A_ROW or not self.deadline.allows(pause):
+                endless = isinstance(error, IssuanceRateLimited) and error.retry_after is None
+                if endless or failures > MOST_FAILURES_IN_A_ROW:
                     raise
-                self.sleep(pause)
+                unfinished = error
 
-    def _advance(self, order: OrderState) -> OrderState | None:
+    def _pause(self, unfinished: IssuanceError) -> None:
+        """Wait before the next step; raise what was not finished if the deadline is too close."""
+        pause = self.pauses.take(unfinished.retry_after)
+        if not self.deadline.allows(pause):
+            raise unfinished
+        self.sleep(pause)
+
+    def _advance(self, order: OrderState) -> OrderState | StillPending:
         """Do what the status asks for; return the order once its certificate can be fetched."""
         if order.names != frozenset(self.names):
             raise IssuanceRejected(f"The order {order.url} is for other names than ours.")
-        self._enter(order.status)
         if self.resumed:
             self.resumed = False
             self.authorizer.take_over(order.authorizations)
+        return self._step(order)
+
+    def _step(self, order: OrderState) -> OrderState | StillPending:
+        self._enter(order.status)
         if order.status == "pending":
-            self._authorize(order)
-        elif order.status == "ready":
-            self._finalize(order)
-        elif order.status == "invalid":
+            return self._authorize(order)
+        if order.status == "ready" and not self.finalized:
+            return self._finalize(order)
+        if order.status == "invalid":
             raise self._over(order)
-        elif order.status == "valid" and order.certificate is not None:
+        if order.status == "valid" and order.certificate is not None:
             return order
-        else:
-            self._wait(order.retry_after, f"The CA is still processing the order {order.url}")
-        return None
+        what = f"The CA is still processing the order {order.url}"
+        if order.status == "ready":
+            what = f"The CA accepted the CSR, but still shows the order {order.url} as ready"
+        return StillPending(what, order.retry_after)
 
     def _enter(self, status: str) -> None:
-        """Begin with short pauses again when the order has moved on."""
-        if status != self.last_status:
-            self.last_status, self.pauses = status, Pauses()
+        """Begin with short pauses again when the order has moved on, but not when it goes back."""
+        if status not in self.entered:
+            self.entered.add(status)
+            self.pauses = Pauses()
 
-    def _authorize(self, order: OrderState) -> None:
-        waiting = self.authorizer.advance(order.authorizations)
-        if waiting is None:
-            self._wait(order.retry_after, f"The CA has not made the order {order.url} ready")
-        else:
-            self._wait(waiting.retry_after, waiting.what)
+    def _authorize(self, order: OrderState) -> StillPending:
+        return self.authorizer.advance(order.authorizations) or StillPending(
+            f"The CA has not made the order {order.url} ready", order.retry_after
+        )
 
-    def _finalize(self, order: OrderState) -> None:
+    def _finalize(self, order: OrderState) -> OrderState | StillPending:
+        """Send the CSR, once in a run if the CA accepts it.
+
+        Some CAs go on showing `ready` for a while (golang/go#52597). If one has lost the CSR, the
+        next run sends it again (RFC 8555 section 7.4).
+        """
         self.authorizer.clean_up()
         self.journal.finalizing()
         try:
@@ -183,17 +206,10 @@ class _Drive:
         except IssuanceRejected as error:
             if problem_code(error.problem) != "orderNotReady":
                 raise
-            self._wait(error.retry_after, f"The CA says the order {order.url} is not ready")
-            return
-        if answered.status == "processing":
-            self._enter(answered.status)
-            self._wait(answered.retry_after, f"The CA is processing the order {order.url}")
-
-    def _wait(self, retry_after: float | None, what: str) -> None:
-        pause = self.pauses.take(retry_after)
-        if not self.deadline.allows(pause):
-            raise IssuanceUnfinished(f"{what}.", retry_after=retry_after)
-        self.sleep(pause)
+            what = f"The CA says the order {order.url} is not ready"
+            return StillPending(what, error.retry_after)
+        self.finalized = True
+        return self._step(answered)
 
     def _over(self, order: OrderState) -> IssuanceRejected:
         """Return the end of an order that will give no certificate, in the CA's words."""

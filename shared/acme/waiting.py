@@ -39,14 +39,17 @@ def parse_retry_after(text: str | None, now: float) -> float | None:
 
 @dataclass
 class Pauses:
-    """Poll pauses: what the CA asked for, else doubling from a quarter of a second."""
+    """Poll pauses: what the CA asked for, else doubling from a quarter of a second.
+
+    A CA that asks for no pause at all (`Retry-After: 0`) gets the doubling ones.
+    """
 
     next: float = FIRST_PAUSE
 
     def take(self, retry_after: float | None) -> float:
         """Return the seconds to wait before asking again."""
-        if retry_after is not None:
-            return max(retry_after, FIRST_PAUSE)
+        if retry_after is not None and retry_after >= FIRST_PAUSE:
+            return retry_after
         pause, self.next = self.next, min(self.next * 2, LONGEST_PAUSE)
         return pause
 

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from email.utils import formatdate
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -304,6 +305,24 @@ def test_an_order_stuck_in_processing_is_resumed_later(world: World) -> None:
 def test_processing_for_a_while_is_waited_out(world: World) -> None:
     world.ca.faults.stay_processing(polls=3)
     assert world.drive().chain_pem
+
+
+def test_an_order_that_stays_ready_after_finalize_is_waited_for(world: World) -> None:
+    world.ca.faults.stay_ready(polls=3, times=50)
+    assert world.drive(sleep=lambda seconds: None).chain_pem
+    assert len(world.ca.requests("finalize")) == 1
+
+
+def test_nonces_refused_slowly_end_after_a_minute(
+    make_world: MakeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = make_world(sleep=lambda seconds: None)
+    ticks = count(0.0, 20.0)
+    monkeypatch.setattr("shared.acme.network.monotonic", lambda: next(ticks))
+    world.ca.faults.bad_nonce(times=None)
+    with pytest.raises(IssuanceUnavailable, match="badNonce"):
+        world.client.new_order([NAME])
+    assert len(world.ca.requests("newOrder")) == 3
 
 
 def test_a_slow_answer_has_an_end(make_world: MakeWorld) -> None:

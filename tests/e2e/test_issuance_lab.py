@@ -322,6 +322,31 @@ def test_an_order_that_stays_in_processing_is_resumed(lab: Lab) -> None:
     assert len(lab.ca.orders) == 1
 
 
+def test_orders_that_stay_ready_after_finalize_do_not_hold_the_workers(lab: Lab) -> None:
+    world = lab.agent(order_seconds=0.6, workers=4)
+    names = [f"host-{number}.intra.example.com" for number in range(4)]
+    pullers = {name: world.add(name)[1] for name in [*names, NAME]}
+
+    def is_of_others(exchange: Any) -> bool:
+        (order,) = (one for one in lab.ca.orders if one.url.endswith(exchange.arguments[0]))
+        return order.names != (NAME,)
+
+    late = lab.ca.faults.stay_ready(times=400, when=is_of_others)
+    world.scheduler.run_until_idle()
+    assert _generation(world, pullers[NAME])
+    assert len(lab.ca.requests("finalize")) == 5
+    for name in names:
+        row = world.store.certificate(name)
+        assert row is not None
+        assert row.last_error is not None
+        assert row.last_error.type == "issuance/unfinished"
+    lab.ca.faults.remove(late)
+    lab.clock.now += 3600
+    world.scheduler.run_until_idle()
+    assert all(_generation(world, puller, name) for name, puller in pullers.items())
+    assert len(lab.ca.orders) == 5
+
+
 def test_an_order_that_never_ends_is_given_up_at_its_own_end(lab: Lab) -> None:
     world = lab.agent(order_seconds=0.5)
     _, puller = world.add(NAME)

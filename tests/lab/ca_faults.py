@@ -103,6 +103,10 @@ class Faults(FaultBox):
         """Let an order stay `processing` for so many polls of it; None means for ever."""
         return self.add("stay_processing", polls=polls, **more)
 
+    def stay_ready(self, polls: int | None = None, **more: Any) -> Fault:
+        """Take the CSR, but show the order as `ready` for so many polls of it; None: for ever."""
+        return self.add("stay_ready", polls=polls, **more)
+
     def fail_issuance(
         self,
         kind: str = "serverInternal",

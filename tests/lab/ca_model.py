@@ -85,6 +85,7 @@ class Order:
     clock: Callable[[], float]
     processing: bool = False
     polls_left: int | None = 0
+    stays_ready: bool = False
     error: Problem | None = None
     csr: x509.CertificateSigningRequest | None = None
     certificate: Issued | None = None
@@ -97,7 +98,7 @@ class Order:
         if self.error is not None:
             return "invalid"
         if self.processing:
-            return "processing"
+            return "ready" if self.stays_ready else "processing"
         states = {authorization.status for authorization in self.authorizations}
         if states - {"pending", "valid"} or self.clock() >= self.expires:
             return "invalid"

@@ -73,7 +73,10 @@ class Orders:
         account_spki = spki(load_jwk(order.account.jwk))
         order.csr = check_csr(decode(payload.get("csr"), "csr"), order.names, account_spki)
         order.processing = True
-        fault = self._state.faults.take("stay_processing", "finalize", exchange)
+        faults = self._state.faults
+        late = faults.take("stay_ready", "finalize", exchange)
+        fault = late or faults.take("stay_processing", "finalize", exchange)
+        order.stays_ready = late is not None
         order.polls_left = fault["polls"] if fault else 0
         if order.polls_left == 0:
             if self._state.options.asynchronous:
@@ -89,7 +92,7 @@ class Orders:
                 self._issue(order)
             except Problem as problem:
                 order.error = problem
-            order.processing = False
+            order.processing = order.stays_ready = False
             self._state.changed.notify_all()
 
     def _new_order(
@@ -200,5 +203,5 @@ class Orders:
         if order.error is not None:
             shown["error"] = order.error.document()
         answer = document(shown, status, ("Location", link("location", order.url)))
-        ask_to_wait(self._state, answer, order.status == "processing")
+        ask_to_wait(self._state, answer, order.status == "processing" or order.stays_ready)
         return answer

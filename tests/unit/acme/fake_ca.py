@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import repeat
 
 from shared.acme.ports import AuthorizationState, ChallengeState, OrderState, PendingChallenge
 from shared.errors import IssuanceError
 
 ORDER = "https://ca.example.org/order/1"
 TOKEN = "a" * 22
+MOST_CALLS = 1000
 
 
 def authorization(name: str, *types: str, token: str = TOKEN) -> AuthorizationState:
@@ -33,7 +35,8 @@ class FakeCa:
     """An `OrderClient`.
 
     `polls_to_validate` and `polls_to_issue` say how often "not yet" is the answer; `errors` are
-    raised, one at a time, by the call they are named after; `calls` is everything that was asked.
+    raised, one at a time, by the call they are named after; `calls` is everything that was asked,
+    `MOST_CALLS` at most. `while_issuing` gives the statuses from finalize to the certificate.
     """
 
     names: Sequence[str]
@@ -44,6 +47,8 @@ class FakeCa:
     errors: dict[str, list[IssuanceError]] = field(default_factory=dict)
     calls: list[str] = field(default_factory=list)
     unfinished: bool = False
+    while_issuing: Iterator[str] = field(default_factory=lambda: repeat("processing"))
+    finalized: bool = False
     after_answer: Callable[[ChallengeState], ChallengeState] | None = None
     authorizations: dict[str, AuthorizationState] = field(default_factory=dict)
 
@@ -64,6 +69,7 @@ class FakeCa:
 
     def _called(self, call: str) -> None:
         self.calls.append(call)
+        assert len(self.calls) <= MOST_CALLS, f"asked without end: {self.calls[-6:]}"
         if waiting := self.errors.get(call):
             raise waiting.pop(0)
 
@@ -82,10 +88,13 @@ class FakeCa:
 
     def fetch_order(self, url: str) -> OrderState:
         self._called("fetch_order")
-        if self.order.status == "processing":
+        if self.finalized and self.order.certificate is None:
             self.polls_to_issue -= 1
             if self.polls_to_issue < 0:
                 self._set(status="valid", certificate="https://ca.example.org/cert/1")
+            else:
+                self._set(status=next(self.while_issuing))
+            return self.order
         statuses = {one.status for one in self.authorizations.values()}
         if self.order.status == "pending" and statuses == {"valid"}:
             self._set(status="ready")
@@ -122,7 +131,8 @@ class FakeCa:
 
     def finalize(self, order: OrderState, csr_pem: bytes) -> OrderState:
         self._called("finalize")
-        self._set(status="processing")
+        self.finalized = True
+        self._set(status=next(self.while_issuing))
         return self.order
 
     def download_chain(self, url: str, preferred_chain: str | None = None) -> bytes:

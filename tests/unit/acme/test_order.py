@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field, replace
+from itertools import cycle
 
 import pytest
 import trustme
 
 from shared.acme.order import MOST_FAILURES_IN_A_ROW, drive_order
-from shared.acme.ports import ChallengeSolver, IssuedChain, PendingChallenge
+from shared.acme.ports import ChallengeSolver, IssuedChain, OrderState, PendingChallenge
 from shared.errors import (
     IssuanceRateLimited,
     IssuanceRejected,
@@ -143,6 +144,90 @@ def test_a_pause_beyond_the_deadline_is_handed_on_at_once(bench: Bench) -> None:
     assert raised.value.retry_after == 3600.0
     assert sum(bench.clock.slept) < 1
     assert not bench.solver.present_now
+
+
+def test_an_order_that_stays_ready_after_finalize_is_waited_for(bench: Bench) -> None:
+    """Some CAs show `processing` late, or never (golang/go#52597)."""
+    bench.ca.while_issuing = cycle(["ready"])
+    bench.ca.polls_to_issue = 7
+    assert bench.drive().chain_pem
+    assert bench.ca.calls.count("finalize") == 1
+    assert bench.clock.slept[-8:] == [0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 8.0, 8.0]
+
+
+def test_the_cas_own_pause_is_kept_while_the_order_stays_ready(bench: Bench) -> None:
+    bench.ca.while_issuing = cycle(["ready"])
+    bench.ca.polls_to_issue = 2
+    bench.ca.order = replace(bench.ca.order, retry_after=7.0)
+    bench.drive()
+    assert bench.clock.slept[-3:] == [7.0, 7.0, 7.0]
+
+
+@pytest.mark.parametrize("retry_after", [None, 0.0])
+@pytest.mark.parametrize(
+    "statuses",
+    [
+        ["ready"],
+        ["processing"],
+        ["processing", "ready"],
+        ["ready", "pending"],
+        ["valid"],
+        ["valid", "ready", "processing", "pending"],
+    ],
+    ids="-".join,
+)
+def test_whatever_is_shown_after_finalize_the_run_ends_at_its_deadline(
+    bench: Bench, statuses: list[str], retry_after: float | None
+) -> None:
+    """Also an order that goes back, and a `valid` one without a certificate."""
+    bench.ca.while_issuing = cycle(statuses)
+    bench.ca.polls_to_issue = 10_000
+    bench.ca.order = replace(bench.ca.order, retry_after=retry_after)
+    began = bench.clock.now
+    with pytest.raises(IssuanceUnfinished, match=ORDER):
+        bench.drive(deadline_seconds=300)
+    assert bench.clock.now - began <= 300
+    assert bench.ca.calls.count("finalize") == 1
+    assert bench.ca.calls.count("fetch_order") < 60
+
+
+def test_the_next_run_sends_the_csr_again(bench: Bench) -> None:
+    bench.ca.while_issuing = cycle(["ready"])
+    bench.ca.polls_to_issue = 10_000
+    with pytest.raises(IssuanceUnfinished, match=f"accepted the CSR.*{ORDER} as ready"):
+        bench.drive()
+    bench.ca.polls_to_issue = 0
+    bench.ca.finalized = False  # it has lost the first one
+    assert bench.drive(ORDER).chain_pem
+    assert bench.ca.calls.count("finalize") == 2
+
+
+def test_an_order_that_is_never_ready_to_finalize_ends_at_the_deadline(bench: Bench) -> None:
+    problem: dict[str, object] = {"type": "urn:ietf:params:acme:error:orderNotReady"}
+    bench.ca.errors = {
+        "finalize": [IssuanceRejected("not ready", problem=problem) for _ in range(1000)]
+    }
+    with pytest.raises(IssuanceUnfinished, match="is not ready"):
+        bench.drive(deadline_seconds=300)
+    assert bench.ca.calls.count("finalize") < 60
+
+
+def test_failures_between_other_steps_do_not_outlive_the_deadline(bench: Bench) -> None:
+    """Never many in a row, and each with a pause that is none."""
+    bench.ca.while_issuing = cycle(["processing", "ready"])
+    bench.ca.polls_to_issue = 10_000
+    began, fetch, turn = bench.clock.now, bench.ca.fetch_order, cycle([False, False, True])
+
+    def fetch_order(url: str) -> OrderState:
+        if next(turn):
+            bench.ca.errors = {"fetch_order": [IssuanceUnavailable("down", retry_after=0.0)]}
+        return fetch(url)
+
+    bench.ca.fetch_order = fetch_order  # type: ignore[method-assign]
+    with pytest.raises((IssuanceUnfinished, IssuanceUnavailable)):
+        bench.drive(deadline_seconds=300)
+    assert bench.clock.now - began <= 300
+    assert bench.ca.calls.count("fetch_order") < 60
 
 
 def test_short_failures_are_waited_out(bench: Bench) -> None:
