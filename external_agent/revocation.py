@@ -12,18 +12,19 @@ from shared.acme.keys import AccountKey
 from shared.acme.ports import Sleep
 from shared.acme.revocation import NEEDS_NO_OTHER, reason_name
 from shared.errors import ConfigurationError, PolicyError
-from shared.x509 import leaf_sha256, load_chain
+from shared.x509 import leaf_sha256, load_chain, spki_sha256
 
 
 @dataclass(frozen=True, slots=True)
 class Revoked:
     """
     Attributes:
-        generation: 0 for a certificate that is not one of ours.
+        certificate, generation: "" and 0 for a certificate that is not one of ours.
         before: it was revoked already.
         renewed: a new generation is wanted because of it.
     """
 
+    certificate: str
     generation: int
     before: bool
     renewed: bool
@@ -53,16 +54,7 @@ def revoke_generation(
     assert row.chain is not None
     with authorities.connect(row.directory_url, sleep) as client:
         fresh = client.revoke(row.chain.encode("ascii"), reason)
-    newest = store.newest_issued(certificate)
-    renew = (
-        reason_name(reason) not in NEEDS_NO_OTHER
-        and newest is not None
-        and newest.generation == row.generation
-    )
-    store.note_revoked(
-        certificate, row.generation, reason_name(reason), renew=renew, now=now, actor=actor
-    )
-    return Revoked(row.generation, before=not fresh, renewed=renew)
+    return _note(store, row, reason, fresh=fresh, now=now, actor=actor)
 
 
 def revoke_file(
@@ -72,12 +64,19 @@ def revoke_file(
     key: AccountKey | None,
     reason: int,
     *,
-    directory_url: str,
+    directory_url: str | None,
+    usual_ca: str,
     sleep: Sleep,
     now: int,
     actor: str = "operator",
 ) -> Revoked:
     """Revoke what a file holds, by its own key or by our account at that CA.
+
+    A generation of ours is noted and replaced as :func:`revoke_generation` does it.
+
+    Args:
+        directory_url: the CA to ask; ``None`` is the one that issued a generation of ours, and
+            ``usual_ca`` for any other certificate.
 
     Raises:
         ConfigurationError: no certificate in it, or the key is another's.
@@ -89,19 +88,38 @@ def revoke_file(
             "The key is not the one of that certificate.",
             do="Give the key file that belongs to it, or leave --key out to ask by account.",
         )
+    row = store.generation_of_leaf(leaf_sha256(leaf), spki_sha256=spki_sha256(leaf))
+    url = directory_url or (usual_ca if row is None else row.directory_url)
     if key is not None:
-        with authorities.visit(directory_url, sleep) as client:
+        with authorities.visit(url, sleep) as client:
             fresh = client.revoke(chain_pem, reason, key=key)
     else:
-        with authorities.connect(directory_url, sleep) as client:
+        with authorities.connect(url, sleep) as client:
             fresh = client.revoke(chain_pem, reason)
+    if row is not None:
+        return _note(store, row, reason, fresh=fresh, now=now, actor=actor)
     store.append_event(
         "revoked",
         now=now,
         actor=actor,
         details={"leaf_sha256": leaf_sha256(leaf), "reason": reason_name(reason)},
     )
-    return Revoked(0, before=not fresh, renewed=False)
+    return Revoked("", 0, before=not fresh, renewed=False)
+
+
+def _note(
+    store: Store, row: GenerationRow, reason: int, *, fresh: bool, now: int, actor: str
+) -> Revoked:
+    """Keep the books of a generation of ours that the CA has revoked, whoever asked and how."""
+    name = reason_name(reason)
+    newest = store.newest_issued(row.certificate)
+    renew = (
+        name not in NEEDS_NO_OTHER and newest is not None and newest.generation == row.generation
+    )
+    renewed = store.note_revoked(
+        row.certificate, row.generation, name, renew=renew, now=now, actor=actor
+    )
+    return Revoked(row.certificate, row.generation, before=not fresh, renewed=renewed)
 
 
 def _issued(store: Store, certificate: str, generation: int | None) -> GenerationRow:

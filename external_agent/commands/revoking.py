@@ -32,7 +32,9 @@ def revoke(
     key: Annotated[
         Path | None, typer.Option(help="Its private key (PEM, 0600): asked by it, not by account.")
     ] = None,
-    ca: Annotated[str | None, typer.Option("--ca", help="The CA of that file.")] = None,
+    ca: Annotated[
+        str | None, typer.Option("--ca", help="The CA of that file; for one of ours it is known.")
+    ] = None,
 ) -> None:
     """Tell the CA that a certificate is not to be trusted any more; another is ordered at once.
 
@@ -56,9 +58,11 @@ def revoke(
             *("certificates", found, "revoke"),
             body={"generation": generation, "reason": reason_name(code)},
         )
-    _say(f"{found}: generation {done['generation']}", before=done["before"])
-    if done["renewed"]:
-        say("A new generation is wanted; until it is installed the revoked one is still served.")
+    _say(
+        f"{found}: generation {done['generation']}",
+        before=done["before"],
+        renewed=done["renewed"],
+    )
 
 
 def _revoke_file(own: Context, file: Path, key: Path | None, ca: str | None, code: int) -> None:
@@ -75,16 +79,20 @@ def _revoke_file(own: Context, file: Path, key: Path | None, ca: str | None, cod
             _read(file),
             None if key is None else load_account_key(keys.read_secret(key)),
             code,
-            directory_url=settings.acme.directory_of(ca or settings.acme.directory),
+            directory_url=None if ca is None else settings.acme.directory_of(ca),
+            usual_ca=settings.acme.directory,
             sleep=time.sleep,
             now=own.now,
             actor=f"user {user_name(os.geteuid())}",
         )
-    _say(str(file), before=done.before)
+    ours = f"{done.certificate}: generation {done.generation}"
+    _say(ours if done.certificate else str(file), before=done.before, renewed=done.renewed)
 
 
-def _say(what: str, *, before: bool) -> None:
+def _say(what: str, *, before: bool, renewed: bool) -> None:
     say(f"{what} {'was revoked already' if before else 'is revoked'}.")
+    if renewed:
+        say("A new generation is wanted; until it is installed the revoked one is still served.")
 
 
 def _read(path: Path) -> bytes:

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, delete, insert, select, update
 
 from external_agent.domain.audit import canonical
+from external_agent.domain.model import AttemptState
 from external_agent.store.pullers import recipients_of
 from external_agent.store.queries import (
     Queries,
@@ -240,9 +241,9 @@ class CertificateQueries(Queries):
         renew: bool,
         now: int,
         actor: str = "operator",
-    ) -> None:
+    ) -> bool:
         with self._database.write() as connection:
-            require_certificate(connection, certificate)
+            wanted = renew and _load(connection, certificate).removed_at is None
             connection.execute(
                 update(generations)
                 .where(
@@ -259,10 +260,21 @@ class CertificateQueries(Queries):
                 certificate=certificate,
                 details={"generation": generation, "reason": reason},
             )
-            if renew:
+            if wanted:
                 _request_renewal(
                     connection, certificate, f"generation {generation} was revoked", now, actor
                 )
+        return wanted
+
+    def generation_of_leaf(self, leaf_sha256: str, *, spki_sha256: str) -> GenerationRow | None:
+        query = select(generations).where(
+            generations.c.spki_sha256 == spki_sha256,  # of the two it has the index
+            generations.c.leaf_sha256 == leaf_sha256,
+            generations.c.state == str(AttemptState.ISSUED),
+        )
+        with self._database.read() as connection:
+            row = connection.execute(query).first()
+            return None if row is None else generation_row(row)
 
     def generations(self, certificate: str, *, limit: int = 50) -> list[GenerationRow]:
         query = (

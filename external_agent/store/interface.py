@@ -165,8 +165,15 @@ class CertificateStore(Protocol):
         renew: bool,
         now: int,
         actor: str = "operator",
-    ) -> None:
-        """Keep that a generation was revoked, and perhaps want another. Raises PolicyError."""
+    ) -> bool:
+        """Keep that a generation was revoked; tell whether another is wanted because of it.
+
+        Args:
+            renew: want another, unless the certificate was removed.
+        """
+
+    def generation_of_leaf(self, leaf_sha256: str, *, spki_sha256: str) -> GenerationRow | None:
+        """The issued generation with this leaf, also of a certificate that was removed."""
 
     def generations(self, certificate: str, *, limit: int = 50) -> list[GenerationRow]:
         """The newest first, attempts that failed among them."""

@@ -220,14 +220,10 @@ def renew(context: typer.Context, certificate: Certificate) -> None:
     with installation_lock(files.lock_path, wait=LOCK_WAIT):
         own = files.of(wanted.certificate)
         progress = own.progress() or DirectProgress()
-        progress.renew = "an operator asked for it"
-        if progress.error is None or progress.error.type != IssuanceRateLimited.type:
-            progress.paused_at = progress.paused_until = 0
-        _end_pauses(progress, known.directories(wanted))
+        _order_again(progress, known.directories(wanted), "an operator asked for it")
         own.save_progress(progress)
     sys.stdout.write(f"{wanted.certificate} is ordered again at the next pull.\n")
-    if progress.paused_until > time.time():
-        sys.stdout.write(f"The CA asked to wait until {_minute(progress.paused_until)} UTC.\n")
+    _say_pause(progress)
 
 
 @direct.command()
@@ -280,17 +276,23 @@ def revoke(
             key = load_account_key(issued.key.encode("ascii")) if by_key else None
             client.revoke(issued.chain.encode("ascii"), code, key=key)
         progress = own.progress() or DirectProgress()
-        progress.renew = "the one before was revoked"
-        progress.paused_at = progress.paused_until = 0
+        _order_again(progress, known.directories(wanted), "the one before was revoked")
         own.save_progress(progress)
     sys.stdout.write(
         f"{wanted.certificate}: generation {issued.generation} is revoked. It is still served: "
         "let another be issued now: internal-puller pull\n"
     )
+    _say_pause(progress)
 
 
-def _end_pauses(progress: DirectProgress, directories: Sequence[str]) -> None:
-    """With several CAs each has a pause of its own; those that a CA asked for stay."""
+def _order_again(progress: DirectProgress, directories: Sequence[str], why: str) -> None:
+    """Let the next pull order, a pause after a failure notwithstanding.
+
+    Pauses that a CA asked for stay; with several CAs each has a pause of its own.
+    """
+    progress.renew = why
+    if progress.error is None or progress.error.type != IssuanceRateLimited.type:
+        progress.paused_at = progress.paused_until = 0
     if not progress.standings:
         return
     from shared.ca_choice import Standing, paused_until, without_own_pauses
@@ -301,6 +303,11 @@ def _end_pauses(progress: DirectProgress, directories: Sequence[str]) -> None:
     progress.standings = {url: dataclasses.asdict(one) for url, one in kept.items()}
     progress.paused_until = paused_until(directories, kept, now)
     progress.paused_at = now if progress.paused_until else 0
+
+
+def _say_pause(progress: DirectProgress) -> None:
+    if progress.paused_until > time.time():
+        sys.stdout.write(f"The CA asked to wait until {_minute(progress.paused_until)} UTC.\n")
 
 
 def _client(known: DirectSettings, settings: Settings, directory: str) -> Any:

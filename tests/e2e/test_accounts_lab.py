@@ -208,6 +208,25 @@ def test_revoked_by_account_and_issued_anew(line: Line) -> None:
     assert kinds(line).count("revoked") == 3
 
 
+def test_revoked_by_its_file_and_issued_anew(line: Line) -> None:
+    """As by its name: the running agent orders another, and an older one is noted only."""
+    token = line.agent.add(WWW)
+    with line.agent.serving():
+        puller = line.puller("puller", token, WWW)
+        issued(line, 1)
+        pull_until(puller, line.newest())
+        old = line.agent.base / "old.pem"
+        old.write_bytes((place(puller) / "current" / "fullchain.pem").read_bytes())
+        done = line.agent.call("revoke", "--certificate", str(old), "--reason", "keyCompromise")
+        assert f"{WWW}: generation" in done.err and "A new generation is wanted" in done.err
+        issued(line, 2)
+        pull_until(puller, line.newest())
+        done = line.agent.call("revoke", "--certificate", str(old), "--reason", "keyCompromise")
+        assert "was revoked already" in done.err and "is wanted" not in done.err
+        assert line.agent.certificate(WWW)["issued"]["revoked_at"] is None
+    assert kinds(line).count("renewal-requested") == 1
+
+
 def test_revoked_by_the_certificates_own_key(line: Line, tmp_path: Path) -> None:
     token = line.agent.add(WWW)
     with line.agent.serving():
@@ -223,4 +242,5 @@ def test_revoked_by_the_certificates_own_key(line: Line, tmp_path: Path) -> None
     line.agent.call("account", "deactivate", "--ca", line.ca.directory_url, "--yes")
     line.agent.call("revoke", "--certificate", chain, "--key", key, "--reason", "1")
     assert list(line.ca.revoked.values()) == [1]
+    assert line.agent.certificate(WWW)["state"] == "revoked"
     assert line.agent.call("revoke", APP, "--certificate", chain, expect=3).err

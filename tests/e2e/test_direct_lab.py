@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 
 from internal_puller.direct.settings import require_direct
 from internal_puller.direct.status import direct_status
+from internal_puller.progress import LastError
 from internal_puller.report import EXIT_EXPIRING
 from shared.errors import (
     BundleError,
@@ -490,6 +492,25 @@ def test_revoked_by_the_key_after_the_account_was_closed(world: DirectWorld) -> 
     done = _puller(world, "direct", "revoke", NAME, "--reason", "keyCompromise", "--by-key")
     assert done.returncode == 0, done.stderr
     assert list(world.ca.revoked.values()) == [1]
+
+
+@pytest.mark.parametrize("how", ["renew", "revoke"])
+def test_a_pause_that_the_ca_asked_for_outlives_what_an_operator_wants(
+    world: DirectWorld, how: str
+) -> None:
+    world.want()
+    world.target()
+    assert world.machine.pull().exit_code == 0
+    until = int(time.time()) + DAY
+    limited = LastError(IssuanceRateLimited.type, "Later.", until - DAY)
+    world.change(error=limited, paused_at=until - DAY, paused_until=until)
+    done = _puller(world, "direct", how, NAME)
+    assert done.returncode == 0, done.stderr
+    assert "The CA asked to wait until" in done.stdout
+    assert (bool(world.progress().renew), world.progress().paused_until) == (True, until)
+    world.change(error=replace(limited, type=IssuanceUnavailable.type))
+    assert _puller(world, "direct", how, NAME).returncode == 0
+    assert world.progress().paused_until == 0
 
 
 # --- several CAs ------------------------------------------------------------------------------

@@ -17,13 +17,13 @@ def claim(store: Store, certificate: str, *, now: int, owner: str = "worker") ->
     return next(one for one in found if one.certificate == certificate)
 
 
-def prepare(store: Store, held: Claim, *, now: int) -> int:
+def prepare(store: Store, held: Claim, *, now: int, spki: str = "0" * 64) -> int:
     generation = store.choose_generation(held.certificate, now=now)
     row = store.certificate(held.certificate)
     assert row is not None
     sealed = {one.id: b"sealed" for one in store.recipients(held.certificate)}
     store.commit_prepared(
-        held, generation, PreparedKey(b"csr", "0" * 64, sealed), now=now, wanted=row.wanted
+        held, generation, PreparedKey(b"csr", spki, sealed), now=now, wanted=row.wanted
     )
     return generation
 
@@ -33,7 +33,13 @@ def leaf(now: int, *, lifetime: int = 90 * DAY) -> IssuedLeaf:
 
 
 def finish(
-    store: Store, held: Claim, generation: int, *, now: int, pullers: Sequence[str] = ()
+    store: Store,
+    held: Claim,
+    generation: int,
+    *,
+    now: int,
+    pullers: Sequence[str] = (),
+    certified: IssuedLeaf | None = None,
 ) -> None:
     order = f"https://ca.example.com/order/{held.certificate}/{generation}"
     store.commit_order(held, generation, order, now + 3600)
@@ -43,7 +49,8 @@ def finish(
         PreparedBundle(puller, f"{generation:064x}", b'{"for":"%s"}' % puller[:8].encode())
         for puller in pullers or store.sealed_keys(held.certificate, generation)
     ]
-    store.publish(held, generation, leaf(now), bundles, due_at=now + 60 * DAY, now=now)
+    found = certified or leaf(now)
+    store.publish(held, generation, found, bundles, due_at=now + 60 * DAY, now=now)
 
 
 def issue(store: Store, certificate: str, *, now: int) -> int:
