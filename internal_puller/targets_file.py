@@ -20,7 +20,7 @@ from shared.errors import ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tomlkit.items import Table
+    from internal_puller.settings.toml_tables import Entry
 
 
 def load(path: Path) -> tuple[Target, ...]:
@@ -60,33 +60,46 @@ def check_distinct(targets: tuple[Target, ...]) -> None:
 
 def save(path: Path, targets: tuple[Target, ...]) -> None:
     """See ``internal_puller.targets.save_targets``."""
-    import tomlkit
-    from tomlkit.items import AoT
+    from internal_puller.settings.toml_tables import rewritten
 
     check_distinct(targets)
-    try:
-        document = tomlkit.parse(read_toml(path) or "")
-    except tomlkit.exceptions.ParseError as error:
-        raise ConfigurationError(f"{path} is no TOML: {error}.") from error
-    earlier = {str(table.get("directory")): table for table in document.get("target", [])}
-    tables = tomlkit.aot()
-    assert isinstance(tables, AoT)
-    for target in targets:
-        tables.append(_updated(earlier.get(str(target.directory)), _to_toml(target)))
-    document["target"] = tables
-    replace_toml(path, tomlkit.dumps(document))
+    text = read_toml(path)
+    present = load(path)
+    replaced = rewritten(text or "", "target", _entries(present, targets))
+    if replaced != text:
+        replace_toml(path, replaced)
 
 
-def _updated(table: Table | None, values: dict[str, Any]) -> Table:
-    import tomlkit
+def _entries(present: tuple[Target, ...], targets: tuple[Target, ...]) -> list[Entry]:
+    """Say of each target which one it was, and what is another thing in it now.
 
-    result = tomlkit.table() if table is None else table
-    for key in [key for key in result if key not in values]:
-        result.remove(key)
-    for key, value in values.items():
-        if key not in result or result[key] != value:
-            result[key] = value
-    return result
+    One that has moved to another directory is known by its certificate.
+    """
+    from internal_puller.settings.toml_tables import Entry
+
+    by_directory = {one.directory: number for number, one in enumerate(present)}
+    was = {one.directory: by_directory.pop(one.directory, None) for one in targets}
+    moved = [(number, present[number].certificate) for number in by_directory.values()]
+    entries = []
+    for one in targets:
+        number = was[one.directory]
+        if number is None:
+            found = next((pair for pair in moved if pair[1] == one.certificate), None)
+            if found is not None:
+                moved.remove(found)
+                number = found[0]
+        values = _to_toml(one)
+        if number is None:
+            entries.append(Entry(values))
+        else:
+            earlier = present[number]
+            keys = (
+                key
+                for key in (*_REQUIRED, *_OPTIONAL)
+                if getattr(earlier, key) != getattr(one, key)
+            )
+            entries.append(Entry({key: values.get(key) for key in keys}, number))
+    return entries
 
 
 def _to_toml(target: Target) -> dict[str, Any]:

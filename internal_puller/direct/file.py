@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from internal_puller.direct.settings import DirectCertificate, DirectSettings
+from internal_puller.settings.toml_tables import Entry, rewritten
 from internal_puller.toml_file import read_toml, replace_toml
 from shared.errors import ConfigurationError
-
-if TYPE_CHECKING:
-    from tomlkit import TOMLDocument
 
 
 def render(direct: DirectSettings) -> str:
@@ -60,43 +58,38 @@ contact = {_value(list(direct.contact))}
 
 
 def add_certificate(path: Path, wanted: DirectCertificate) -> None:
-    """Write a certificate into the file; one with the same id is replaced, comments stay.
+    """Write a certificate into the file; one with the same id is changed, all else stays.
 
     Raises:
         ConfigurationError: the file is missing or cannot be written.
     """
-    document = _parsed(path)
-    import tomlkit
-
-    tables = [one for one in _tables(document) if not _is(one, wanted.certificate)]
-    table = tomlkit.table()
-    for key, value in _members(wanted).items():
-        table[key] = value
-    _write(path, document, [*tables, table])
+    text, tables = _read(path)
+    members = _members(wanted)
+    entries = [
+        Entry({**dict.fromkeys(table), **members} if _is(table, wanted.certificate) else {}, at)
+        for at, table in enumerate(tables)
+    ]
+    if not any(entry.changes for entry in entries):
+        entries.append(Entry(members))
+    replace_toml(path, rewritten(text, "certificate", entries))
 
 
 def remove_certificate(path: Path, certificate: str) -> None:
     """Take a certificate out of the file. Raises ``ConfigurationError``."""
-    document = _parsed(path)
-    _write(path, document, [one for one in _tables(document) if not _is(one, certificate)])
+    text, tables = _read(path)
+    stay = [Entry({}, at) for at, table in enumerate(tables) if not _is(table, certificate)]
+    replace_toml(path, rewritten(text, "certificate", stay))
 
 
-def _parsed(path: Path) -> TOMLDocument:
-    import tomlkit
-    from tomlkit.exceptions import ParseError
-
-    text = read_toml(path)
+def _read(path: Path) -> tuple[str, list[dict[str, Any]]]:
+    text = read_toml(path) or ""
     try:
-        return tomlkit.parse(text or "")
-    except ParseError as error:
+        return text, tomllib.loads(text).get("certificate", [])
+    except tomllib.TOMLDecodeError as error:
         raise ConfigurationError(f"{path} is no TOML: {error}.") from error
 
 
-def _tables(document: TOMLDocument) -> list[Any]:
-    return list(document.get("certificate", []))
-
-
-def _is(table: Any, certificate: str) -> bool:
+def _is(table: dict[str, Any], certificate: str) -> bool:
     if "certificate" in table:
         return str(table["certificate"]) == certificate
     from internal_puller.direct.settings import certificate_from
@@ -120,19 +113,6 @@ def _members(wanted: DirectCertificate) -> dict[str, object]:
     if wanted.ca:
         members["ca"] = list(wanted.ca)
     return members
-
-
-def _write(path: Path, document: TOMLDocument, tables: Sequence[Any]) -> None:
-    import tomlkit
-
-    array = tomlkit.aot()
-    for table in tables:
-        array.append(table)
-    if tables:
-        document["certificate"] = array
-    else:
-        document.pop("certificate", None)
-    replace_toml(path, tomlkit.dumps(document))
 
 
 def _value(value: object) -> str:

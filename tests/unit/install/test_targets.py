@@ -76,6 +76,128 @@ def test_comments_are_kept(tmp_path: Path) -> None:
     assert load_targets(path)[0].key_origin == "puller"
 
 
+BY_HAND = f"""\
+# the targets of this machine
+
+# the site
+[[target]]  # one
+certificate = "{NAME}"
+  # what it needs
+names = ["{NAME}"]
+directory = "/srv/one"
+keep = 3   # the default, on purpose
+# test_command = ["nginx", "-t"]
+
+# a paragraph between
+
+
+# the mail server
+[[target]]  # two
+names = [
+    "mail.example.com",  # MX
+]
+certificate = "mail.example.com"
+directory = "/srv/two"
+# where it listens
+[[target.probe]]
+address = "127.0.0.1"
+sni = "mail.example.com"
+
+[[ "target" ]]
+certificate = "x"
+names = ["x.example.com"]
+reload_command = ["/bin/sh", "-c", \'\'\'
+[[target]]
+# not one \'\'\']
+directory = "/srv/three"
+
+# the end
+"""
+NEW = Target(NAME, (NAME,), Path("/srv/new"), probe=(ProbePoint("::1", 443, NAME),))
+
+
+@pytest.mark.parametrize("ending", ["\n", "\r\n"])
+def test_other_octets_stay(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / "targets.toml"
+    by_hand = BY_HAND.replace("\n", ending)
+    path.write_bytes(by_hand.encode())
+    path.chmod(0o600)
+    there = load_targets(path)
+
+    def written(*targets: Target) -> str:
+        save_targets(path, targets)
+        assert load_targets(path) == targets
+        return path.read_bytes().decode()
+
+    assert written(*there) == by_hand
+    for _ in range(3):
+        added = written(*there, NEW)
+        assert added.startswith(by_hand)
+        assert added.count("\n") == by_hand.count("\n") + 10
+        changed = written(*there, dataclasses.replace(NEW, keep=5))
+        assert changed.replace("keep = 5\n", "", 1).startswith(by_hand.replace("keep = 5\n", ""))
+        assert written(*there, NEW) == added
+        assert written(*there) == by_hand
+    one, two, three = there
+    for keep in (4, 5):
+        assert written(dataclasses.replace(one, keep=keep), two, three) == by_hand.replace(
+            "keep = 3 ", f"keep = {keep} "
+        )
+    by_hand = path.read_bytes().decode()
+    one = dataclasses.replace(one, keep=5)
+    moved = written(one, dataclasses.replace(two, directory=Path("/srv/moved")), three)
+    assert moved == by_hand.replace("/srv/two", "/srv/moved")
+
+
+def test_comments_stay_where_a_target_goes(tmp_path: Path) -> None:
+    path = write(tmp_path / "targets.toml", BY_HAND)
+    one, two, three = load_targets(path)
+    save_targets(path, (one, three))
+    text = path.read_text()
+    start, end = BY_HAND.index("[[target]]  # two"), BY_HAND.index('[[ "target" ]]')
+    assert text == BY_HAND[:start] + "\n" + BY_HAND[end:]
+    save_targets(path, (three,))
+    for comment in ("of this machine", "the site", "between", "the mail server", "the end"):
+        assert path.read_text().count(comment) == 1
+    save_targets(path, ())
+    assert load_targets(path) == () and "certificate" not in path.read_text()
+    size = path.stat().st_size
+    for _ in range(3):
+        save_targets(path, (two,))
+        save_targets(path, ())
+    assert path.stat().st_size == size
+
+
+def test_a_comment_above_a_target_is_not_of_the_one_before(tmp_path: Path) -> None:
+    path = write(tmp_path / "targets.toml", REQUIRED + "# about two\n" + REQUIRED)
+    path.write_text(path.read_text().replace("/srv/one", "/srv/0", 1))
+    one, two = load_targets(path)
+    save_targets(path, (dataclasses.replace(one, keep=5), two))
+    assert "keep = 5\n# about two\n[[target]]" in path.read_text()
+    save_targets(path, (two,))
+    assert path.read_text() == "# about two\n" + REQUIRED
+
+
+def test_tables_that_are_written_in_one_line(tmp_path: Path) -> None:
+    line = f'target = [{{certificate = "{NAME}", names = ["{NAME}"], directory = "/srv/one"}}]\n'
+    path = write(tmp_path / "targets.toml", "# ours\n" + line)
+    save_targets(path, (*load_targets(path), FULL))
+    assert load_targets(path) == (PLAIN, FULL)
+    assert "# ours" in path.read_text()
+
+
+def test_order_is_as_it_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "targets.toml"
+    for targets in (
+        (PLAIN, FULL),
+        (FULL, PLAIN),
+        (NOTHING_RUNS, PLAIN, FULL),
+        (FULL, NOTHING_RUNS),
+    ):
+        save_targets(path, targets)
+        assert load_targets(path) == targets
+
+
 REQUIRED = f'[[target]]\ncertificate = "{NAME}"\nnames = ["{NAME}"]\ndirectory = "/srv/one"\n'
 WRONG = {
     "reload_comand = []": "unknown key 'reload_comand'; the nearest is 'reload_command'",

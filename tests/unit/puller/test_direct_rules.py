@@ -57,6 +57,55 @@ def changed(**members: object) -> DirectProgress:
     return dataclasses.replace(ISSUED, **members)  # type: ignore[arg-type]
 
 
+BY_HAND = """\
+# ours
+directory = "https://ca.example.com/dir"
+terms_agreed = true
+
+[[certificate]]
+# the mail server
+names = ["mail.example.com"]  # MX
+challenge = "dns-01"
+
+# how records are written
+[dns01]
+resolvers = []
+
+[dns01.hook]
+command = ["/usr/local/sbin/set-txt"]  # mine
+
+# another CA
+
+[ca.other]
+directory = "https://other.example.com/dir"
+"""
+
+
+def test_other_octets_of_its_file_stay(tmp_path: Path) -> None:
+    path = tmp_path / "direct.toml"
+    path.write_text(BY_HAND)
+    path.chmod(0o600)
+    for _ in range(3):
+        add_certificate(path, WANTED)
+        assert path.read_text().startswith(BY_HAND)
+        added = path.read_text()
+        add_certificate(path, dataclasses.replace(WANTED, profile="shortlived"))
+        assert path.read_text() == added + 'profile = "shortlived"\n'
+        mail = certificate_from(["mail.example.com"], "dns-persist-01")
+        add_certificate(path, mail)
+        remove_certificate(path, WANTED.certificate)
+        known = load_direct(path)
+        assert known is not None and known.certificates == (mail,)
+        add_certificate(path, dataclasses.replace(mail, challenge="dns-01"))
+        named = 'certificate = "mail.example.com"\n'
+        assert path.read_text().replace(named, "") == BY_HAND
+        path.write_text(BY_HAND)
+    remove_certificate(path, "mail.example.com")
+    for comment in ("# ours\n", "# how records are written\n", "  # mine\n", "# another CA\n"):
+        assert comment in path.read_text()
+    assert "\n\n\n" not in path.read_text()
+
+
 def test_due_at_its_moment_and_not_before() -> None:
     assert due(None, NOW)
     assert not due(ISSUED, NOW + 60 * 86400 - 1)
@@ -163,7 +212,7 @@ def test_certificates_come_and_go_and_comments_stay(tmp_path: Path) -> None:
         add_certificate(path, one)
     found = load_direct(path)
     assert found is not None
-    assert found.certificates == (full, idn)
+    assert found.certificates == (idn, full)
     assert found.find("*.example.org") == idn
     remove_certificate(path, "own-id")
     remove_certificate(path, idn.certificate)
