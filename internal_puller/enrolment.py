@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from internal_puller.client import RelayClient
 from internal_puller.config import Settings
@@ -15,6 +16,20 @@ from shared.errors import ConfigurationError, KeysRefused
 from shared.wire import EnrolmentAnswer, EnrolmentRequest, Grant
 
 
+@dataclass(frozen=True, slots=True)
+class Enrolled:
+    """
+    Attributes:
+        enrolment: as it stands now.
+        granted: what this token granted.
+        new: ids of those that the same agent had not granted by an earlier token.
+    """
+
+    enrolment: Enrolment
+    granted: tuple[Grant, ...]
+    new: frozenset[str]
+
+
 def enrol(
     line: str,
     settings: Settings,
@@ -22,7 +37,7 @@ def enrol(
     change_agent: bool = False,
     clock: Callable[[], float] = time.time,
     host: str | None = None,
-) -> tuple[Enrolment, tuple[Grant, ...]]:
+) -> Enrolled:
     """Redeem a token and remember the agent that it pins.
 
     Args:
@@ -30,9 +45,6 @@ def enrol(
         change_agent: replace another agent that this machine is enrolled with; floors stay.
         clock: unix seconds.
         host: how this machine calls itself; its host name if not given.
-
-    Returns:
-        The enrolment as it stands now, and what this token granted.
 
     Raises:
         TokenMalformed, TokenExpired: before anything was sent or written.
@@ -65,7 +77,9 @@ def enrol(
         raise KeysRefused("The agent answered for another puller's key.")
     enrolment = _remember(state, token, answer, earlier, int(clock()))
     _start_anew(state, client, enrolment, earlier)
-    return enrolment, answer.granted
+    before = earlier.granted if earlier is not None and earlier.agent == token.agent else ()
+    new = {one.certificate for one in answer.granted} - {one.certificate for one in before}
+    return Enrolled(enrolment, answer.granted, frozenset(new))
 
 
 def _earlier(settings: Settings, token: EnrolmentToken, *, change_agent: bool) -> Enrolment | None:

@@ -382,7 +382,7 @@ class OutsideValidity(BundleError):
 
 class UntrustedChain(BundleError):
     type = "bundle/untrusted-chain"
-    do = "For a CA of your own, give its root to the target: --root FILE."
+    do = "Staging or private CA: internal-puller target change NAME --root FILE."
 
 
 class NameMismatch(BundleError):

@@ -106,12 +106,13 @@ def _show(proposals: list[Proposal]) -> None:
         ],
     )
     for one in proposals:
-        if not one.command:
+        if not one.changes:
             continue
         sys.stdout.write(f"\n# {one.site.preset}: {', '.join(one.site.names)}\n")
         if one.ask:
             sys.stdout.write(f"on the VM:  {one.ask}\n")
-        sys.stdout.write(f"{one.command}\n")
+        if one.command:
+            sys.stdout.write(f"{one.command}\n")
         for change in one.changes:
             sys.stdout.write(f"{change.file}:{change.line}\n")
             sys.stdout.write(f"  - {change.old}\n  + {change.new}\n")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
+from collections.abc import Collection
 from getpass import getpass
 from pathlib import Path
 from typing import Annotated
@@ -15,10 +17,11 @@ from internal_puller.commands.targets import (
     preset_target,
     show_added,
 )
-from internal_puller.config import load_settings
+from internal_puller.config import Settings, load_settings
 from internal_puller.enrolment import enrol
-from internal_puller.targets import PRESETS
+from internal_puller.targets import PRESETS, load_targets
 from shared.errors import ConfigurationError, TokenMalformed
+from shared.wire import Grant
 
 _MAX_LINE = 4096
 
@@ -33,7 +36,9 @@ def enroll(
     ] = False,
     preset: Annotated[
         str | None,
-        typer.Option(help=f"Also add a target for what is granted; one of {', '.join(PRESETS)}."),
+        typer.Option(
+            help=f"Also add a target for what is newly granted; one of {', '.join(PRESETS)}."
+        ),
     ] = None,
     root: Annotated[
         Path | None, typer.Option(help="With --preset: PEM file with the root of a private CA.")
@@ -42,24 +47,58 @@ def enroll(
     """Enrol this machine with the token that external-agent printed.
 
     The token is read from standard input, never from the command line, where other users could see
-    it. When the answer is lost, the same token works again from the same machine.
+    it. When the answer is lost, the same token works again from the same machine. With --preset,
+    targets that are there stay as they are.
     """
     settings = load_settings(context.obj)
     if preset is None and root is not None:
         raise ConfigurationError("--root goes with --preset.", do="Leave it out, or add --preset.")
     if preset is not None:
         check_preset(preset, root)
-    enrolment, granted = enrol(_read_token(token_file), settings, change_agent=change_agent)
+    done = enrol(_read_token(token_file), settings, change_agent=change_agent)
+    enrolment = done.enrolment
     sys.stdout.write(f"Enrolled with {enrolment.relay_url}, agent {enrolment.agent.id[:16]}…\n")
-    for grant in granted:
+    for grant in done.granted:
         sys.stdout.write(f"  {grant.certificate}: {', '.join(grant.names)}\n")
     if preset is not None:
-        for grant in granted:
-            show_added(add_target(settings, preset_target(settings, grant, preset, root)))
-    elif granted:
+        for grant in done.granted:
+            _add_or_leave(settings, grant, done.new, preset, root)
+        return
+    taken = {one.certificate for one in load_targets(settings.targets_file)}
+    without = [one.certificate for one in done.granted if one.certificate not in taken]
+    if without:
+        sys.stdout.write(f"Next: internal-puller target add {without[0]} --preset nginx\n")
+
+
+def _add_or_leave(
+    settings: Settings, grant: Grant, new: Collection[str], preset: str, root: Path | None
+) -> None:
+    """Add a target for a new grant; what is there, or was granted before, is left alone."""
+    name = grant.certificate
+    wanted = preset_target(settings, grant, preset, root)
+    targets = load_targets(settings.targets_file)
+    there = [one for one in targets if one.certificate == name]
+    in_its_place = [one for one in targets if one.directory == wanted.directory]
+    by_hand = f"internal-puller target add {name} --preset {preset}"
+    if root is not None:
+        by_hand += f" --root {shlex.quote(str(root))}"
+    if there:
+        places = ", ".join(str(one.directory) for one in there)
         sys.stdout.write(
-            f"Next: internal-puller target add {granted[0].certificate} --preset nginx\n"
+            f"{name}: left as it is, with its target in {places}.\n"
+            f"To change that: internal-puller target change {name} --preset {preset}\n"
         )
+    elif in_its_place:
+        sys.stdout.write(
+            f"{name}: no target was made, for {wanted.directory} is the target of "
+            f"{in_its_place[0].certificate}.\nTo install it elsewhere: {by_hand} --directory DIR\n"
+        )
+    elif name not in new:
+        sys.stdout.write(
+            f"{name}: no target was made, for it was granted before.\nTo install it: {by_hand}\n"
+        )
+    else:
+        show_added(add_target(settings, wanted))
 
 
 def _read_token(path: Path | None) -> str:

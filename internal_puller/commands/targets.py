@@ -1,16 +1,19 @@
-"""``target add | list | remove``: where certificates are installed on this machine."""
+"""``target add | change | list | remove``: where certificates are installed on this machine."""
 
 from __future__ import annotations
 
 import dataclasses
+import inspect
+import itertools
 import json
 import re
 import shlex
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Final, get_type_hints
 
 import typer
 
@@ -32,6 +35,7 @@ from internal_puller.targets import (
     load_targets,
     save_targets,
 )
+from internal_puller.targets_file import check_distinct
 from shared.errors import ConfigurationError, NameRefused, PolicyError
 from shared.host.kept_file import keep
 from shared.identifiers import DnsName
@@ -55,96 +59,163 @@ _HINTS = {
 }
 
 
-@target.command("add")
-def add(
-    context: typer.Context,
-    certificate: Annotated[str, typer.Argument(help="A granted certificate, or a name in one.")],
-    *,
+@dataclass(frozen=True)
+class TargetOptions:
+    """The options that ``target add`` and ``target change`` take alike, declared once."""
+
     name: Annotated[
         list[str] | None, typer.Option(help="A name that this server needs; may be repeated.")
-    ] = None,
-    preset: Annotated[str, typer.Option(help=f"One of {', '.join(PRESETS)}.")] = "none",
-    directory: Annotated[Path | None, typer.Option(help="Where the files go.")] = None,
-    formats: Annotated[
-        list[str] | None, typer.Option("--format", help=f"Of {', '.join(FORMATS)}; repeated.")
-    ] = None,
-    owner: Annotated[str | None, typer.Option(help="User that owns the files.")] = None,
-    group: Annotated[str | None, typer.Option(help="Group of the files.")] = None,
-    mode: Annotated[
-        str | None, typer.Option(help="Of files without the key, such as 0644.")
-    ] = None,
-    key_mode: Annotated[str | None, typer.Option(help="Of files with the key: 0600.")] = None,
+    ]
+    preset: Annotated[str | None, typer.Option(help=f"One of {', '.join(PRESETS)}.")]
+    directory: Annotated[Path | None, typer.Option(help="Where the files go.")]
+    format: Annotated[list[str] | None, typer.Option(help=f"Of {', '.join(FORMATS)}; repeated.")]
+    owner: Annotated[str | None, typer.Option(help="User that owns the files.")]
+    group: Annotated[str | None, typer.Option(help="Group of the files.")]
+    mode: Annotated[str | None, typer.Option(help="Of files without the key, such as 0644.")]
+    key_mode: Annotated[str | None, typer.Option(help="Of files with the key: 0600.")]
     test_command: Annotated[
         str | None, typer.Option(help="Tests the server's configuration; empty: none.")
-    ] = None,
+    ]
     reload_command: Annotated[
         str | None,
         typer.Option(
             help="Reloads the server; empty: none. Quoted as in a shell, but run without one."
         ),
-    ] = None,
+    ]
     probe: Annotated[
         list[str] | None,
         typer.Option(
             help="Where to see it served: [smtp://]ADDRESS[:PORT][/NAME]; repeated; 'none'."
         ),
-    ] = None,
-    probe_timeout: Annotated[float, typer.Option(help="Seconds until it is to be served.")] = 15.0,
-    root: Annotated[
-        Path | None, typer.Option(help="PEM file with the root of a CA of your own.")
-    ] = None,
-    keep: Annotated[int, typer.Option(help="Generations kept on disk.")] = 3,
-    pkcs12_password_file: Annotated[Path | None, typer.Option(help="Makes bundle.p12 too.")] = None,
+    ]
+    probe_timeout: Annotated[float | None, typer.Option(help="Seconds until it is to be served.")]
+    root: Annotated[Path | None, typer.Option(help="PEM file with the root of a CA of your own.")]
+    keep: Annotated[int | None, typer.Option(help="Generations kept on disk.")]
+    pkcs12_password_file: Annotated[Path | None, typer.Option(help="Makes bundle.p12 too.")]
     key_origin: Annotated[
-        str, typer.Option(help="any, or puller: only keys made on this machine.")
-    ] = "any",
+        str | None, typer.Option(help="any, or puller: only keys made on this machine.")
+    ]
     key_algorithm: Annotated[
         str | None, typer.Option(help=f"Of keys made here: {', '.join(KEY_ALGORITHMS)}.")
-    ] = None,
+    ]
     unit: Annotated[
         str | None, typer.Option(help="With --preset systemd: what is reloaded or restarted.")
-    ] = None,
+    ]
     ssh: Annotated[
         str | None, typer.Option(help="Install on another machine: USER@HOST or USER@HOST:PORT.")
-    ] = None,
-    ssh_key: Annotated[Path | None, typer.Option(help="Private key file for --ssh.")] = None,
+    ]
+    ssh_key: Annotated[Path | None, typer.Option(help="Private key file for --ssh.")]
     ssh_known_hosts: Annotated[
         Path | None, typer.Option(help="File with the host key of that machine.")
-    ] = None,
+    ]
     remote_directory: Annotated[
         Path | None, typer.Option(help="Where the files go there; else the same path as here.")
-    ] = None,
+    ]
+
+    def names(self) -> tuple[str, ...]:
+        return _parsed(self.name)
+
+    def members(self, names: tuple[str, ...]) -> dict[str, Any]:
+        """Return what was given, as members of a target that needs these names."""
+        members = {
+            "directory": self.directory and self.directory.absolute(),
+            "preset": self.preset,
+            "formats": self.format and tuple(self.format),
+            "owner": self.owner,
+            "group": self.group,
+            "mode": _mode(self.mode),
+            "key_mode": _mode(self.key_mode),
+            "test_command": _command("--test-command", self.test_command),
+            "reload_command": _command("--reload-command", self.reload_command),
+            "probe": _points(self.probe, names[0]),
+            "probe_timeout": self.probe_timeout,
+            "roots": self.root and self.root.absolute(),
+            "keep": self.keep,
+            "key_origin": self.key_origin,
+            "key_algorithm": self.key_algorithm,
+            "pkcs12_password_file": self.pkcs12_password_file
+            and self.pkcs12_password_file.absolute(),
+            "unit": self.unit,
+            "ssh": self.ssh,
+            "ssh_key": self.ssh_key and self.ssh_key.absolute(),
+            "ssh_known_hosts": self.ssh_known_hosts and self.ssh_known_hosts.absolute(),
+            "remote_directory": self.remote_directory,
+        }
+        return {member: value for member, value in members.items() if value is not None}
+
+
+_DEFAULTS: Final = {one.name: one.default for one in fields(Target) if one.default is not MISSING}
+_MEMBER_OF: Final = {"format": "formats", "root": "roots"}
+"""Options that are called otherwise than what they set in a target."""
+UNSET: Final = tuple(
+    option
+    for option in (one.name.replace("_", "-") for one in fields(TargetOptions))
+    if option not in ("name", "directory")
+)
+
+
+def _taking_options(**shown: object) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Let a command have the options of ``TargetOptions``; ``shown`` are defaults that differ."""
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        hints = get_type_hints(TargetOptions, include_extras=True)
+        options = [
+            inspect.Parameter(
+                name,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=shown.get(name),
+                annotation=hints[name],
+            )
+            for name in (one.name for one in fields(TargetOptions))
+        ]
+        own = inspect.signature(command, eval_str=True).parameters.values()
+
+        def called(**given: Any) -> None:
+            found = {one.name: given.pop(one.name) for one in options}
+            command(**given, options=TargetOptions(**found))
+
+        called.__doc__ = command.__doc__
+        called.__annotations__ = {}
+        called.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+            [*(one for one in own if one.name != "options"), *options]
+        )
+        return called
+
+    return decorate
+
+
+@target.command("add")
+@_taking_options(
+    preset=Target.preset,
+    probe_timeout=Target.probe_timeout,
+    keep=Target.keep,
+    key_origin=Target.key_origin,
+)
+def add(
+    context: typer.Context,
+    certificate: Annotated[str, typer.Argument(help="A granted certificate, or a name in one.")],
+    *,
+    options: TargetOptions,
 ) -> None:
-    """Say where and how a certificate is installed. The same directory again replaces it."""
+    """Say where and how a certificate is installed. It replaces nothing: see target change.
+
+    If there is a target in that directory already, nothing is written, and it ends with 3.
+    """
     settings = load_settings(context.obj)
-    grant, names = _find(settings, certificate, tuple(name or ()))
-    place = directory or settings.targets_file.parent / "tls" / grant.certificate
+    grant, names = _find(settings, certificate, options.names())
     new = Target(
-        certificate=grant.certificate,
-        names=names,
-        directory=place.absolute(),
-        preset=preset,
-        formats=tuple(formats or ()),
-        owner=owner,
-        group=group,
-        mode=_mode(mode, 0o644),
-        key_mode=None if key_mode is None else _mode(key_mode, 0o600),
-        test_command=_command("--test-command", test_command),
-        reload_command=_command("--reload-command", reload_command),
-        probe=_points(probe, names[0]),
-        probe_timeout=probe_timeout,
-        roots=root and root.absolute(),
-        keep=keep,
-        key_origin=key_origin,
-        key_algorithm=key_algorithm,
-        pkcs12_password_file=pkcs12_password_file and pkcs12_password_file.absolute(),
-        unit=unit,
-        ssh=ssh,
-        ssh_key=ssh_key and ssh_key.absolute(),
-        ssh_known_hosts=ssh_known_hosts and ssh_known_hosts.absolute(),
-        remote_directory=remote_directory,
+        **{
+            "certificate": grant.certificate,
+            "names": names,
+            "directory": _usual_directory(settings, grant.certificate),
+            **options.members(names),
+        }
     )
     show_added(add_target(settings, new))
+
+
+def _usual_directory(settings: Settings, certificate: str) -> Path:
+    return (settings.targets_file.parent / "tls" / certificate).absolute()
 
 
 def check_preset(preset: str, root: Path | None) -> None:
@@ -161,32 +232,43 @@ def check_preset(preset: str, root: Path | None) -> None:
 
 def preset_target(settings: Settings, grant: Grant, preset: str, root: Path | None) -> Target:
     """Return the target for a grant with nothing but a preset."""
-    place = settings.targets_file.parent / "tls" / grant.certificate
     return Target(
         grant.certificate,
         grant.names,
-        place.absolute(),
+        _usual_directory(settings, grant.certificate),
         preset=preset,
         roots=root and root.absolute(),
     )
 
 
 def add_target(settings: Settings, new: Target) -> Target:
-    """Write it down, in place of one with the same directory.
+    """Write it down beside those that are there.
 
     Raises:
-        ConfigurationError: it cannot be used here.
+        ConfigurationError: it cannot be used here, or there is one in its directory; then nothing
+            was written.
     """
-    new = _with_kept_root(settings, new)
+    targets = load_targets(settings.targets_file)
+    there = next((one for one in targets if one.directory == new.directory), None)
+    if there is not None:
+        mine = [one for one in targets if one.certificate == there.certificate]
+        word = shlex.quote(str(there.directory)) if len(mine) > 1 else there.certificate
+        raise ConfigurationError(
+            f"There is a target for {there.certificate} in {there.directory} already.",
+            do=f"To change it: internal-puller target change {word} with the same options; to "
+            f"replace it, first: internal-puller target remove {word}.",
+        )
+    check_distinct((*targets, new))
+    _check_root(new)
     check_target(new)
-    others = [one for one in load_targets(settings.targets_file) if one.directory != new.directory]
-    save_targets(settings.targets_file, [*others, new])
+    new = _with_kept_root(settings, new, targets)
+    save_targets(settings.targets_file, [*targets, new])
     return new
 
 
 def show_added(new: Target) -> None:
     """Say where it goes, and what the server has to name."""
-    current = (new.remote_directory or new.directory) / "current"
+    current = _current(new)
     where = f" at {new.ssh}" if new.ssh else ""
     sys.stdout.write(
         f"{new.certificate} will be installed in {current.parent}{where}.\n"
@@ -194,10 +276,17 @@ def show_added(new: Target) -> None:
     )
 
 
+def _current(one: Target) -> Path:
+    return (one.remote_directory or one.directory) / "current"
+
+
 @target.command("change")
+@_taking_options()
 def change(
     context: typer.Context,
-    certificate: Annotated[str, typer.Argument(help="Certificate, or the target's directory.")],
+    certificate: Annotated[
+        str, typer.Argument(help="Certificate (all its targets), or one target's directory.")
+    ],
     *,
     add_name: Annotated[
         list[str] | None, typer.Option(help="A name that the server needs too; may be repeated.")
@@ -205,14 +294,13 @@ def change(
     remove_name: Annotated[
         list[str] | None, typer.Option(help="A name that it needs no more; may be repeated.")
     ] = None,
-    key_origin: Annotated[
-        str | None, typer.Option(help="any, or puller: only keys made on this machine.")
+    unset: Annotated[
+        list[str] | None,
+        typer.Option(help=f"Set back to the default, repeated: {', '.join(UNSET)}."),
     ] = None,
-    key_algorithm: Annotated[
-        str | None, typer.Option(help=f"Of keys made here: {', '.join(KEY_ALGORITHMS)}.")
-    ] = None,
+    options: TargetOptions,
 ) -> None:
-    """Change which names and keys a target takes; for everything else, add it again.
+    """Change a target. What is not given stays as it is; see --unset for what is to go.
 
     A target that has had a key made on this machine takes no other, so that nobody outside can
     bring one in: --key-origin any is the word that it may, once, go back to the agent's.
@@ -220,45 +308,125 @@ def change(
     settings = load_settings(context.obj)
     targets = load_targets(settings.targets_file)
     mine = _matching(targets, certificate)
-    given = {"key_origin": key_origin, "key_algorithm": key_algorithm}
-    changes = {name: value for name, value in given.items() if value is not None}
-    more, fewer = _parsed(add_name), _parsed(remove_name)
-    if not (changes or more or fewer):
+    others = [one for one in targets if one not in mine]
+    if not (
+        unset or add_name or remove_name or any(one is not None for one in vars(options).values())
+    ):
         raise ConfigurationError(
             "There is nothing to change.", do="See internal-puller target change --help."
         )
-    new = {
-        one.directory: dataclasses.replace(_with_names(one, more, fewer), **changes)  # type: ignore[arg-type]
-        for one in mine
+    changed = {}
+    for one in mine:
+        names = _names(one, options.names(), _parsed(add_name), _parsed(remove_name))
+        members = _with_defaults(options.members(names), unset or ())
+        new = _with_names(one, names, looked_at="probe" in members)
+        changed[one.directory] = dataclasses.replace(new, **members)
+    check_distinct((*others, *changed.values()))
+    for one in mine:
+        _check_changed(one, changed[one.directory])
+    if options.root is not None:
+        changed = {
+            directory: _with_kept_root(settings, one, others) for directory, one in changed.items()
+        }
+    save_targets(settings.targets_file, [changed.get(one.directory, one) for one in targets])
+    told = [_show_changed(one, changed[one.directory]) for one in mine]
+    if any(told):
+        sys.stdout.write("Next: internal-puller pull\n")
+
+
+def _with_defaults(given: Mapping[str, Any], unset: Sequence[str]) -> dict[str, Any]:
+    """Return what is given, and the default of each option that is unset."""
+    members = dict(given)
+    for option in unset:
+        if option not in UNSET:
+            raise ConfigurationError(f"--unset {option!r:.60} is none of {', '.join(UNSET)}.")
+        member = _MEMBER_OF.get(option, option.replace("-", "_"))
+        if member in given:
+            raise ConfigurationError(f"--{option} and --unset {option} exclude each other.")
+        members[member] = _DEFAULTS[member]
+    return members
+
+
+def _check_changed(old: Target, new: Target) -> None:
+    """Find out whether it can be used, if anything but names and keys is another thing now."""
+    quiet: dict[str, Any] = {
+        "names": new.names,
+        "key_origin": new.key_origin,
+        "key_algorithm": new.key_algorithm,
     }
-    save_targets(settings.targets_file, [new.get(one.directory, one) for one in targets])
-    for one in new.values():
-        names = {"names": ", ".join(one.names)} if more or fewer else {}
-        what = "; ".join(f"{name} {value}" for name, value in {**names, **changes}.items())
-        sys.stdout.write(f"{one.certificate} in {one.directory}: {what}\n")
-    sys.stdout.write("Next: internal-puller pull\n")
+    if dataclasses.replace(old, **quiet) == dataclasses.replace(new, probe=old.probe):
+        return
+    _check_root(new)
+    check_target(new)
+
+
+def _show_changed(old: Target, new: Target) -> bool:
+    """Say what is another thing now; ``False`` if nothing is."""
+    what = [
+        f"{one.name} {_told(one.name, getattr(new, one.name))}"
+        for one in fields(Target)
+        if getattr(new, one.name) != getattr(old, one.name)
+    ]
+    sys.stdout.write(f"{new.certificate} in {old.directory}: {'; '.join(what) or 'no change'}\n")
+    before, after = (_current(one) for one in (old, new))
+    if before != after:
+        sys.stdout.write(f"The files in {before.parent} stay.\n")
+    if before != after or old.preset != new.preset:
+        sys.stdout.write(f"Let the server use: {_HINTS[new.preset].format(after)}\n")
+    return bool(what)
+
+
+def _told(member: str, value: Any) -> str:
+    if value is None or (member == "formats" and not value):
+        return "as by default"
+    if member == "probe":
+        points = (f"{one.protocol}://{one.address}:{one.port}/{one.sni}" for one in value)
+        return ", ".join(points) or "none"
+    if member in ("test_command", "reload_command"):
+        return shlex.join(value) or "none"
+    if member in ("mode", "key_mode"):
+        return f"{value:04o}"
+    return ", ".join(value) if isinstance(value, tuple) else str(value)
 
 
 def _parsed(names: list[str] | None) -> tuple[str, ...]:
     return tuple(str(DnsName.parse(one)) for one in names or ())
 
 
-def _with_names(one: Target, more: tuple[str, ...], fewer: tuple[str, ...]) -> Target:
-    """Return the target with other names; points that look for a name that goes, go with it."""
+def _names(
+    one: Target, all_of_them: tuple[str, ...], more: tuple[str, ...], fewer: tuple[str, ...]
+) -> tuple[str, ...]:
+    """Return the names that a target needs from now on."""
+    if all_of_them and (more or fewer):
+        raise ConfigurationError(
+            "--name gives all names of the target; --add-name and --remove-name do not go with it."
+        )
     unknown = [name for name in fewer if name not in one.names]
     if unknown:
         raise ConfigurationError(
             f"{unknown[0]} is no name of the target in {one.directory}; it needs "
             f"{', '.join(one.names):.500}."
         )
-    names = tuple(dict.fromkeys(name for name in (*one.names, *more) if name not in fewer))
-    gone = {DnsName(name).probe_name for name in fewer}
+    names = all_of_them or (*one.names, *more)
+    found = tuple(dict.fromkeys(name for name in names if name not in fewer))
+    if not found:
+        raise ConfigurationError(f"Target {one.certificate}: names is empty.")
+    return found
+
+
+def _with_names(one: Target, names: tuple[str, ...], *, looked_at: bool) -> Target:
+    """Return the target with other names; points that look for a name that goes, go with it.
+
+    Args:
+        looked_at: other points are given with them.
+    """
+    gone = {DnsName(name).probe_name for name in one.names if name not in names}
     points = one.probe and tuple(point for point in one.probe if point.sni not in gone)
-    if one.probe and not points:
+    if one.probe and not points and not looked_at:
         raise ConfigurationError(
             f"Nothing would be probed any more in {one.directory}: every point of it looks for a "
             "name that goes.",
-            do="Add the target again, with --name and --probe.",
+            do="Say where to look from now on, in the same command: --probe ADDRESS:PORT/NAME.",
         )
     return dataclasses.replace(one, names=names, probe=points)
 
@@ -314,9 +482,8 @@ def _matching(targets: Sequence[Target], text: str) -> list[Target]:
     return found
 
 
-def _find(settings: Settings, asked: str, needed: tuple[str, ...]) -> tuple[Grant, tuple[str, ...]]:
+def _find(settings: Settings, asked: str, names: tuple[str, ...]) -> tuple[Grant, tuple[str, ...]]:
     """Return the grant that is meant, and the names that are needed here."""
-    names = tuple(str(DnsName.parse(one)) for one in needed)
     granted = _granted(settings)
     found = _among(granted, asked, names)
     if found is not None:
@@ -386,9 +553,9 @@ def _not_granted(asked: str, granted: tuple[Grant, ...], more: str = "") -> Poli
     )
 
 
-def _mode(text: str | None, default: int) -> int:
+def _mode(text: str | None) -> int | None:
     if text is None:
-        return default
+        return None
     if not re.fullmatch("0?[0-7]{3}", text):
         raise ConfigurationError(f"{text!r:.40} is no file mode such as 0640.")
     return int(text, 8)
@@ -430,11 +597,15 @@ def _point(text: str, name: str) -> ProbePoint:
     return ProbePoint(match["address"].strip("[]"), port, sni, protocol)
 
 
-def _with_kept_root(settings: Settings, new: Target) -> Target:
+def _with_kept_root(settings: Settings, new: Target, others: Sequence[Target]) -> Target:
+    """Return it with its root where the service finds it; copies for others are left alone."""
     if new.roots is None:
         return new
-    _check_root(new)
-    copy = settings.targets_file.parent / "roots" / f"{new.certificate}.pem"
+    copies = settings.targets_file.parent / "roots"
+    taken = {one.roots for one in others}
+    numbered = (f"{new.certificate}-{number}.pem" for number in itertools.count(2))
+    names = itertools.chain((f"{new.certificate}.pem",), numbered)
+    copy = next(copies / name for name in names if copies / name not in taken)
     kept = keep(new.roots, copy, say=lambda sentence: sys.stdout.write(f"{sentence}\n"))
     return dataclasses.replace(new, roots=kept)
 

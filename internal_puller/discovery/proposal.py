@@ -30,7 +30,7 @@ class Proposal:
     Attributes:
         state: ``ours`` (it reads a target of ours already), ``ready`` (a certificate is granted),
             ``not granted``, ``no public name``.
-        command: to type here; empty where there is nothing to type.
+        command: to type here; empty where there is nothing to type, as for a target that is there.
         ask: to type on the VM first; empty where that is not needed.
     """
 
@@ -64,17 +64,32 @@ def _propose(
     grant = next((one for one in granted if _covers(one, names)), None)
     certificate = names[0].replace("*.", "_wildcard.") if grant is None else grant.certificate
     directory = base / "tls" / certificate
-    words = ["internal-puller", "target", "add", certificate, "--preset", site.preset]
-    if grant is None or set(grant.names) != set(names):
-        words += [word for name in names for word in ("--name", name)]
-    if site.points != (("127.0.0.1", 443),):
-        first = DnsName(names[0]).probe_name
-        for address, port in site.points:
-            words += ["--probe", f"{address}:{port}/{first}"]
+    there = next((one for one in targets if one.directory == directory), None)
+    if there is not None and there.preset != site.preset:  # another server's: it is left alone
+        there, directory = None, directory.with_name(f"{certificate}-{site.preset}")
+    if there is not None:
+        words = _words_of_change(there, names)
+    else:
+        words = ["internal-puller", "target", "add", certificate, "--preset", site.preset]
+        if directory.name != certificate:
+            words += ["--directory", str(directory)]
+        if grant is None or set(grant.names) != set(names):
+            words += [word for name in names for word in ("--name", name)]
+        if site.points != (("127.0.0.1", 443),):
+            first = DnsName(names[0]).probe_name
+            for address, port in site.points:
+                words += ["--probe", f"{address}:{port}/{first}"]
     ask = "" if grant is not None else shlex.join(["external-agent", "add", *names])
     state = "ready" if grant is not None else "not granted"
     changes = tuple(_changes(site, directory / "current"))
     return Proposal(site, state, shlex.join(words), ask, changes)
+
+
+def _words_of_change(there: Target, names: Sequence[str]) -> list[str]:
+    """What the target lacks that is there already, and that this site is to read, too."""
+    lacks = [word for name in names if name not in there.names for word in ("--add-name", name)]
+    command = ["internal-puller", "target", "change", str(there.directory)]
+    return [*command, *lacks] if lacks else []
 
 
 def _public(names: Sequence[str]) -> Iterator[str]:

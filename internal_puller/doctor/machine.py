@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -121,7 +122,8 @@ def _configuration(plan: Plan, subject: str) -> Iterator[Finding]:
         yield from reload_findings(plan, subject)
     elif plan.test_command or plan.probe:
         what = "No command reloads this server: it will go on with the certificate it has read."
-        do = "internal-puller target add … --preset nginx, or --reload-command"
+        name = shlex.quote(str(plan.target.directory))
+        do = f"internal-puller target change {name} --preset nginx, or --reload-command"
         yield Finding("reload", Verdict.WARNING, subject, what, do)
 
 
@@ -175,7 +177,8 @@ def _life(not_after: int, least: float, subject: str) -> Finding:
 def _served(plan: Plan, expected: str | None, subject: str) -> Iterator[Finding]:
     if not plan.probe:
         what = "Nobody looks at what is served: this target has no probe."
-        do = "internal-puller target add … --probe ADDRESS:PORT/NAME"
+        name = shlex.quote(str(plan.target.directory))
+        do = f"internal-puller target change {name} --probe ADDRESS:PORT/NAME"
         yield Finding("served", Verdict.UNKNOWN, subject, what, do)
     for one in look_all(plan.probe, expected):
         where = f"{one.sni} at {one.address} port {one.port}"

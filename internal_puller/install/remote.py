@@ -246,9 +246,10 @@ class Remote:
             try:
                 mode = stat.S_IMODE(path.stat().st_mode) if path is not None else 0
             except OSError as error:
+                option = f"--{setting.replace('_', '-')}"
                 raise StageFailed(
                     f"{setting} {path} cannot be read: {error.strerror}.",
-                    do=f"internal-puller target add with --{setting.replace('_', '-')} names it.",
+                    do=f"Name a file that can: internal-puller target change NAME {option} FILE",
                 ) from error
             if mode & mask:
                 verb = "read" if setting == "ssh_key" else "changed"

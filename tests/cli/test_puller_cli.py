@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import os
+import shlex
 import stat
 import sys
 import time
@@ -14,9 +16,12 @@ from pathlib import Path
 import pytest
 
 from internal_puller.cli import main
+from internal_puller.targets import ProbePoint, Target
+from shared.host import kept_file
 from tests.cli.conftest import Run
 from tests.fake_agent import FakeAgent
 from tests.machine import NAME, Machine
+from tools.command_tree import programs
 
 
 def files_under(path: Path) -> set[str]:
@@ -117,6 +122,283 @@ def test_what_was_granted_since_gets_a_target(agent: FakeAgent, machine: Machine
     code, _, error = run("target", "add", "wiki.example.org")
     assert code == 4
     assert "granted: www.intra.example.com. Whether there is more is not known" in error
+
+
+OTHER = "app.example.org"
+
+
+def contents(path: Path) -> dict[str, bytes]:
+    return {str(one): one.read_bytes() for one in path.rglob("*") if one.is_file()}
+
+
+def test_second_token_makes_targets_for_its_new_grants_only(
+    agent: FakeAgent, machine: Machine, run: Run
+) -> None:
+    assert run("enroll", "--preset", "none", stdin=agent.token(NAME))[0] == 0
+    run("target", "change", NAME, "--reload-command", "/bin/true", "--keep", "7", "--mode", "0600")
+    [mine] = machine.targets()
+    file = machine.settings.targets_file
+    file.write_text(file.read_text().replace("keep = 7", "keep = 7  # room for a week"))
+    before = file.read_bytes()
+    code, out, _ = run("enroll", "--preset", "none", stdin=agent.token(NAME, OTHER))
+    assert code == 0
+    assert f"{NAME}: left as it is, with its target in {mine.directory}.\n" in out
+    assert f"{OTHER} will be installed in" in out
+    assert machine.targets()[0] == mine
+    assert [one.certificate for one in machine.targets()] == [NAME, OTHER]
+    assert file.read_bytes().startswith(before)
+
+
+def test_what_was_granted_before_gets_no_target_by_another_token(
+    agent: FakeAgent, machine: Machine, run: Run
+) -> None:
+    """It may have been taken away on purpose."""
+    run("enroll", stdin=agent.token(NAME))
+    code, out, _ = run("enroll", "--preset", "none", stdin=agent.token(NAME))
+    assert code == 0
+    assert f"{NAME}: no target was made, for it was granted before." in out
+    assert f"internal-puller target add {NAME} --preset none\n" in out
+    assert machine.targets() == ()
+
+
+def test_a_place_that_is_taken_is_left_to_the_one_that_has_it(
+    agent: FakeAgent, machine: Machine, run: Run
+) -> None:
+    run("enroll", stdin=agent.token(NAME))
+    place = machine.base / "tls" / OTHER
+    run("target", "add", NAME, "--directory", str(place))
+    before = machine.settings.targets_file.read_bytes()
+    code, out, _ = run("enroll", "--preset", "none", stdin=agent.token(OTHER))
+    assert code == 0
+    assert f"{OTHER}: no target was made, for {place} is the target of {NAME}." in out
+    assert machine.settings.targets_file.read_bytes() == before
+
+
+def test_enroll_advises_a_target_only_where_there_is_none(
+    agent: FakeAgent, machine: Machine, run: Run
+) -> None:
+    run("enroll", "--preset", "none", stdin=agent.token(NAME))
+    out = run("enroll", stdin=agent.token(NAME, OTHER))[1]
+    assert f"Next: internal-puller target add {OTHER} --preset nginx\n" in out
+    assert "target add" not in run("enroll", stdin=agent.token(NAME))[1]
+
+
+def test_a_target_that_is_there_is_not_replaced(
+    agent: FakeAgent, machine: Machine, run: Run
+) -> None:
+    run("enroll", stdin=agent.token(NAME, OTHER))
+    assert run("target", "add", NAME, "--keep", "5")[0] == 0
+    place = machine.base / "tls" / NAME
+    before = contents(machine.base)
+    for arguments in (
+        (NAME, "--preset", "none"),
+        (NAME, "--directory", f"{place}/"),
+        (OTHER, "--directory", str(place)),
+    ):
+        code, out, error = run("target", "add", *arguments)
+        assert (code, out) == (3, "")
+        assert f"There is a target for {NAME} in {place} already." in error
+        assert f"internal-puller target change {NAME} with" in error
+        assert f"internal-puller target remove {NAME}." in error
+    assert contents(machine.base) == before
+    assert run("target", "add", NAME, "--directory", str(machine.base / "more"))[0] == 0
+    code, _, error = run("target", "add", NAME)
+    assert f"internal-puller target change {place} with" in error
+
+
+def test_change_takes_what_add_takes() -> None:
+    """A new option of one of the two cannot be forgotten at the other."""
+    commands = {one.path: one for one in programs()["internal-puller"].walk()}
+    add, change = (
+        {flag: one for one in commands["target", verb].options for flag in one.flags}
+        for verb in ("add", "change")
+    )
+    only_here = {"--add-name", "--remove-name", "--unset"}
+    alike = {flag: one for flag, one in change.items() if flag not in only_here}
+    assert alike == {flag: dataclasses.replace(one, default="") for flag, one in add.items()}
+    flags = {flag.removeprefix("--") for flag in add if flag != "--help"}
+    assert set(change["--unset"].choices) == flags - {"name", "directory"}
+    # every member of a target is one of theirs, but what only its file has
+    other = {"name": "names", "format": "formats", "root": "roots"}
+    members = {other.get(flag, flag.replace("-", "_")) for flag in flags}
+    assert members == {one.name for one in dataclasses.fields(Target)} - {
+        "certificate",
+        "command_timeout",
+    }
+
+
+CHANGES: dict[str, tuple[tuple[str, ...], str, object]] = {
+    "name": (("--name", OTHER), "names", (OTHER,)),
+    "preset": (("--preset", "systemd", "--unit", "x.service"), "preset", "systemd"),
+    "directory": (("--directory", "{base}/new"), "directory", "{base}/new"),
+    "format": (("--format", "combined"), "formats", ("combined",)),
+    "owner": (("--owner", "root"), "owner", "root"),
+    "group": (("--group", "root"), "group", "root"),
+    "mode": (("--mode", "0640"), "mode", 0o640),
+    "key-mode": (("--key-mode", "0400"), "key_mode", 0o400),
+    "test-command": (("--test-command", "/bin/true x"), "test_command", ("/bin/true", "x")),
+    "no test": (("--test-command", ""), "test_command", ()),
+    "reload-command": (("--reload-command", "/bin/true"), "reload_command", ("/bin/true",)),
+    "probe": (
+        ("--probe", "127.0.0.1:8443"),
+        "probe",
+        (ProbePoint("127.0.0.1", 8443, NAME),),
+    ),
+    "probe-timeout": (("--probe-timeout", "3"), "probe_timeout", 3.0),
+    "root": (("--root", "{base}/root.pem"), "roots", "{base}/root.pem"),
+    "keep": (("--keep", "9"), "keep", 9),
+    "pkcs12-password-file": (
+        ("--pkcs12-password-file", "{base}/password"),
+        "pkcs12_password_file",
+        "{base}/password",
+    ),
+    "key-origin": (("--key-origin", "puller"), "key_origin", "puller"),
+    "key-algorithm": (("--key-algorithm", "rsa-3072"), "key_algorithm", "rsa-3072"),
+    "remote-directory": (
+        ("--ssh", "root@[::1]:22", "--remote-directory", "/srv/x"),
+        "remote_directory",
+        "/srv/x",
+    ),
+    "ssh-key": (
+        ("--ssh", "root@[::1]:22", "--ssh-key", "/k", "--ssh-known-hosts", "/h"),
+        "ssh_key",
+        "/k",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CHANGES)
+def test_one_thing_is_changed_and_set_back(
+    agent: FakeAgent, machine: Machine, run: Run, case: str
+) -> None:
+    machine.enrol(agent)
+    (machine.base / "root.pem").write_bytes(agent.ca.root_pem)
+    (machine.base / "password").write_text("secret\n")
+    (machine.base / "password").chmod(0o600)
+    run("target", "add", NAME)
+    [before] = machine.targets()
+    file = machine.settings.targets_file
+    written = file.read_bytes()
+
+    def there(text: str) -> str:
+        return text.format(base=machine.base)
+
+    arguments, member, value = CHANGES[case]
+    code, out, error = run("target", "change", NAME, *map(there, arguments))
+    assert (code, error) == (0, "")
+    assert f"{member} " in out
+    [after] = machine.targets()
+    expected = Path(there(value)) if isinstance(value, str) and "/" in value else value
+    assert getattr(after, member) == expected
+    others = {"certificate", "names", "directory", "keep", "roots", "mode"} - {member}
+    assert all(getattr(after, one) == getattr(before, one) for one in others)
+    if case in ("name", "directory"):
+        return
+    options = [one.removeprefix("--") for one in arguments if one.startswith("--")]
+    back = [word for option in options for word in ("--unset", option)]
+    assert run("target", "change", NAME, *back)[0] == 0
+    assert machine.targets() == (before,)
+    assert file.read_bytes() == written, "not a blank line more"
+
+
+def test_from_staging_to_production_as_the_readme_says(
+    agent: FakeAgent, machine: Machine, run: Run
+) -> None:
+    readme = (Path(__file__).resolve().parents[2] / "README.md").read_text()
+    section = readme.partition("### From staging to production")[2].partition("```")[2]
+    [line] = [one for one in section.splitlines() if one.startswith("internal-puller target ")]
+    root = machine.base / "root.pem"
+    root.write_bytes(agent.ca.root_pem)
+    assert NAME in line
+    run("enroll", "--preset", "none", "--root", str(root), stdin=agent.token(NAME))
+    run("target", "change", NAME, "--keep", "5")
+    [staging] = machine.targets()
+    assert staging.roots == root
+    assert run(*shlex.split(line)[1:])[0] == 0
+    assert machine.targets() == (dataclasses.replace(staging, roots=None),)
+
+
+def test_a_change_that_changes_nothing_writes_nothing(
+    agent: FakeAgent, machine: Machine, run: Run
+) -> None:
+    machine.enrol(agent)
+    run("target", "add", NAME, "--keep", "5")
+    before = machine.settings.targets_file.stat()
+    code, out, _ = run("target", "change", NAME, "--keep", "5")
+    assert (code, out) == (0, f"{NAME} in {machine.base / 'tls' / NAME}: no change\n")
+    assert machine.settings.targets_file.stat().st_ino == before.st_ino
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--unset", "colour"), "none of preset, format, owner"),
+        (("--unset", "name"), "none of preset, format, owner"),
+        (("--unset", "keep", "--keep", "4"), "--keep and --unset keep exclude each other"),
+        (("--name", OTHER, "--add-name", NAME), "--name gives all names"),
+        (("--root", "/nonexistent.pem"), "/nonexistent.pem"),
+        (("--reload-command", "/nonexistent/x"), "/nonexistent/x"),
+        (("--directory", "{base}/other"), "Two targets have the directory"),
+        (("--unset", "owner", "--preset", "systemd"), "unit and the preset systemd"),
+    ],
+)
+def test_a_change_that_is_refused_writes_nothing(
+    agent: FakeAgent, machine: Machine, run: Run, options: tuple[str, ...], says: str
+) -> None:
+    machine.enrol(agent, NAME, OTHER)
+    run("target", "add", NAME)
+    run("target", "add", OTHER, "--directory", str(machine.base / "other"))
+    before, names = contents(machine.base), files_under(machine.base)
+    words = (one.format(base=machine.base) for one in options)
+    code, _, error = run("target", "change", NAME, *words)
+    assert code == 3
+    assert says in error
+    assert (contents(machine.base), files_under(machine.base)) == (before, names)
+
+
+def test_a_target_moves_to_another_directory(agent: FakeAgent, machine: Machine, run: Run) -> None:
+    machine.enrol(agent, NAME)
+    root = machine.base / "root.pem"
+    root.write_bytes(agent.ca.root_pem)
+    run("target", "add", NAME, "--root", str(root))
+    issued = agent.issue(NAME)
+    run("pull")
+    old, new = machine.base / "tls" / NAME, machine.base / "new"
+    file = machine.settings.targets_file
+    file.write_text(f"# ours\n{file.read_text()}# more\n")
+    code, out, _ = run("target", "change", str(old), "--directory", str(new))
+    assert code == 0
+    assert f"The files in {old} stay.\n" in out
+    assert f"{new}/current/fullchain.pem" in out
+    assert file.read_text().count("[[target]]") == 1
+    assert file.read_text().startswith("# ours\n") and "# more\n" in file.read_text()
+    assert run("pull")[0] == 0
+    assert machine.active() == issued.generation
+    assert (old / "current" / "privkey.pem").is_file()
+
+
+def test_a_copy_of_a_root_is_not_overwritten_by_another_targets(
+    agent: FakeAgent, machine: Machine, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Root installs the service, which sees no home directory: roots named there are copied."""
+    monkeypatch.setattr(kept_file.os, "geteuid", lambda: 0)
+    home = machine.base / "home"
+    monkeypatch.setattr(kept_file, "is_unseen", lambda path: path.is_relative_to(home))
+    home.mkdir()
+    one, two = home / "one.pem", home / "two.pem"
+    one.write_bytes(agent.ca.root_pem)
+    two.write_bytes(agent.ca.root_pem + agent.ca.root_pem)
+    machine.enrol(agent, NAME)
+    more = str(machine.base / "more")
+    assert run("target", "add", NAME, "--root", str(one))[0] == 0
+    assert run("target", "add", NAME, "--directory", more, "--root", str(two))[0] == 0
+    [first, second] = machine.targets()
+    assert first.roots is not None and second.roots is not None
+    assert first.roots.read_bytes() == one.read_bytes()
+    assert second.roots.read_bytes() == two.read_bytes()
+    assert run("target", "change", more, "--root", str(one))[0] == 0
+    assert machine.targets()[1].roots == second.roots
+    assert second.roots.read_bytes() == one.read_bytes()
 
 
 def test_token_from_a_file(agent: FakeAgent, machine: Machine, run: Run) -> None:
@@ -334,7 +616,7 @@ def test_probes_and_names_of_a_wildcard(agent: FakeAgent, machine: Machine, run:
         ("::1", 8443, NAME),
         ("127.0.0.1", 443, "app.example.org"),
     ]
-    assert run("target", "add", NAME, "--probe", "none")[0] == 0
+    assert run("target", "change", target.certificate, "--probe", "none")[0] == 0
     assert [one.probe for one in machine.targets()] == [()]
 
 

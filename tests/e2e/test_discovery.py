@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -175,6 +176,26 @@ def test_what_is_ours_already(nginx_conf: Path) -> None:
     site = read_nginx(nginx_conf)[0]
     target = Target(NAME, (NAME,), Path(site.certificate.value).parent)
     assert [one.state for one in propose([site], [target], (), Path("/etc"))] == ["ours"]
+
+
+def test_a_target_that_is_there_is_not_proposed_again(nginx_conf: Path) -> None:
+    """``target add`` would refuse it; another server's is left alone, and this one gets its own."""
+    site = read_nginx(nginx_conf)[0]
+    granted = [Grant("wiki.example.com", ("wiki.example.com", "www.wiki.example.com"))]
+    place = Path("/etc/tls/wiki.example.com")
+    target = Target("wiki.example.com", ("wiki.example.com",), place, preset="nginx")
+    [lacking] = propose([site], [target], granted, Path("/etc"))
+    assert (
+        lacking.command == f"internal-puller target change {place} --add-name www.wiki.example.com"
+    )
+    whole = dataclasses.replace(target, names=granted[0].names)
+    [there] = propose([site], [whole], granted, Path("/etc"))
+    assert (there.state, there.command) == ("ready", "")
+    assert there.changes[0].new == f"ssl_certificate {place}/current/fullchain.pem"
+    other = dataclasses.replace(whole, preset="haproxy")
+    [beside] = propose([site], [other], granted, Path("/etc"))
+    assert beside.command.endswith(f"--preset nginx --directory {place}-nginx")
+    assert beside.changes[0].new == f"ssl_certificate {place}-nginx/current/fullchain.pem"
 
 
 def test_the_command(nginx_conf: Path, tmp_path: Path) -> None:

@@ -203,7 +203,7 @@ def change(told: dict[str, Any]) -> None:
     told["pullers"]["vars"] |= {"internal_puller_settings": {}, "internal_puller_way": "run"}
     told["pullers"]["hosts"]["puller"]["internal_puller_certificates"] = [
         {"name": WWW},
-        {"name": WWW, "directory": "/srv/tls"},
+        {"name": WWW, "directory": "/srv/tls/"},  # kept without its last slash
         {"name": APP},
         {"name": OLD, "state": "absent"},
     ]
