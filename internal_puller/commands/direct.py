@@ -83,22 +83,24 @@ def init(
     settings = load_settings(context.obj)
     directory = directory_url(ca)
     require_binding_options(directory, eab_key_id)
+    contacts = tuple(check_contact("--contact", one) for one in contact or ())
+    way_out = proxy if proxy in (None, "none") else check_proxy_url("--proxy", proxy)
+    if settings.direct_file.exists():
+        raise ConfigurationError(
+            f"{settings.direct_file} exists already.", do="Edit it, or remove it first."
+        )
     beside = settings.direct_file.with_name
     found = DirectSettings(
         settings.direct_file,
         directory,
         terms_agreed=True,
-        contact=tuple(check_contact("--contact", one) for one in contact or ()),
+        contact=contacts,
         ca_root=ca_root and keep(ca_root, beside("direct-ca-root.pem"), say=_say),
-        proxy=proxy if proxy in (None, "none") else check_proxy_url("--proxy", proxy),
+        proxy=way_out,
         eab_key_id=eab_key_id,
         eab_hmac_key_file=eab_hmac_key_file
         and keep(eab_hmac_key_file, beside("direct-eab.key"), mode=0o600, say=_say),
     )
-    if settings.direct_file.exists():
-        raise ConfigurationError(
-            f"{settings.direct_file} exists already.", do="Edit it, or remove it first."
-        )
     text = render(found)
     settings_from(settings.direct_file, tomllib.loads(text))
     _agree(found.directory, agreed=agree_terms)

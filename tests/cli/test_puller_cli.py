@@ -401,6 +401,26 @@ def test_a_copy_of_a_root_is_not_overwritten_by_another_targets(
     assert second.roots.read_bytes() == one.read_bytes()
 
 
+def test_an_init_of_direct_mode_that_is_refused_writes_nothing(
+    machine: Machine, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor the copies of the files that it names: those of the first init are in use."""
+    monkeypatch.setattr(kept_file.os, "geteuid", lambda: 0)
+    home = machine.base / "home"
+    monkeypatch.setattr(kept_file, "is_unseen", lambda path: path.is_relative_to(home))
+    home.mkdir()
+    root = home / "root.pem"
+    init = ("direct", "init", "--ca-root", str(root), "--agree-terms")
+    root.write_text("first")
+    assert run(*init)[0] == 0
+    root.write_text("second")
+    before = contents(machine.base)
+    assert before[str(machine.base / "direct-ca-root.pem")] == b"first"
+    code, _, error = run(*init)
+    assert (code, "exists already" in error) == (3, True)
+    assert contents(machine.base) == before
+
+
 def test_token_from_a_file(agent: FakeAgent, machine: Machine, run: Run) -> None:
     path = machine.base / "token"
     path.write_text(agent.token(NAME) + "\n")
