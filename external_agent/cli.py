@@ -26,8 +26,8 @@ from external_agent.commands.alerts import alerts
 from external_agent.commands.context import context_for
 from external_agent.commands.dns_persist import dns_persist
 from external_agent.commands.events import events
-from external_agent.config import CONFIG_VARIABLE
-from shared.errors import RelayError
+from external_agent.settings.config import CONFIG_VARIABLE
+from shared.contract.errors import RelayError
 
 app = typer.Typer(
     name="external-agent",

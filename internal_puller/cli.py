@@ -7,7 +7,7 @@ import sys
 
 def main() -> None:
     """Entry point of the console script."""
-    from internal_puller.quick import parse, run_pull
+    from internal_puller.pull.lean_pull import parse, run_pull
 
     options = parse(sys.argv[1:])
     if options is not None:

@@ -11,9 +11,9 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.x509.extensions import ExtensionNotFound
 
-from internal_puller.floor import Floor
-from shared.bundle import Manifest, manifest_digest, parse_envelope
-from shared.errors import (
+from internal_puller.state.floor import Floor
+from shared.contract.bundle import Manifest, manifest_digest, parse_envelope
+from shared.contract.errors import (
     BundleError,
     ConflictingGeneration,
     FutureGeneration,
@@ -28,10 +28,10 @@ from shared.errors import (
     WrongAgent,
     WrongRecipient,
 )
-from shared.identifiers import DnsName
-from shared.sealing import Identity, SealContext
-from shared.signing import VerifyKey
-from shared.x509 import (
+from shared.contract.identifiers import DnsName
+from shared.contract.sealing import Identity, SealContext
+from shared.contract.signing import VerifyKey
+from shared.contract.x509 import (
     check_chain,
     check_key,
     check_names,

@@ -11,18 +11,22 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Self
 
-from external_agent.certificate_authority import CaSettings, CertificateAuthorities, no_binding
-from external_agent.keymaker import KeyMaker, ProcessKeyMaker
-from external_agent.scheduler import Scheduler, make_scheduler
+from external_agent.orders.certificate_authority import (
+    CaSettings,
+    CertificateAuthorities,
+    no_binding,
+)
+from external_agent.orders.keymaker import KeyMaker, ProcessKeyMaker
+from external_agent.orders.scheduler import Scheduler, make_scheduler
 from external_agent.store.interface import Store
 from external_agent.store.open import open_store
 from shared.acme.dns01 import Dns01Settings
 from shared.acme.keys import AccountKey, generate_account_key, load_account_key
 from shared.acme.ports import ExternalAccountBinding, Failpoint, no_failpoint
-from shared.bundle import Manifest, parse_envelope
-from shared.sealing import Identity, SealContext
-from shared.signing import SigningKey
-from shared.x509 import KeyAlgorithm, PrivateKey, load_key
+from shared.contract.bundle import Manifest, parse_envelope
+from shared.contract.sealing import Identity, SealContext
+from shared.contract.signing import SigningKey
+from shared.contract.x509 import KeyAlgorithm, PrivateKey, load_key
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sqlalchemy import create_engine, insert, text
 
-from external_agent.domain.audit import canonical
+from external_agent.facts.audit import canonical
 from external_agent.store.open import open_store
 from external_agent.store.tables import (
     bundles,

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from internal_puller.direct.record import CertificateFiles, DirectFiles, DirectProgress
-from internal_puller.state import StateDirectory
-from internal_puller.targets import Target, save_targets
+from internal_puller.settings.targets import Target, save_targets
+from internal_puller.sources.direct.record import CertificateFiles, DirectFiles, DirectProgress
+from internal_puller.state.state import StateDirectory
 from shared.acme.keys import generate_account_key
 from tests.lab import LabCa, SplitDns
 from tests.machine import NAME, Machine

@@ -8,10 +8,10 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any, cast
 
-from external_agent.keymaker import KeyMaker
-from external_agent.keymaker_messages import KeyRequest
+from external_agent.orders.keymaker import KeyMaker
+from external_agent.orders.keymaker_messages import KeyRequest
+from external_agent.records.rows import PreparedKey
 from external_agent.store.interface import Store
-from external_agent.store.rows import PreparedKey
 
 Failpoint = Callable[[str], None]
 

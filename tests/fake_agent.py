@@ -17,11 +17,11 @@ from urllib.parse import parse_qs
 
 from cryptography.x509 import load_der_x509_csr
 
-from shared.bundle import KeyOrigin, Manifest, sign_bundle
-from shared.csr import check_csr
-from shared.enrolment_token import EnrolmentToken, authority
-from shared.errors import CsrRefused, RelayError
-from shared.http_signatures import (
+from shared.contract.bundle import KeyOrigin, Manifest, sign_bundle
+from shared.contract.csr import check_csr
+from shared.contract.enrolment_token import EnrolmentToken, authority
+from shared.contract.errors import CsrRefused, RelayError
+from shared.contract.http_signatures import (
     CLOCK_TOLERANCE,
     PresentedSignature,
     SignedTarget,
@@ -29,9 +29,9 @@ from shared.http_signatures import (
     sign_response,
     verify_request,
 )
-from shared.sealing import Recipient, SealContext
-from shared.signing import SigningKey, VerifyKey
-from shared.wire import (
+from shared.contract.sealing import Recipient, SealContext
+from shared.contract.signing import SigningKey, VerifyKey
+from shared.contract.wire import (
     PROBLEM_TYPE,
     BundleAnswer,
     DirectReport,
@@ -43,7 +43,7 @@ from shared.wire import (
     Problem,
     Receipt,
 )
-from shared.x509 import chain_to_pem, key_to_der, leaf_sha256, spki_sha256
+from shared.contract.x509 import chain_to_pem, key_to_der, leaf_sha256, spki_sha256
 from tests.authority import Authority, common_authority, new_key, pem_pair, self_signed
 
 Edit = Callable[[Manifest], Manifest]

@@ -8,14 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from internal_puller.config import Settings
-from internal_puller.enrolment import enrol
 from internal_puller.install.layout import active_generation
-from internal_puller.progress import Progress
-from internal_puller.puller import Puller
-from internal_puller.report import PullReport
-from internal_puller.state import StateDirectory
-from internal_puller.targets import Target, load_targets, save_targets
+from internal_puller.outbox.report import PullReport
+from internal_puller.pull.puller import Puller
+from internal_puller.settings.config import Settings
+from internal_puller.settings.targets import Target, load_targets, save_targets
+from internal_puller.sources.agent.enrolment import enrol
+from internal_puller.state.progress import Progress
+from internal_puller.state.state import StateDirectory
 from tests.fake_agent import FakeAgent
 
 NAME = "www.intra.example.com"

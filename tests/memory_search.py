@@ -10,9 +10,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from shared.bundle import Manifest
-from shared.sealing import Identity, SealContext
-from shared.x509 import load_key
+from shared.contract.bundle import Manifest
+from shared.contract.sealing import Identity, SealContext
+from shared.contract.x509 import load_key
 from tests.canary import find_in_files, secrets_of
 
 ROOT = Path(__file__).resolve().parents[1]

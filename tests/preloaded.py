@@ -33,8 +33,8 @@ from tests.lab.peers import clean_environment
 
 ROOT = Path(__file__).resolve().parents[1]
 IMPORTS: Final = {
-    "external_agent": ("external_agent.running",),
-    "internal_puller": ("internal_puller.puller", "internal_puller.commands.app"),
+    "external_agent": ("external_agent.composition.process",),
+    "internal_puller": ("internal_puller.pull.puller", "internal_puller.commands.app"),
 }
 _MOST = 1 << 20
 

@@ -84,7 +84,7 @@ def _table(rows: Iterable[tuple[str, str, str]]) -> Iterator[str]:
 
 def errors() -> str:
     """The tree of errors, each with what it means and what to do."""
-    from shared.errors import RelayError
+    from shared.contract.errors import RelayError
 
     lines = [
         "# Errors",
@@ -104,7 +104,7 @@ def errors() -> str:
 def _tree(kind: Any) -> Iterator[Any]:
     yield kind
     for below in kind.__subclasses__():
-        if below.__module__ == "shared.errors":
+        if below.__module__ == "shared.contract.errors":
             yield from _tree(below)
 
 
@@ -143,8 +143,8 @@ def api() -> str:
 
 def metrics() -> str:
     """Every family of metrics of the agent and of a puller, with its help text."""
-    from external_agent.metrics import Metrics
-    from internal_puller.textfile import ABOUT
+    from external_agent.present.metrics.metrics import Metrics
+    from internal_puller.facts.textfile import ABOUT
 
     text = Metrics().render((), (), 0).decode()
     rows = []

@@ -31,11 +31,11 @@ Row = tuple[str, ...]
 
 def settings_lines() -> Iterator[str]:
     """Yield the lines of the page."""
-    from external_agent.config import ENVIRONMENT_PREFIX as AGENT
-    from external_agent.config import Settings as AgentSettings
-    from internal_puller.config import ENVIRONMENT_PREFIX as PULLER
-    from internal_puller.config import Settings as PullerSettings
-    from internal_puller.targets import Target
+    from external_agent.settings.config import ENVIRONMENT_PREFIX as AGENT
+    from external_agent.settings.config import Settings as AgentSettings
+    from internal_puller.settings.config import ENVIRONMENT_PREFIX as PULLER
+    from internal_puller.settings.config import Settings as PullerSettings
+    from internal_puller.settings.targets import Target
 
     yield from (
         "# Settings",

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from shared import strict_json
-from shared.errors import ConfigurationError
+from shared.contract import strict_json
+from shared.contract.errors import ConfigurationError
 
 FORMAT = 1
 STATEMENT = "split-horizon-relay-backup.json"

@@ -11,7 +11,7 @@ from urllib.parse import quote
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
-from shared.errors import ConfigurationError, StoreUnavailable
+from shared.contract.errors import ConfigurationError, StoreUnavailable
 
 SECONDS = 60.0
 """How long others may keep the database from being copied."""

@@ -8,7 +8,6 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
-from external_agent import keys, relay_tls
 from external_agent.backup.archive import (
     DATABASE,
     SETTINGS,
@@ -19,11 +18,13 @@ from external_agent.backup.archive import (
     unusable,
 )
 from external_agent.backup.database_copy import database_file, inspect
-from external_agent.config import Settings, settings_from
+from external_agent.records.rows import Voided
+from external_agent.relay import relay_tls
+from external_agent.settings import keys
+from external_agent.settings.config import Settings, settings_from
 from external_agent.store.open import open_store
-from external_agent.store.rows import Voided
 from external_agent.store.schema import HEAD
-from shared.errors import ConfigurationError, RelayError
+from shared.contract.errors import ConfigurationError, RelayError
 
 
 @dataclass(frozen=True, slots=True)

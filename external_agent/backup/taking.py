@@ -14,7 +14,6 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from external_agent import keys, relay_tls
 from external_agent.backup.archive import (
     SETTINGS,
     STATE,
@@ -23,9 +22,11 @@ from external_agent.backup.archive import (
     write_archive,
 )
 from external_agent.backup.database_copy import copy_database, database_file
-from external_agent.config import Settings
+from external_agent.relay import relay_tls
 from external_agent.release import release
-from shared.errors import ConfigurationError, LooseFileMode, StoreUnavailable
+from external_agent.settings import keys
+from external_agent.settings.config import Settings
+from shared.contract.errors import ConfigurationError, LooseFileMode, StoreUnavailable
 
 _TRIES = 5
 _CERTIFICATE = b"-----BEGIN CERTIFICATE-----"

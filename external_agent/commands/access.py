@@ -8,8 +8,8 @@ import typer
 
 from external_agent.commands.context import Context, emit, emit_json, one_of, parse_duration, say
 from external_agent.commands.show import moment, table
-from external_agent.domain.access import Role, check_lifetime, check_name
-from shared.errors import PolicyError
+from external_agent.facts.access import Role, check_lifetime, check_name
+from shared.contract.errors import PolicyError
 
 access = typer.Typer(
     help="Access tokens for the operator API.", no_args_is_help=True, rich_markup_mode=None

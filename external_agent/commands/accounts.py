@@ -11,12 +11,12 @@ import typer
 
 from external_agent.commands.context import Context, emit, emit_json, say
 from external_agent.commands.show import moment
-from external_agent.config import Settings
+from external_agent.settings.config import Settings
 from external_agent.store.interface import Store
-from shared.errors import ConfigurationError, IssuanceUnavailable
+from shared.contract.errors import ConfigurationError, IssuanceUnavailable
 
 if TYPE_CHECKING:
-    from external_agent.certificate_authority import CertificateAuthorities
+    from external_agent.orders.certificate_authority import CertificateAuthorities
 
 account = typer.Typer(
     help="The agent's accounts at CAs.", no_args_is_help=True, rich_markup_mode=None
@@ -30,7 +30,7 @@ def show(
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
     """Show each account, after asking its CA whether it stands."""
-    from external_agent.accounts import confirmed_accounts
+    from external_agent.orders.accounts import confirmed_accounts
 
     own: Context = context.obj
     with _accounts(own) as (_, store, authorities):
@@ -65,7 +65,7 @@ def show(
 @account.command()
 def update(context: typer.Context) -> None:
     """Tell each CA the contact that the settings name."""
-    from external_agent.accounts import update_contacts
+    from external_agent.orders.accounts import update_contacts
 
     own: Context = context.obj
     with _accounts(own) as (settings, store, authorities):
@@ -82,7 +82,7 @@ def update(context: typer.Context) -> None:
 @account.command("roll-over")
 def roll_over(context: typer.Context, yes: Yes = False) -> None:
     """Give the accounts another key; a running agent takes it with its next order."""
-    from external_agent import accounts
+    from external_agent.orders import accounts
 
     own: Context = context.obj
     with _accounts(own) as (settings, store, authorities):
@@ -114,7 +114,7 @@ def deactivate(
     yes: Yes = False,
 ) -> None:
     """Close the account at one CA for good: after a theft of the account key, or at the end."""
-    from external_agent import accounts
+    from external_agent.orders import accounts
 
     own: Context = context.obj
     with _accounts(own) as (settings, store, authorities):
@@ -131,7 +131,7 @@ def deactivate(
 
 @contextmanager
 def _accounts(own: Context) -> Iterator[tuple[Settings, Store, CertificateAuthorities]]:
-    from external_agent.issuing import authorities_of
+    from external_agent.composition.worker import authorities_of
 
     settings = own.settings()
     with own.store(settings) as store:

@@ -16,7 +16,7 @@ from external_agent.commands.context import (
     token_maker,
 )
 from external_agent.commands.lookup import find_certificate
-from external_agent.domain.policy import (
+from external_agent.facts.policy import (
     CHALLENGES,
     certificate_id,
     changed_names,
@@ -24,10 +24,10 @@ from external_agent.domain.policy import (
     wanted_challenge,
     wanted_names,
 )
-from external_agent.enrolment import TokenMaker
-from shared.bundle import KeyOrigin
-from shared.errors import ConfigurationError, PolicyError
-from shared.x509 import KeyAlgorithm
+from external_agent.relay.enrolment import TokenMaker
+from shared.contract.bundle import KeyOrigin
+from shared.contract.errors import ConfigurationError, PolicyError
+from shared.contract.x509 import KeyAlgorithm
 
 if TYPE_CHECKING:
     from external_agent.commands.client import Api

@@ -19,7 +19,7 @@ from urllib.parse import quote
 import httpx
 
 from external_agent.operator import local_socket
-from shared.errors import (
+from shared.contract.errors import (
     ConfigurationError,
     PolicyError,
     RelayError,
@@ -28,10 +28,10 @@ from shared.errors import (
 )
 
 if TYPE_CHECKING:
-    from external_agent.certificate_authority import Connector
-    from external_agent.config import Settings
+    from external_agent.orders.certificate_authority import Connector
+    from external_agent.settings.config import Settings
     from external_agent.store.interface import Store
-    from shared.diagnosis import Half
+    from shared.contract.diagnosis import Half
 
 _SECONDS = 600.0  # a CA may take its time over a revocation
 _ORIGIN = "http://localhost"
@@ -154,10 +154,11 @@ def running_agent(path: Path) -> Iterator[Api | None]:
 
 def own_api(settings: Settings, store: Store, clock: Callable[[], int]) -> Api:
     """Return the API over an opened store, in this process."""
-    from external_agent import enrolment, keys
     from external_agent.operator.app import behind_gate, operator_api
     from external_agent.operator.callers import LOCAL_USER, user_name
     from external_agent.operator.services import Services
+    from external_agent.relay import enrolment
+    from external_agent.settings import keys
 
     async def at_once(function: Callable[..., Any], *args: Any, **named: Any) -> Any:
         return function(*args, **named)
@@ -166,7 +167,9 @@ def own_api(settings: Settings, store: Store, clock: Callable[[], int]) -> Api:
         return enrolment.token_maker(settings, keys.load_keys(settings.state_directory))
 
     def authorities() -> Connector:
-        from external_agent.issuing import authorities_of  # web servers and all: only if needed
+        from external_agent.composition.worker import (
+            authorities_of,  # web servers and all: only if needed
+        )
 
         return authorities_of(lambda: settings, store)
 

@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from external_agent import enrolment, keys
-from external_agent.config import Settings, default_config_path, load_settings
-from external_agent.enrolment import TokenMaker
+from external_agent.relay import enrolment
+from external_agent.relay.enrolment import TokenMaker
+from external_agent.settings import keys
+from external_agent.settings.config import Settings, default_config_path, load_settings
 from external_agent.store.interface import Store
-from shared.errors import ConfigurationError
+from shared.contract.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from external_agent.commands.client import Api

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from external_agent.commands.context import Context, emit, emit_json, say
-from external_agent.config import Settings
+from external_agent.settings.config import Settings
 from external_agent.store.interface import Store
-from shared.errors import DnsFailure
-from shared.identifiers import parse_names
+from shared.contract.errors import DnsFailure
+from shared.contract.identifiers import parse_names
 
 if TYPE_CHECKING:
     from shared.acme.client import AcmeClient
@@ -77,7 +77,7 @@ def check(
     as_json: AsJson = False,
 ) -> None:
     """Look at every authoritative server whether the record stands, and say what is wrong."""
-    from external_agent.persist_watch import look_of
+    from external_agent.orders.persist_watch import look_of
     from shared.acme.dns_persist_text import explain_reports
     from shared.acme.dns_persist_use import ask_offer, bases, check_name, persist_lookup
 
@@ -123,7 +123,7 @@ def _directory(settings: Settings, store: Store, names: tuple[str, ...]) -> str:
 
 @contextlib.contextmanager
 def _client(settings: Settings, store: Store, directory_url: str) -> Iterator[AcmeClient]:
-    from external_agent.issuing import authorities_of
+    from external_agent.composition.worker import authorities_of
 
     with authorities_of(lambda: settings, store).connect(directory_url) as client:
         yield client

@@ -8,7 +8,7 @@ import typer
 
 from external_agent.commands.context import Context, emit_json, say
 from external_agent.commands.lookup import find_certificate
-from shared.diagnosis import Finding, Verdict
+from shared.contract.diagnosis import Finding, Verdict
 from shared.host.diagnosis_text import show_diagnosis
 from shared.host.watching import NEEDS_ATTENTION
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from external_agent.domain.policy import RELAY_CERTIFICATE
-from shared.errors import NameRefused, PolicyError
-from shared.identifiers import DnsName
+from external_agent.facts.policy import RELAY_CERTIFICATE
+from shared.contract.errors import NameRefused, PolicyError
+from shared.contract.identifiers import DnsName
 
 if TYPE_CHECKING:
     from external_agent.commands.client import Api

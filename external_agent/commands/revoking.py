@@ -13,7 +13,7 @@ from external_agent.commands.context import Context, say
 from external_agent.commands.lookup import find_certificate
 from external_agent.operator.callers import user_name
 from shared.acme.revocation import REASONS, reason_code, reason_name
-from shared.errors import ConfigurationError
+from shared.contract.errors import ConfigurationError
 
 
 def revoke(
@@ -67,8 +67,9 @@ def revoke(
 
 def _revoke_file(own: Context, file: Path, key: Path | None, ca: str | None, code: int) -> None:
     """A file, and perhaps its key, are at this terminal; the agent need not see them."""
-    from external_agent import keys, revocation
-    from external_agent.issuing import authorities_of
+    from external_agent.composition.worker import authorities_of
+    from external_agent.orders import revocation
+    from external_agent.settings import keys
     from shared.acme.keys import load_account_key
 
     settings = own.settings()

@@ -13,9 +13,9 @@ from urllib.parse import urlsplit
 
 import typer
 
-from external_agent import keys
 from external_agent.commands.context import Context, say
-from external_agent.config import (
+from external_agent.settings import keys
+from external_agent.settings.config import (
     ChallengeSettings,
     OperatorSettings,
     RelaySettings,
@@ -24,10 +24,10 @@ from external_agent.config import (
     default_state_directory,
     settings_from,
 )
-from external_agent.settings_file import InitialSettings, default_listen, render
+from external_agent.settings.settings_file import InitialSettings, default_listen, render
 from shared.acme.directories import directory_url, require_binding_options
-from shared.enrolment_token import check_relay_url
-from shared.errors import ConfigurationError, TokenMalformed
+from shared.contract.enrolment_token import check_relay_url
+from shared.contract.errors import ConfigurationError, TokenMalformed
 from shared.host.kept_file import keep
 
 ACCOUNT = "external-agent"

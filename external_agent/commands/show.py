@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from external_agent.commands.context import emit
-from external_agent.domain.policy import RELAY_CERTIFICATE
+from external_agent.facts.policy import RELAY_CERTIFICATE
 from shared.acme.dns_persist_text import ending
 
 _STYLES = {

@@ -10,8 +10,8 @@ import typer
 from external_agent.commands.context import Context, emit, emit_json
 from external_agent.commands.lookup import find_certificate
 from external_agent.commands.show import distance, show_status, table
-from external_agent.domain.policy import RELAY_CERTIFICATE
-from shared.errors import ConfigurationError
+from external_agent.facts.policy import RELAY_CERTIFICATE
+from shared.contract.errors import ConfigurationError
 from shared.host.watching import NEEDS_ATTENTION, watch
 
 if TYPE_CHECKING:

@@ -6,19 +6,19 @@ import time
 from collections.abc import Iterator, Sequence
 from urllib.parse import urlsplit
 
-from external_agent.certificate_authority import Connector
+from external_agent.orders.certificate_authority import Connector
+from external_agent.records.rows import CertificateRow
 from external_agent.store.interface import Store
-from external_agent.store.rows import CertificateRow
 from shared.acme.authoritative import AuthoritativeDns
 from shared.acme.caa import CaaRecord, caa_objections, relevant_caa
 from shared.acme.client import AcmeClient
 from shared.acme.directories import ca_name
 from shared.acme.issue_value import NotAnIssueValue, parse_issue_value
 from shared.acme.ports import DirectoryInfo
-from shared.diagnosis import SET_CLOCK, SKEW_TO_MENTION, Finding, Verdict
-from shared.errors import ClockWrong, IssuanceRejected, RelayError
-from shared.renewal import DAY
-from shared.untimely import untimely
+from shared.contract.diagnosis import SET_CLOCK, SKEW_TO_MENTION, Finding, Verdict
+from shared.contract.errors import ClockWrong, IssuanceRejected, RelayError
+from shared.contract.outside_validity import untimely
+from shared.issuing.renewal import DAY
 
 _SAME_SET_A_WEEK = 5
 """Of Let's Encrypt: certificates for exactly the same names in 7 days."""

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
-from external_agent.certificate_authority import Connector
-from external_agent.config import Settings
 from external_agent.doctor.authority import (
     authority_findings,
     caa_findings,
@@ -30,14 +28,16 @@ from external_agent.doctor.public_dns import (
     addresses_at_servers,
     dnssec_findings,
 )
+from external_agent.orders.certificate_authority import Connector
+from external_agent.records.rows import CertificateRow
+from external_agent.settings.config import Settings
 from external_agent.store.interface import Store
-from external_agent.store.rows import CertificateRow
 from shared.acme.authoritative import Address, AuthoritativeDns
 from shared.acme.dns01 import dns01_solver
 from shared.acme.dns01.settings import parse_server
 from shared.acme.dns_persist_use import check_name
-from shared.diagnosis import Finding, Half, NameSeen, Verdict
-from shared.errors import IssuanceUnavailable, RelayError
+from shared.contract.diagnosis import Finding, Half, NameSeen, Verdict
+from shared.contract.errors import IssuanceUnavailable, RelayError
 
 MOST_CERTIFICATES = 20
 """So many are looked at in one examination; each name costs several questions to the DNS."""

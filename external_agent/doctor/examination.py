@@ -10,8 +10,8 @@ from functools import partial
 from queue import Empty, SimpleQueue
 from typing import TypeVar
 
-from shared.diagnosis import Finding, NameSeen, Verdict
-from shared.errors import RelayError
+from shared.contract.diagnosis import Finding, NameSeen, Verdict
+from shared.contract.errors import RelayError
 
 SECONDS = 22.0
 """For all of them; a puller that asks waits 30 s for its answer."""

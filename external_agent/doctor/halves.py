@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
-from shared.diagnosis import Finding, Half, Verdict
+from shared.contract.diagnosis import Finding, Half, Verdict
 
 MOST = 1000
 """So many pullers; each has one half."""

@@ -15,15 +15,15 @@ from urllib.parse import urlsplit
 
 from cryptography import x509
 
-from external_agent import keys
-from external_agent.addresses import parse_address
-from external_agent.alerts.settings import manner_of
-from external_agent.config import Settings
+from external_agent.present.alerts.settings import manner_of
+from external_agent.settings import keys
+from external_agent.settings.addresses import parse_address
+from external_agent.settings.config import Settings
 from external_agent.store.sqlite import has_wal_reset_bug
-from shared.diagnosis import Finding, Verdict
-from shared.errors import RelayError
+from shared.contract.diagnosis import Finding, Verdict
+from shared.contract.errors import RelayError
+from shared.contract.x509 import spki_sha256
 from shared.host import systemctl
-from shared.x509 import spki_sha256
 
 LITTLE_ROOM = 200 * 2**20
 SECONDS = 5.0

@@ -17,7 +17,7 @@ import dns.rcode
 import dns.rdatatype
 
 from shared.acme.authoritative import Address, AuthoritativeDns
-from shared.diagnosis import Finding, Verdict
+from shared.contract.diagnosis import Finding, Verdict
 
 SECONDS = 4.0
 _USUAL = (dns.rcode.NOERROR, dns.rcode.NXDOMAIN)

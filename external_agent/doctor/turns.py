@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from external_agent.doctor.examination import in_a_thread
-from shared.diagnosis import Half
-from shared.errors import RequestRefused
+from shared.contract.diagnosis import Half
+from shared.contract.errors import RequestRefused
 
 AT_ONCE = 5
 """So many examinations a puller may have in a row, so that somebody who mends things can look."""

@@ -10,6 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import Match, Route
 
+from external_agent.operator.actions import wish_calls
 from external_agent.operator.certificates import certificate_calls
 from external_agent.operator.diagnosis import diagnosis_calls
 from external_agent.operator.document import openapi_of
@@ -19,8 +20,7 @@ from external_agent.operator.pullers import puller_calls
 from external_agent.operator.records import history_calls, record_calls
 from external_agent.operator.services import Services
 from external_agent.operator.tokens import access_calls, enrolment_calls
-from external_agent.operator.wishes import wish_calls
-from shared.errors import RelayError
+from shared.contract.errors import RelayError
 
 _PARTS = (
     certificate_calls,

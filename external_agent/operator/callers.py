@@ -5,7 +5,7 @@ from __future__ import annotations
 import pwd
 from dataclasses import dataclass
 
-from external_agent.domain.access import Role
+from external_agent.facts.access import Role
 
 # Members of a request's ``state``, where the gate finds and leaves what is known of who asks.
 CALLER = "caller"

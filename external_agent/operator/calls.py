@@ -10,11 +10,11 @@ from fastapi import Request as HttpRequest
 from pydantic import BaseModel
 from starlette.responses import Response
 
-from external_agent.domain.access import Role
+from external_agent.facts.access import Role
 from external_agent.operator.callers import CALLER, Caller
 from external_agent.operator.problems import TITLES, Refused
-from shared.errors import PolicyError
-from shared.wire import PROBLEM_PREFIX, PROBLEM_TYPE
+from shared.contract.errors import PolicyError
+from shared.contract.wire import PROBLEM_PREFIX, PROBLEM_TYPE
 
 CertificateInPath = Annotated[
     str, Path(description="Id of a certificate.", examples=["www.intra.example.com"])

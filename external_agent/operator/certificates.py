@@ -10,7 +10,7 @@ from fastapi import Request as HttpRequest
 from pydantic import Field
 from starlette.responses import Response
 
-from external_agent.domain.policy import certificate_id, require_ordinary, wanted_names
+from external_agent.facts.policy import certificate_id, require_ordinary, wanted_names
 from external_agent.operator import examples
 from external_agent.operator.answers import answer, require_match
 from external_agent.operator.calls import Calls, CertificateInPath, caller_of
@@ -28,11 +28,11 @@ from external_agent.operator.model_certificate import (
 )
 from external_agent.operator.problems import Fault, Refused
 from external_agent.operator.services import Services
-from external_agent.store.rows import CertificateRow
-from external_agent.web.direct_view import direct_view
-from external_agent.web.status_view import status_view
-from shared.errors import ConfigurationError, NameRefused, PolicyError, RelayError
-from shared.x509 import KeyAlgorithm
+from external_agent.present.direct_view import direct_view
+from external_agent.present.status_view import status_view
+from external_agent.records.rows import CertificateRow
+from shared.contract.errors import ConfigurationError, NameRefused, PolicyError, RelayError
+from shared.contract.x509 import KeyAlgorithm
 
 
 class CertificateQuery(Parameters):
@@ -205,7 +205,7 @@ def _cas(services: Services, texts: list[str]) -> tuple[str, ...]:
 
 def _check_solver(services: Services, challenge: str) -> None:
     if challenge != "http-01":
-        from external_agent.solvers import check_solver  # late, for it loads a good deal
+        from external_agent.orders.solvers import check_solver  # late, for it loads a good deal
 
         _refuse_member("challenge", check_solver, challenge, services.settings().dns01)
 

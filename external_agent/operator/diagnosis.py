@@ -12,8 +12,8 @@ from external_agent.operator.calls import Calls
 from external_agent.operator.found import certificate_row
 from external_agent.operator.model_diagnosis import Diagnosis, Examination
 from external_agent.operator.services import Services
-from shared.diagnosis import Finding, compare, is_healthy
-from shared.errors import ConfigurationError
+from shared.contract.diagnosis import Finding, compare, is_healthy
+from shared.contract.errors import ConfigurationError
 from shared.host.diagnosis_text import summary
 
 

@@ -7,8 +7,8 @@ from typing import Any
 from external_agent.operator.listing import one_certificate
 from external_agent.operator.problems import Refused
 from external_agent.operator.services import Services
-from external_agent.store.rows import CertificateRow, PullerRow
-from shared.errors import PolicyError
+from external_agent.records.rows import CertificateRow, PullerRow
+from shared.contract.errors import PolicyError
 
 Json = dict[str, Any]
 

@@ -19,7 +19,7 @@ from external_agent.operator.hosts import is_known_host, is_known_origin
 from external_agent.operator.identity import Identity, not_authenticated
 from external_agent.operator.problems import Refused
 from external_agent.operator.services import Services
-from shared.errors import ConfigurationError, RelayError
+from shared.contract.errors import ConfigurationError, RelayError
 
 MAX_BODY = 64 * 1024
 OPEN = frozenset(("/healthz", "/readyz", "/openapi.json"))

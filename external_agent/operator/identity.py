@@ -6,14 +6,14 @@ import hmac
 from collections import OrderedDict
 from collections.abc import Mapping
 
-from external_agent.domain.access import PREFIX, digest_of
+from external_agent.facts.access import PREFIX, digest_of
 from external_agent.operator.callers import ANYBODY, Caller
 from external_agent.operator.hosts import is_loopback
 from external_agent.operator.limits import Failures
 from external_agent.operator.problems import Refused
 from external_agent.operator.services import Services
+from external_agent.records.rows import AccessRow
 from external_agent.store.access import USE_NOTED_EVERY
-from external_agent.store.rows import AccessRow
 
 _CHALLENGE = 'Bearer realm="external-agent"'
 _MOST_KNOWN = 1000

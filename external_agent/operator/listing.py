@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from external_agent.domain.policy import RELAY_CERTIFICATE
+from external_agent.facts.policy import RELAY_CERTIFICATE
 from external_agent.operator.services import Services
+from external_agent.present.status_view import certificate_view
+from external_agent.records.rows import CertificateStatus
 from external_agent.store.interface import Store
-from external_agent.store.rows import CertificateStatus
-from external_agent.web.status_view import certificate_view
 
 Json = dict[str, Any]
 _SLICE = 100

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from external_agent.operator.callers import LOCAL_USER, STRANGER, THROUGH_SOCKET, user_name
-from shared.errors import PortUnavailable
+from shared.contract.errors import PortUnavailable
 
 _CREDENTIALS = struct.Struct("3i")  # pid, uid, gid: unix(7), SO_PEERCRED
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from starlette.responses import Response
 
-from shared.errors import (
+from shared.contract.errors import (
     ConfigurationError,
     EnrolmentError,
     FenceLost,
@@ -20,7 +20,7 @@ from shared.errors import (
     StoreError,
     TokenUnknown,
 )
-from shared.wire import PROBLEM_PREFIX, PROBLEM_TYPE
+from shared.contract.wire import PROBLEM_PREFIX, PROBLEM_TYPE
 
 TITLES: Mapping[str, tuple[int, str]] = {
     "malformed-request": (400, "The request cannot be read"),

@@ -18,7 +18,7 @@ from external_agent.operator.model import Query as Parameters
 from external_agent.operator.model_action import Suspension
 from external_agent.operator.model_record import Puller, PullerPage
 from external_agent.operator.services import Services
-from external_agent.store.rows import PullerRow
+from external_agent.records.rows import PullerRow
 
 Json = dict[str, Any]
 

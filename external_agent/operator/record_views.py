@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from external_agent.domain.model import UNFINISHED, AttemptState
-from external_agent.store.alert_rows import AlertReceiver, ToldAlert
-from external_agent.store.rows import (
+from external_agent.records.alert_rows import AlertReceiver, ToldAlert
+from external_agent.records.model import UNFINISHED, AttemptState
+from external_agent.records.rows import (
     AccountRow,
     AuthorityRow,
     ChallengeRow,

@@ -6,15 +6,15 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from external_agent.config import Settings
 from external_agent.doctor.halves import Halves
-from external_agent.domain.concerns import Thresholds
-from external_agent.enrolment import TokenMaker
+from external_agent.facts.issues import Thresholds
+from external_agent.relay.enrolment import TokenMaker
+from external_agent.settings.config import Settings
 from external_agent.store.interface import Store
-from shared.diagnosis import Half
+from shared.contract.diagnosis import Half
 
 if TYPE_CHECKING:
-    from external_agent.certificate_authority import Connector
+    from external_agent.orders.certificate_authority import Connector
 
 Run = Callable[..., Awaitable[Any]]
 

@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from fastapi import Request as HttpRequest
 from starlette.responses import Response
 
-from external_agent.domain.access import (
+from external_agent.facts.access import (
     SECRET_BYTES,
     Role,
     check_lifetime,
@@ -33,8 +33,8 @@ from external_agent.operator.model_action import (
 )
 from external_agent.operator.problems import Refused
 from external_agent.operator.services import Services
-from external_agent.store.rows import AccessRow, TokenRow
-from shared.errors import PolicyError
+from external_agent.records.rows import AccessRow, TokenRow
+from shared.contract.errors import PolicyError
 
 Json = dict[str, Any]
 

@@ -6,11 +6,11 @@ from typing import Any
 
 from sqlalchemy import Row, insert, select, update
 
-from external_agent.domain.access import Role
+from external_agent.facts.access import Role
+from external_agent.records.rows import AccessRow
 from external_agent.store.queries import Queries, append_event
-from external_agent.store.rows import AccessRow
 from external_agent.store.tables import access_tokens
-from shared.errors import PolicyError
+from shared.contract.errors import PolicyError
 
 USE_NOTED_EVERY = 3600
 

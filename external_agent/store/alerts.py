@@ -6,8 +6,8 @@ from collections.abc import Collection, Sequence
 
 from sqlalchemy import Connection, delete, insert, select, update
 
-from external_agent.domain.concerns import Severity
-from external_agent.store.alert_rows import AlertReceiver, ToldAlert
+from external_agent.facts.issues import Severity
+from external_agent.records.alert_rows import AlertReceiver, ToldAlert
 from external_agent.store.queries import Queries
 from external_agent.store.tables import alert_receivers, alerts
 

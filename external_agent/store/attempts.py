@@ -7,9 +7,18 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
-from external_agent.domain.audit import canonical
-from external_agent.domain.generation import believed, next_generation
-from external_agent.domain.model import UNFINISHED, AttemptState, PullerStatus, may_move
+from external_agent.facts.audit import canonical
+from external_agent.facts.generation import believed, next_generation
+from external_agent.records.model import UNFINISHED, AttemptState, PullerStatus, may_move
+from external_agent.records.rows import (
+    Claim,
+    ErrorNote,
+    GenerationRow,
+    IssuedLeaf,
+    PreparedBundle,
+    PreparedKey,
+    PullerRow,
+)
 from external_agent.store.csr_rows import waiting_csrs
 from external_agent.store.leases import drop_challenges, hold
 from external_agent.store.queries import (
@@ -20,15 +29,7 @@ from external_agent.store.queries import (
     generation_row,
     puller_row,
 )
-from external_agent.store.rows import (
-    Claim,
-    ErrorNote,
-    GenerationRow,
-    IssuedLeaf,
-    PreparedBundle,
-    PreparedKey,
-    PullerRow,
-)
+from external_agent.store.renewal_info import begin_window, mark_replaced
 from external_agent.store.tables import (
     bundles,
     certificates,
@@ -39,9 +40,8 @@ from external_agent.store.tables import (
     pullers,
     sealed_keys,
 )
-from external_agent.store.windows import begin_window, mark_replaced
-from shared.errors import FenceLost, IssuanceUnavailable
-from shared.renewal import Reason
+from shared.contract.errors import FenceLost, IssuanceUnavailable
+from shared.issuing.renewal import Reason
 
 GENERATIONS_WITH_BUNDLES = 3
 _UNFINISHED = sorted(str(state) for state in UNFINISHED)

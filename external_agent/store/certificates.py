@@ -8,8 +8,9 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, delete, insert, select, update
 
-from external_agent.domain.audit import canonical
-from external_agent.domain.model import AttemptState
+from external_agent.facts.audit import canonical
+from external_agent.records.model import AttemptState
+from external_agent.records.rows import AccountRow, CertificateRow, GenerationRow
 from external_agent.store.pullers import recipients_of
 from external_agent.store.queries import (
     Queries,
@@ -19,11 +20,10 @@ from external_agent.store.queries import (
     require_certificate,
     want_generation,
 )
-from external_agent.store.rows import AccountRow, CertificateRow, GenerationRow
 from external_agent.store.tables import accounts, certificates, challenges, generations, grants
-from shared.bundle import KeyOrigin
-from shared.errors import PolicyError
-from shared.x509 import KeyAlgorithm
+from shared.contract.bundle import KeyOrigin
+from shared.contract.errors import PolicyError
+from shared.contract.x509 import KeyAlgorithm
 
 
 class CertificateQueries(Queries):

@@ -6,8 +6,8 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, or_, select, update
 
-from external_agent.domain.model import UNFINISHED, AttemptState, PullerStatus
-from external_agent.store.rows import CsrRow
+from external_agent.records.model import UNFINISHED, AttemptState, PullerStatus
+from external_agent.records.rows import CsrRow
 from external_agent.store.tables import bundles, certificates, csrs, generations, grants, pullers
 
 _BEYOND_PREPARED = sorted(str(one) for one in UNFINISHED - {AttemptState.PREPARED})

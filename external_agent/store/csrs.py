@@ -12,16 +12,16 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, func, insert, or_, select, update
 
-from external_agent.domain.model import AttemptState, PullerStatus
+from external_agent.records.model import AttemptState, PullerStatus
+from external_agent.records.rows import AwaitedCsr, CsrRow
 from external_agent.store.csr_rows import can_be_ordered, csr_row, forget_csr, waiting_csrs
 from external_agent.store.queries import Queries, append_event, use_nonce
 from external_agent.store.relay import admit
-from external_agent.store.rows import AwaitedCsr, CsrRow
 from external_agent.store.tables import certificates, csrs, generations, grants, pullers
-from shared.csr import check_csr
-from shared.errors import CsrRefused, RequestRefused
-from shared.renewal import HOUR
-from shared.x509 import spki_sha256
+from shared.contract.csr import check_csr
+from shared.contract.errors import CsrRefused, RequestRefused
+from shared.contract.x509 import spki_sha256
+from shared.issuing.renewal import HOUR
 
 LEFT_WINDOW = 600
 LEFT_IN_WINDOW = 20

@@ -10,7 +10,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from external_agent.store.tables import facts
-from shared.errors import ConfigurationError
+from shared.contract.errors import ConfigurationError
 
 CHANGES = "changes"
 

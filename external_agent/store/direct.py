@@ -7,15 +7,15 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
-from external_agent.domain.audit import canonical
-from external_agent.domain.model import PullerStatus
-from external_agent.store.direct_rows import DirectRow
+from external_agent.facts.audit import canonical
+from external_agent.records.direct_rows import DirectRow
+from external_agent.records.model import PullerStatus
+from external_agent.records.rows import ServedRow
 from external_agent.store.queries import Queries, append_event, use_nonce
 from external_agent.store.relay import admit
-from external_agent.store.rows import ServedRow
 from external_agent.store.tables import direct_certificates, nonces, pullers
-from shared.errors import RequestRefused
-from shared.wire import DirectReport
+from shared.contract.errors import RequestRefused
+from shared.contract.wire import DirectReport
 
 MOST_FOR_A_PULLER = 100
 MESSAGES_AT_ONCE = 60

@@ -8,9 +8,10 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, insert, or_, select, update
 
-from external_agent.domain.audit import canonical
-from external_agent.domain.model import PullerStatus
-from external_agent.domain.policy import require_ordinary
+from external_agent.facts.audit import canonical
+from external_agent.facts.policy import require_ordinary
+from external_agent.records.model import PullerStatus
+from external_agent.records.rows import TokenRow
 from external_agent.store.pullers import (
     add_grants,
     granted,
@@ -25,10 +26,9 @@ from external_agent.store.queries import (
     token_row,
     use_nonce,
 )
-from external_agent.store.rows import TokenRow
 from external_agent.store.tables import certificates, pullers, tokens
-from shared.enrolment_token import MAX_LIFETIME
-from shared.errors import (
+from shared.contract.enrolment_token import MAX_LIFETIME
+from shared.contract.errors import (
     ConfigurationError,
     EnrolmentError,
     KeysRefused,
@@ -37,8 +37,8 @@ from shared.errors import (
     TokenUnknown,
     TokenUsed,
 )
-from shared.signing import key_id
-from shared.wire import EnrolmentAnswer, Grant
+from shared.contract.signing import key_id
+from shared.contract.wire import EnrolmentAnswer, Grant
 
 
 class EnrolmentQueries(Queries):

@@ -6,13 +6,13 @@ from typing import Any
 
 from sqlalchemy import select, update
 
+from external_agent.records.rows import CertificateRow
 from external_agent.store.queries import (
     Queries,
     append_event,
     certificate_row,
     require_certificate,
 )
-from external_agent.store.rows import CertificateRow
 from external_agent.store.tables import certificates
 
 

@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
-from external_agent.domain.access import Role
-from external_agent.domain.fallback import Course
-from external_agent.domain.persist import Seen
-from external_agent.store.alert_rows import AlertReceiver, ToldAlert
-from external_agent.store.direct_rows import DirectRow
-from external_agent.store.rows import (
+from external_agent.facts.access import Role
+from external_agent.facts.persist import Seen
+from external_agent.records.alert_rows import AlertReceiver, ToldAlert
+from external_agent.records.direct_rows import DirectRow
+from external_agent.records.rows import (
     AccessRow,
     AccountRow,
     AuthorityRow,
@@ -41,10 +40,11 @@ from external_agent.store.rows import (
     Voided,
 )
 from shared.acme.dns_persist import Offer
-from shared.bundle import KeyOrigin
-from shared.renewal import Advice, Due
-from shared.wire import BundleAnswer, DirectReport, EnrolmentAnswer, Listing, Receipt
-from shared.x509 import KeyAlgorithm
+from shared.contract.bundle import KeyOrigin
+from shared.contract.wire import BundleAnswer, DirectReport, EnrolmentAnswer, Listing, Receipt
+from shared.contract.x509 import KeyAlgorithm
+from shared.issuing.next_ca import Course
+from shared.issuing.renewal import Advice, Due
 
 
 class CertificateStore(Protocol):
@@ -214,7 +214,7 @@ class EnrolmentStore(Protocol):
         """Enrol the keys' owner by one conditional update: of any number, exactly one wins.
 
         The same keys again get the same answer. Both signatures, the clock and the keys' own
-        soundness (``shared.sealing.Recipient``) have been checked by the caller.
+        soundness (``shared.contract.sealing.Recipient``) have been checked by the caller.
 
         Raises:
             TokenUnknown, TokenExpired: also for a token that was voided.

@@ -7,14 +7,14 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Select, and_, delete, func, or_, select, update
 
-from external_agent.domain.fallback import Course
-from external_agent.domain.model import PullerStatus
-from external_agent.domain.policy import RELAY_CERTIFICATE
+from external_agent.facts.policy import RELAY_CERTIFICATE
+from external_agent.records.model import PullerStatus
+from external_agent.records.rows import Claim, ErrorNote
 from external_agent.store.csr_rows import can_be_ordered
 from external_agent.store.queries import Queries, append_event, dump_error, dump_troubles
-from external_agent.store.rows import Claim, ErrorNote
 from external_agent.store.tables import certificates, challenges, grants, pullers
-from shared.errors import FenceLost
+from shared.contract.errors import FenceLost
+from shared.issuing.next_ca import Course
 
 # Moments written further ahead than this were written by a clock that has been set back since.
 CLOCK_STEP = 300

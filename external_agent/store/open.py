@@ -16,12 +16,12 @@ from external_agent.store.pages import PageQueries
 from external_agent.store.persist import PersistQueries
 from external_agent.store.pullers import PullerQueries
 from external_agent.store.relay import RelayQueries
+from external_agent.store.renewal_info import WindowQueries
 from external_agent.store.restored import RestoreQueries
 from external_agent.store.retention import RetentionQueries
 from external_agent.store.schema import migrate
 from external_agent.store.status import StatusQueries
 from external_agent.store.trail import TrailQueries
-from external_agent.store.windows import WindowQueries
 
 
 class SqlStore(

@@ -8,15 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, func, select
 
-from external_agent.store.queries import (
-    Queries,
-    event_row,
-    generation_row,
-    puller_row,
-    read_error,
-    receipt_row,
-)
-from external_agent.store.rows import (
+from external_agent.records.rows import (
     AuthorityRow,
     ChallengeRow,
     ErrorNote,
@@ -24,6 +16,14 @@ from external_agent.store.rows import (
     GenerationRow,
     PullerRow,
     ReceiptRow,
+)
+from external_agent.store.queries import (
+    Queries,
+    event_row,
+    generation_row,
+    puller_row,
+    read_error,
+    receipt_row,
 )
 from external_agent.store.tables import (
     certificates,

@@ -9,10 +9,10 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, insert, select, update
 
-from external_agent.domain.audit import canonical
-from external_agent.domain.persist import Seen, digest
+from external_agent.facts.audit import canonical
+from external_agent.facts.persist import Seen, digest
+from external_agent.records.rows import PersistRow
 from external_agent.store.queries import Queries, append_event
-from external_agent.store.rows import PersistRow
 from external_agent.store.tables import certificates, persist_records
 from shared.acme.dns_persist import Offer
 

@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from external_agent.store.database import count_change
-from shared.errors import ConfigurationError, StoreUnavailable
+from shared.contract.errors import ConfigurationError, StoreUnavailable
 
 CONNECTIONS: Final = 8
 """As many as there are threads that ask the store at once."""

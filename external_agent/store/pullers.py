@@ -8,8 +8,9 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, delete, insert, select, update
 
-from external_agent.domain.model import UNFINISHED, PullerStatus
-from external_agent.domain.policy import require_ordinary
+from external_agent.facts.policy import require_ordinary
+from external_agent.records.model import UNFINISHED, PullerStatus
+from external_agent.records.rows import PullerRow
 from external_agent.store.queries import (
     Queries,
     append_event,
@@ -17,7 +18,6 @@ from external_agent.store.queries import (
     require_certificate,
     want_generation,
 )
-from external_agent.store.rows import PullerRow
 from external_agent.store.tables import (
     bundles,
     certificates,
@@ -27,8 +27,8 @@ from external_agent.store.tables import (
     sealed_keys,
     tokens,
 )
-from shared.errors import PolicyError
-from shared.wire import MAX_CERTIFICATES
+from shared.contract.errors import PolicyError
+from shared.contract.wire import MAX_CERTIFICATES
 
 
 class PullerQueries(Queries):

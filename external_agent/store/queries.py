@@ -9,11 +9,9 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, delete, insert, select, update
 
-from external_agent.domain.audit import FIRST, canonical, event_hash
-from external_agent.domain.fallback import Trouble
-from external_agent.domain.model import AttemptState, PullerStatus
-from external_agent.store.database import Database
-from external_agent.store.rows import (
+from external_agent.facts.audit import FIRST, canonical, event_hash
+from external_agent.records.model import AttemptState, PullerStatus
+from external_agent.records.rows import (
     CertificateRow,
     ErrorNote,
     EventRow,
@@ -24,9 +22,11 @@ from external_agent.store.rows import (
     ServedRow,
     TokenRow,
 )
+from external_agent.store.database import Database
 from external_agent.store.tables import certificates, events, facts, nonces
-from shared.errors import PolicyError, RequestRefused
-from shared.x509 import KeyAlgorithm
+from shared.contract.errors import PolicyError, RequestRefused
+from shared.contract.x509 import KeyAlgorithm
+from shared.issuing.next_ca import Trouble
 
 EVENT_HEAD = "event_head"
 EVENT_TAIL = "event_tail"

@@ -8,10 +8,11 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
-from external_agent.domain.audit import canonical
-from external_agent.domain.generation import believed, is_believable
-from external_agent.domain.model import AttemptState, PullerStatus
-from external_agent.domain.renewal import come_back
+from external_agent.facts.audit import canonical
+from external_agent.facts.generation import believed, is_believable
+from external_agent.facts.renewal import come_back
+from external_agent.records.model import AttemptState, PullerStatus
+from external_agent.records.rows import ReceiptRow
 from external_agent.store.csr_rows import forget_csr, waiting_csrs
 from external_agent.store.database import CHANGES
 from external_agent.store.queries import (
@@ -21,7 +22,6 @@ from external_agent.store.queries import (
     use_nonce,
     want_generation,
 )
-from external_agent.store.rows import ReceiptRow
 from external_agent.store.tables import (
     bundles,
     certificates,
@@ -33,9 +33,9 @@ from external_agent.store.tables import (
     pullers,
     receipts,
 )
-from shared.errors import KeyMismatch, PullerRevoked, RequestRefused
-from shared.renewal import DAY, HOUR
-from shared.wire import BundleAnswer, Listing, Offer, Receipt
+from shared.contract.errors import KeyMismatch, PullerRevoked, RequestRefused
+from shared.contract.wire import BundleAnswer, Listing, Offer, Receipt
+from shared.issuing.renewal import DAY, HOUR
 
 RECEIPTS_WINDOW = 600
 RECEIPTS_IN_WINDOW = 60

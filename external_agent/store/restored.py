@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from sqlalchemy import update
 
+from external_agent.records.rows import Voided
 from external_agent.store.queries import Queries, append_event
-from external_agent.store.rows import Voided
 from external_agent.store.tables import access_tokens, tokens
 
 

@@ -11,9 +11,9 @@ from itertools import takewhile
 from sqlalchemy import Connection, delete, func, insert, select, update
 from sqlalchemy.sql import Subquery
 
-from external_agent.domain.model import AttemptState
+from external_agent.records.model import AttemptState
+from external_agent.records.rows import Deleted
 from external_agent.store.queries import EVENT_TAIL, Queries, append_event
-from external_agent.store.rows import Deleted
 from external_agent.store.tables import events, facts, generations, receipts
 
 _MOST_EVENTS = 5000

@@ -8,7 +8,7 @@ from pathlib import Path
 from sqlalchemy import Connection, inspect, text
 
 from external_agent.store.database import Database
-from shared.errors import StoreUnavailable
+from shared.contract.errors import StoreUnavailable
 
 HEAD = "0009"
 _MIGRATIONS = Path(__file__).parent / "migrations"

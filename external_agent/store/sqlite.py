@@ -17,7 +17,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import StaticPool
 
 from external_agent.store.database import count_change
-from shared.errors import ConfigurationError, LooseFileMode, StoreUnavailable
+from shared.contract.errors import ConfigurationError, LooseFileMode, StoreUnavailable
 
 LEAST_PATIENCE = 0.1  # seconds: another process's short write fails nobody who stood in a queue
 

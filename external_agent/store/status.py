@@ -8,18 +8,9 @@ from typing import Any
 
 from sqlalchemy import Column, ColumnElement, Connection, func, literal, null, select, true
 
-from external_agent.domain.model import UNFINISHED, AttemptState, PullerStatus
-from external_agent.domain.policy import RELAY_CERTIFICATE
-from external_agent.store.csr_rows import csr_row, waiting_csrs
-from external_agent.store.persist import wanted_records
-from external_agent.store.queries import (
-    Queries,
-    certificate_row,
-    generation_row,
-    puller_row,
-    receipt_row,
-)
-from external_agent.store.rows import (
+from external_agent.facts.policy import RELAY_CERTIFICATE
+from external_agent.records.model import UNFINISHED, AttemptState, PullerStatus
+from external_agent.records.rows import (
     CertificateRow,
     CertificateStatus,
     CsrRow,
@@ -29,6 +20,16 @@ from external_agent.store.rows import (
     PullerRow,
     ReceiptRow,
 )
+from external_agent.store.csr_rows import csr_row, waiting_csrs
+from external_agent.store.persist import wanted_records
+from external_agent.store.queries import (
+    Queries,
+    certificate_row,
+    generation_row,
+    puller_row,
+    receipt_row,
+)
+from external_agent.store.renewal_info import all_advice
 from external_agent.store.tables import (
     bundles,
     certificates,
@@ -40,8 +41,7 @@ from external_agent.store.tables import (
     receipts,
     windows,
 )
-from external_agent.store.windows import all_advice
-from shared.errors import KeyOriginRefused
+from shared.contract.errors import KeyOriginRefused
 
 Pair = tuple[str, str]
 Within = Callable[[Any], ColumnElement[bool]]

@@ -8,7 +8,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, select
 
-from external_agent.domain.audit import FIRST, Chain
+from external_agent.facts.audit import FIRST, Chain
+from external_agent.records.rows import EventRow, TamperedEvent, TrailEnd
 from external_agent.store.queries import (
     EVENT_HEAD,
     EVENT_TAIL,
@@ -16,7 +17,6 @@ from external_agent.store.queries import (
     append_event,
     event_row,
 )
-from external_agent.store.rows import EventRow, TamperedEvent, TrailEnd
 from external_agent.store.tables import events, facts
 
 _PAGE = 1000

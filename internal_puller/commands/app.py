@@ -21,8 +21,8 @@ from internal_puller.commands import (
     serving,
     targets,
 )
-from internal_puller.config import CONFIG_VARIABLE
-from shared.errors import RelayError
+from internal_puller.settings.config import CONFIG_VARIABLE
+from shared.contract.errors import RelayError
 
 app = typer.Typer(
     name="internal-puller",

@@ -15,11 +15,15 @@ from typing import Annotated, Any
 import typer
 
 from internal_puller.commands.tables import print_table
-from internal_puller.config import Settings, load_settings
-from internal_puller.direct.file import add_certificate, remove_certificate, render
-from internal_puller.direct.part import missing_extra
-from internal_puller.direct.record import DirectFiles, DirectProgress
-from internal_puller.direct.settings import (
+from internal_puller.install.lock import installation_lock
+from internal_puller.settings.config import Settings, load_settings
+from internal_puller.settings.targets import load_targets
+from internal_puller.settings.toml_file import replace_toml
+from internal_puller.sources.agent.proxies import check_proxy_url
+from internal_puller.sources.direct.file import add_certificate, remove_certificate, render
+from internal_puller.sources.direct.part import missing_extra
+from internal_puller.sources.direct.record import DirectFiles, DirectProgress
+from internal_puller.sources.direct.settings import (
     CHALLENGES,
     KEY_ALGORITHMS,
     DirectCertificate,
@@ -30,15 +34,11 @@ from internal_puller.direct.settings import (
     require_direct,
     settings_from,
 )
-from internal_puller.direct.status import direct_status
-from internal_puller.install.lock import installation_lock
-from internal_puller.proxies import check_proxy_url
-from internal_puller.state import StateDirectory
-from internal_puller.targets import load_targets
-from internal_puller.toml_file import replace_toml
+from internal_puller.sources.direct.status import direct_status
+from internal_puller.state.state import StateDirectory
 from shared.acme.directories import directory_url, require_binding_options
 from shared.acme.revocation import REASONS, reason_code
-from shared.errors import ConfigurationError, IssuanceRateLimited, PolicyError
+from shared.contract.errors import ConfigurationError, IssuanceRateLimited, PolicyError
 from shared.host.kept_file import keep
 
 LOCK_WAIT = 20.0
@@ -297,7 +297,7 @@ def _order_again(progress: DirectProgress, directories: Sequence[str], why: str)
         progress.paused_at = progress.paused_until = 0
     if not progress.standings:
         return
-    from shared.ca_choice import Standing, paused_until, without_own_pauses
+    from shared.issuing.ca_choice import Standing, paused_until, without_own_pauses
 
     now = int(time.time())
     known = {url: Standing(**members) for url, members in progress.standings.items()}
@@ -314,7 +314,7 @@ def _say_pause(progress: DirectProgress) -> None:
 
 def _client(known: DirectSettings, settings: Settings, directory: str) -> Any:
     try:
-        from internal_puller.direct.connection import DirectConnection
+        from internal_puller.sources.direct.connection import DirectConnection
     except ModuleNotFoundError as error:
         raise missing_extra(error) from error
     return DirectConnection(known, settings, DirectFiles(settings.state_directory)).open(directory)
@@ -353,7 +353,7 @@ def _make_account_key(settings: Settings) -> None:
 
 def _check_challenge(known: DirectSettings, challenge: str) -> None:
     try:
-        from internal_puller.direct.solving import check_challenge
+        from internal_puller.sources.direct.solving import check_challenge
     except ModuleNotFoundError as error:
         raise missing_extra(error) from error
     check_challenge(known, challenge)
@@ -374,7 +374,7 @@ def _refuse_granted(settings: Settings, wanted: DirectCertificate) -> None:
 
 def _report_removed(settings: Settings, gone: DirectCertificate) -> None:
     """Let the agent forget it, if there is one; the next pull delivers."""
-    from internal_puller.direct.reports import removed_report
+    from internal_puller.sources.direct.reports import removed_report
 
     state = StateDirectory.open(settings.state_directory)
     if state.enrolment() is None:

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from internal_puller.config import Settings, load_settings
-from internal_puller.direct.part import missing_extra
-from internal_puller.direct.record import DirectFiles
-from internal_puller.direct.settings import require_direct
 from internal_puller.install.lock import installation_lock
-from shared.errors import ConfigurationError
+from internal_puller.settings.config import Settings, load_settings
+from internal_puller.sources.direct.part import missing_extra
+from internal_puller.sources.direct.record import DirectFiles
+from internal_puller.sources.direct.settings import require_direct
+from shared.contract.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from internal_puller.direct.connection import DirectConnection
+    from internal_puller.sources.direct.connection import DirectConnection
 
 LOCK_WAIT = 20.0
 account = typer.Typer(
@@ -89,7 +89,7 @@ def _connection(settings: Settings) -> tuple[DirectConnection, DirectFiles]:
     files = DirectFiles(settings.state_directory)
     files.create()
     try:
-        from internal_puller.direct.connection import DirectConnection
+        from internal_puller.sources.direct.connection import DirectConnection
     except ModuleNotFoundError as error:
         raise missing_extra(error) from error
     return DirectConnection(known, settings, files), files

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from internal_puller.config import load_settings
-from internal_puller.direct.part import missing_extra
-from internal_puller.direct.record import DirectFiles
-from internal_puller.direct.settings import DirectSettings, require_direct
-from shared.errors import DnsFailure
-from shared.identifiers import DnsName, parse_names
+from internal_puller.settings.config import load_settings
+from internal_puller.sources.direct.part import missing_extra
+from internal_puller.sources.direct.record import DirectFiles
+from internal_puller.sources.direct.settings import DirectSettings, require_direct
+from shared.contract.errors import DnsFailure
+from shared.contract.identifiers import DnsName, parse_names
 
 if TYPE_CHECKING:
     from shared.acme.dns_persist import Offer
@@ -108,8 +108,8 @@ def _ask(
     settings = load_settings(context.obj)
     direct = require_direct(settings.direct_file)
     try:
-        from internal_puller.direct.connection import DirectConnection
-        from internal_puller.direct.solving import public_dns
+        from internal_puller.sources.direct.connection import DirectConnection
+        from internal_puller.sources.direct.solving import public_dns
         from shared.acme.dns_persist_use import ask_offer
     except ModuleNotFoundError as error:
         raise missing_extra(error) from error

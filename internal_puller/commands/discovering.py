@@ -12,15 +12,15 @@ from typing import Annotated
 import typer
 
 from internal_puller.commands.tables import print_table
-from internal_puller.config import Settings, load_settings
 from internal_puller.discovery import apache, haproxy, nginx
 from internal_puller.discovery.proposal import Proposal, propose
 from internal_puller.discovery.site import Site
-from internal_puller.state import StateDirectory
-from internal_puller.targets import load_targets
-from shared.errors import ConfigurationError, RelayError
+from internal_puller.settings.config import Settings, load_settings
+from internal_puller.settings.targets import load_targets
+from internal_puller.state.state import StateDirectory
+from shared.contract.errors import ConfigurationError, RelayError
+from shared.contract.wire import Grant
 from shared.host.commands import SEARCH_PATH
-from shared.wire import Grant
 
 SERVERS = ("nginx", "apache", "haproxy")
 

@@ -9,9 +9,9 @@ from typing import Annotated
 
 import typer
 
-from internal_puller.config import load_settings
 from internal_puller.doctor.doctor import diagnose
-from shared.diagnosis import is_healthy
+from internal_puller.settings.config import load_settings
+from shared.contract.diagnosis import is_healthy
 from shared.host.diagnosis_text import show_diagnosis, summary
 from shared.host.watching import NEEDS_ATTENTION
 

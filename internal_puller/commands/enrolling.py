@@ -17,11 +17,11 @@ from internal_puller.commands.targets import (
     preset_target,
     show_added,
 )
-from internal_puller.config import Settings, load_settings
-from internal_puller.enrolment import enrol
-from internal_puller.targets import PRESETS, load_targets
-from shared.errors import ConfigurationError, TokenMalformed
-from shared.wire import Grant
+from internal_puller.settings.config import Settings, load_settings
+from internal_puller.settings.targets import PRESETS, load_targets
+from internal_puller.sources.agent.enrolment import enrol
+from shared.contract.errors import ConfigurationError, TokenMalformed
+from shared.contract.wire import Grant
 
 _MAX_LINE = 4096
 

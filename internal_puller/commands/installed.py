@@ -11,14 +11,14 @@ from typing import Annotated
 import typer
 
 from internal_puller.commands.tables import print_table
-from internal_puller.config import load_settings
-from internal_puller.direct.status import DirectStatus
+from internal_puller.facts.status import Status, TargetStatus, read_status
 from internal_puller.install.probe import probe_target
 from internal_puller.install.verify import verify_active
-from internal_puller.puller import Puller
-from internal_puller.status import Status, TargetStatus, read_status
-from internal_puller.targets import load_targets
-from shared.errors import ConfigurationError, InstallError
+from internal_puller.pull.puller import Puller
+from internal_puller.settings.config import load_settings
+from internal_puller.settings.targets import load_targets
+from internal_puller.sources.direct.status import DirectStatus
+from shared.contract.errors import ConfigurationError, InstallError
 from shared.host.watching import NEEDS_ATTENTION, watch
 
 

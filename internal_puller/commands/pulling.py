@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
-from internal_puller.config import load_settings
-from internal_puller.quick import PullOptions, run_pull
+from internal_puller.pull.lean_pull import PullOptions, run_pull
+from internal_puller.settings.config import load_settings
 
 
 def pull(
@@ -29,7 +29,7 @@ def run(
     verbose: Annotated[bool, typer.Option(help="Log each step.")] = False,
 ) -> None:
     """Stay, and install within seconds of issuance. SIGHUP reads settings and targets again."""
-    from internal_puller.daemon import Daemon
+    from internal_puller.pull.daemon import Daemon
 
     settings = load_settings(context.obj)
     time_stamp = "" if "JOURNAL_STREAM" in os.environ else "%(asctime)s "

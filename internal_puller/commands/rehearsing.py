@@ -9,10 +9,10 @@ from typing import Annotated
 
 import typer
 
-from internal_puller.config import load_settings
-from internal_puller.rehearsal import failed, rehearse
-from shared.errors import RelayError
-from shared.rehearsal import Step
+from internal_puller.pull.rehearsal import failed, rehearse
+from internal_puller.settings.config import load_settings
+from shared.contract.errors import RelayError
+from shared.contract.rehearsal import Step
 
 
 def rehearse_command(

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import typer
 
-from internal_puller.config import load_settings
 from internal_puller.install import as_root
 from internal_puller.install.presets import resolve
-from internal_puller.targets import load_targets
-from shared.errors import ConfigurationError
+from internal_puller.settings.config import load_settings
+from internal_puller.settings.targets import load_targets
+from shared.contract.errors import ConfigurationError
 from shared.host.commands import CommandResult
 
 

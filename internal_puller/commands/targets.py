@@ -18,14 +18,11 @@ from typing import Annotated, Any, Final, get_type_hints
 import typer
 
 from internal_puller.commands.tables import print_table
-from internal_puller.config import Settings, load_settings
-from internal_puller.direct.settings import load_direct
 from internal_puller.install.layout import active_generation
 from internal_puller.install.presets import check_target, resolve
-from internal_puller.pending import PendingKeys
-from internal_puller.puller import NO_CONTACT, connect
-from internal_puller.state import StateDirectory
-from internal_puller.targets import (
+from internal_puller.pull.puller import NO_CONTACT, connect
+from internal_puller.settings.config import Settings, load_settings
+from internal_puller.settings.targets import (
     FORMATS,
     KEY_ALGORITHMS,
     PRESETS,
@@ -35,11 +32,14 @@ from internal_puller.targets import (
     load_targets,
     save_targets,
 )
-from internal_puller.targets_file import check_distinct
-from shared.errors import ConfigurationError, NameRefused, PolicyError
+from internal_puller.settings.targets_file import check_distinct
+from internal_puller.sources.direct.settings import load_direct
+from internal_puller.state.pending import PendingKeys
+from internal_puller.state.state import StateDirectory
+from shared.contract.errors import ConfigurationError, NameRefused, PolicyError
+from shared.contract.identifiers import DnsName
+from shared.contract.wire import Grant
 from shared.host.kept_file import keep
-from shared.identifiers import DnsName
-from shared.wire import Grant
 
 target = typer.Typer(
     help="Where certificates are installed.", no_args_is_help=True, rich_markup_mode=None
@@ -612,6 +612,6 @@ def _with_kept_root(settings: Settings, new: Target, others: Sequence[Target]) -
 
 def _check_root(new: Target) -> None:
     if new.roots is not None:
-        from internal_puller.roots import anchors_of
+        from internal_puller.install.roots import anchors_of
 
         anchors_of([new])

@@ -8,7 +8,7 @@ from pathlib import Path
 from cryptography import x509
 
 from internal_puller.discovery.site import ANYWHERE, Setting, Site, read_text, split_port
-from shared.x509 import dns_names
+from shared.contract.x509 import dns_names
 
 CONFIGURATION = Path("/etc/haproxy/haproxy.cfg")
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from internal_puller.discovery.site import Setting, Site, output_of, split_port
-from shared.errors import ConfigurationError
+from shared.contract.errors import ConfigurationError
 
 _FILE = re.compile(r"# configuration file (?P<path>.+):\Z")
 _TOKEN = re.compile(

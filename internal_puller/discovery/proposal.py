@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from internal_puller.discovery.site import Setting, Site
-from internal_puller.targets import Target
-from shared.errors import NameRefused
-from shared.identifiers import DnsName
-from shared.wire import Grant
+from internal_puller.settings.targets import Target
+from shared.contract.errors import NameRefused
+from shared.contract.identifiers import DnsName
+from shared.contract.wire import Grant
 
 
 @dataclass(frozen=True, slots=True)

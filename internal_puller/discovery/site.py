@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from shared.errors import ConfigurationError
+from shared.contract.errors import ConfigurationError
 
 ANYWHERE: Final = (("", 443),)
 

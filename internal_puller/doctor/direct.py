@@ -7,15 +7,15 @@ from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from internal_puller.config import Settings
-from internal_puller.direct.part import RECORD_ENDS_SOON, missing_extra
-from internal_puller.direct.record import DirectFiles, DirectProgress
-from internal_puller.direct.settings import DirectCertificate, DirectSettings, load_direct
-from shared.diagnosis import Finding, Verdict
-from shared.errors import ClockWrong, IssuanceUnavailable, RelayError
+from internal_puller.settings.config import Settings
+from internal_puller.sources.direct.part import RECORD_ENDS_SOON, missing_extra
+from internal_puller.sources.direct.record import DirectFiles, DirectProgress
+from internal_puller.sources.direct.settings import DirectCertificate, DirectSettings, load_direct
+from shared.contract.diagnosis import Finding, Verdict
+from shared.contract.errors import ClockWrong, IssuanceUnavailable, RelayError
 
 if TYPE_CHECKING:
-    from internal_puller.direct.connection import DirectConnection
+    from internal_puller.sources.direct.connection import DirectConnection
 
 
 def direct_findings(settings: Settings, installed: Collection[str]) -> Iterator[Finding]:
@@ -40,7 +40,7 @@ def direct_findings(settings: Settings, installed: Collection[str]) -> Iterator[
         what = f"{place} names no certificate."
         yield Finding("direct", Verdict.NOTE, place, what, "internal-puller direct add NAME")
     try:
-        from internal_puller.direct.connection import DirectConnection
+        from internal_puller.sources.direct.connection import DirectConnection
     except ModuleNotFoundError as error:
         raise missing_extra(error) from error
     files = DirectFiles(settings.state_directory)
@@ -86,7 +86,7 @@ def _of_ca(connection: DirectConnection, url: str) -> Iterator[Finding]:
 def _dns01(direct: DirectSettings) -> Iterator[Finding]:
     if all(one.challenge != "dns-01" for one in direct.certificates):
         return
-    from internal_puller.direct.solving import check_challenge
+    from internal_puller.sources.direct.solving import check_challenge
 
     try:
         check_challenge(direct, "dns-01")

@@ -8,19 +8,19 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from internal_puller.config import Settings
 from internal_puller.doctor.direct import direct_findings
 from internal_puller.doctor.internal_dns import name_findings
 from internal_puller.doctor.machine import state_findings, target_findings, timer_findings
 from internal_puller.doctor.relay import visit_agent
 from internal_puller.doctor.service import Service, find_service, setting_findings
-from internal_puller.progress import Progress
-from internal_puller.proxies import choose_proxy, without_credentials
-from internal_puller.puller import connect
-from internal_puller.state import Enrolment, StateDirectory
-from internal_puller.targets import Target, load_targets
-from shared.diagnosis import Finding, Half, NameSeen, Verdict, compare
-from shared.errors import ConfigurationError, RelayError
+from internal_puller.pull.puller import connect
+from internal_puller.settings.config import Settings
+from internal_puller.settings.targets import Target, load_targets
+from internal_puller.sources.agent.proxies import choose_proxy, without_credentials
+from internal_puller.state.progress import Progress
+from internal_puller.state.state import Enrolment, StateDirectory
+from shared.contract.diagnosis import Finding, Half, NameSeen, Verdict, compare
+from shared.contract.errors import ConfigurationError, RelayError
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterator, Sequence
 
-from shared.diagnosis import Finding, NameSeen, Verdict
+from shared.contract.diagnosis import Finding, NameSeen, Verdict
 
 
 def addresses_of(name: str) -> tuple[str, ...]:

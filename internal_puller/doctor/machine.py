@@ -8,18 +8,18 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from internal_puller.active import read_active
-from internal_puller.config import Settings
 from internal_puller.doctor.service import Service, service_findings
-from internal_puller.expiry import USUAL_LIFETIME
+from internal_puller.facts.expiry import USUAL_LIFETIME
+from internal_puller.install.active import read_active
 from internal_puller.install.layout import set_aside, unfinished
 from internal_puller.install.presets import Plan, resolve
 from internal_puller.install.probe import look_all
-from internal_puller.progress import Progress
-from internal_puller.state import StateDirectory
-from internal_puller.targets import Target
-from shared.diagnosis import Finding, Verdict
-from shared.errors import RelayError
+from internal_puller.settings.config import Settings
+from internal_puller.settings.targets import Target
+from internal_puller.state.progress import Progress
+from internal_puller.state.state import StateDirectory
+from shared.contract.diagnosis import Finding, Verdict
+from shared.contract.errors import RelayError
 from shared.host import systemctl
 
 LITTLE_ROOM = 50 * 2**20

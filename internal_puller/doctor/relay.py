@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from internal_puller.client import RelayClient
-from internal_puller.network import PinMismatch, UntimelyPeer, UntrustedPeer
-from shared.diagnosis import SET_CLOCK, SKEW_TO_MENTION, Finding, Half, Verdict
-from shared.errors import (
+from internal_puller.sources.agent.client import RelayClient
+from internal_puller.sources.agent.network import PinMismatch, UntimelyPeer, UntrustedPeer
+from shared.contract.diagnosis import SET_CLOCK, SKEW_TO_MENTION, Finding, Half, Verdict
+from shared.contract.errors import (
     AnswerUnauthenticated,
     ClockWrong,
     PullerRevoked,

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from internal_puller.config import Settings
-from internal_puller.targets import Target
-from shared.diagnosis import Finding, Verdict
+from internal_puller.settings.config import Settings
+from internal_puller.settings.targets import Target
+from shared.contract.diagnosis import Finding, Verdict
 from shared.host import systemctl
 from shared.host.kept_file import is_unseen
 

@@ -18,9 +18,9 @@ import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from internal_puller.account import acts_for_root
-from shared import strict_json
-from shared.errors import ConfigurationError, RelayError
+from internal_puller.settings.account import acts_for_root
+from shared.contract import strict_json
+from shared.contract.errors import ConfigurationError, RelayError
 from shared.host.commands import GRACE_SECONDS, OVERHANG_SECONDS, TAIL_BYTES, CommandResult
 
 if TYPE_CHECKING:

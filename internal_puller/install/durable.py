@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
-from internal_puller.account import is_trusted
 from internal_puller.install.layout import TEMPORARY
-from shared.errors import ConfigurationError
+from internal_puller.settings.account import is_trusted
+from shared.contract.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from internal_puller.install.layout import RECORD
-from shared.errors import ConfigurationError, LooseFileMode
+from shared.contract.errors import ConfigurationError, LooseFileMode
 
 if TYPE_CHECKING:
     from pathlib import Path

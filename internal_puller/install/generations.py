@@ -12,13 +12,13 @@ from internal_puller.install import layout
 from internal_puller.install.durable import Directory, Ownership
 from internal_puller.install.formats import FileContent, same_content
 from internal_puller.install.layout import SetAside, generation_of, make_name, parse_name
-from shared.errors import ConfigurationError, StageFailed
+from shared.contract.errors import ConfigurationError, StageFailed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from internal_puller.targets import Target
+    from internal_puller.settings.targets import Target
 
 MAX_SET_ASIDE: Final = 20
 

@@ -15,7 +15,7 @@ from internal_puller.install.report import InstallReport
 from internal_puller.install.switch import Switch
 from internal_puller.install.trial import Trial
 from internal_puller.install.verify import check_files, rebuild
-from shared.errors import (
+from shared.contract.errors import (
     ConfigTestFailed,
     ConfigurationError,
     InstallError,
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from internal_puller.install.layout import SetAside
     from internal_puller.install.material import Material
-    from internal_puller.targets import Target
+    from internal_puller.settings.targets import Target
 
 __all__ = ["InstallReport", "install", "reshape", "resume", "roll_back"]
 

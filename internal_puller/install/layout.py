@@ -17,13 +17,13 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
-from shared.errors import ConfigurationError
+from shared.contract.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from internal_puller.targets import Target
+    from internal_puller.settings.targets import Target
 
 CURRENT: Final = "current"
 GENERATIONS: Final = "generations"

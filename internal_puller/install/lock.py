@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from shared.errors import ConfigurationError, InstallBusy
+from shared.contract.errors import ConfigurationError, InstallBusy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

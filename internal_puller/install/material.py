@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from shared.errors import KeyMismatch
+from shared.contract.errors import KeyMismatch
 
 
 @dataclass(frozen=True)

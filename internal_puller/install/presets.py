@@ -8,20 +8,20 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Final
 
-from internal_puller.account import acts_for_root
 from internal_puller.install import as_root, layout
 from internal_puller.install.durable import Directory, Ownership
 from internal_puller.install.formats import read_password
 from internal_puller.install.generations import Accounts
-from internal_puller.targets import ProbePoint
-from shared.errors import ConfigurationError
+from internal_puller.settings.account import acts_for_root
+from internal_puller.settings.targets import ProbePoint
+from shared.contract.errors import ConfigurationError
 from shared.host import commands, systemctl
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from internal_puller.install.remote import Remote
-    from internal_puller.targets import Target
+    from internal_puller.settings.targets import Target
     from shared.host.commands import CommandResult
 
 Argv = tuple[str, ...]

@@ -18,7 +18,7 @@ from internal_puller.install.starttls import begin_tls
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from internal_puller.targets import ProbePoint, Target
+    from internal_puller.settings.targets import ProbePoint, Target
 
 CONNECT_SECONDS: Final = 5.0
 PAUSE_SECONDS: Final = 0.1

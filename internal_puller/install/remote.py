@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from internal_puller.install.layout import CURRENT, GENERATIONS, TEMPORARY, parse_name
-from shared.errors import ConfigurationError, StageFailed
+from shared.contract.errors import ConfigurationError, StageFailed
 from shared.host.commands import GRACE_SECONDS, CommandResult
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from internal_puller.install.probe import Served
-    from shared.errors import RelayError
+    from shared.contract.errors import RelayError
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from internal_puller.install.generations import Generations, Unfinished
 from internal_puller.install.layout import RECORD, SetAside, generation_of
 from internal_puller.install.report import InstallReport
-from shared.errors import (
+from shared.contract.errors import (
     ConfigTestFailed,
     InstallError,
     RelayError,

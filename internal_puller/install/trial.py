@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from internal_puller.install import probe
 from internal_puller.install.formats import is_secret
-from shared.errors import ConfigTestFailed, ReloadFailed, ServedMismatch
+from shared.contract.errors import ConfigTestFailed, ReloadFailed, ServedMismatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable

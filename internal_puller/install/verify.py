@@ -14,12 +14,12 @@ from internal_puller.install.formats import FILE_NAMES, pkcs12_as_pem, render, s
 from internal_puller.install.generations import Generations
 from internal_puller.install.material import Material
 from internal_puller.install.presets import Plan, resolve
-from shared.errors import KeyMismatch, StageFailed
+from shared.contract.errors import KeyMismatch, StageFailed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from internal_puller.targets import Target
+    from internal_puller.settings.targets import Target
 
 
 @dataclass(frozen=True)

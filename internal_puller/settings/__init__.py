@@ -1,1 +1,1 @@
-"""What an administrator decides about this machine: settings files, read once."""
+"""Settings and targets of this machine, and the account it runs as."""

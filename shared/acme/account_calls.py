@@ -13,7 +13,7 @@ from shared.acme.keys import AccountKey
 from shared.acme.ports import ExternalAccountBinding
 from shared.acme.problems import plain_text, problem_code
 from shared.acme.registration import explain_refused_binding, new_account
-from shared.errors import ConfigurationError, IssuanceRejected
+from shared.contract.errors import ConfigurationError, IssuanceRejected
 
 
 class AccountCalls(AcmeConnection):

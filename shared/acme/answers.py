@@ -10,7 +10,7 @@ from shared.acme.network import Answer
 from shared.acme.origin import Origin
 from shared.acme.ports import AuthorizationState, ChallengeState, DirectoryInfo, OrderState
 from shared.acme.problems import plain_text, read_problem
-from shared.errors import IssuanceUnavailable
+from shared.contract.errors import IssuanceUnavailable
 
 ORDER_STATUSES = frozenset(("pending", "ready", "processing", "valid", "invalid"))
 AUTHORIZATION_STATUSES = frozenset(

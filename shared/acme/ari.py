@@ -12,7 +12,7 @@ from shared.acme.answers import read_time
 from shared.acme.network import Answer
 from shared.acme.ports import RenewalWindow
 from shared.acme.problems import plain_text
-from shared.errors import IssuanceRejected, IssuanceUnavailable
+from shared.contract.errors import IssuanceRejected, IssuanceUnavailable
 
 SHORTEST_WAIT = 60.0
 LONGEST_WAIT = 86_400.0

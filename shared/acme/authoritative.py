@@ -16,7 +16,7 @@ import dns.rdataclass
 import dns.rdatatype
 import dns.resolver
 
-from shared.errors import ConfigurationError, DnsUnavailable, ValidationFailed
+from shared.contract.errors import ConfigurationError, DnsUnavailable, ValidationFailed
 
 Address = tuple[str, int]
 """Numeric address and port."""

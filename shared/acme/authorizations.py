@@ -17,7 +17,7 @@ from shared.acme.ports import (
     WaitingSolver,
 )
 from shared.acme.problems import describe
-from shared.errors import IssuanceError, IssuanceRejected, RelayError, ValidationFailed
+from shared.contract.errors import IssuanceError, IssuanceRejected, RelayError, ValidationFailed
 
 # RFC 8555 section 8.3: base64url without padding, at least 128 bits.
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{22,128}\Z", re.ASCII)

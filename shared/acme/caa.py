@@ -10,7 +10,7 @@ import dns.rdata
 
 from shared.acme.issue_value import NotAnIssueValue, canonical_issuer, parse_issue_value
 from shared.acme.problems import plain_text, problem_code
-from shared.errors import IssuanceRejected, RelayError
+from shared.contract.errors import IssuanceRejected, RelayError
 
 _CRITICAL = 128
 _KNOWN_TAGS = frozenset(("issue", "issuewild", "iodef", "issuemail", "issuevmc", "contactemail"))

@@ -7,8 +7,8 @@ from itertools import pairwise
 
 from cryptography import x509
 
-from shared.errors import BundleError, IssuanceRejected
-from shared.x509 import chain_to_pem, check_names, common_name, load_chain, spki_sha256
+from shared.contract.errors import BundleError, IssuanceRejected
+from shared.contract.x509 import chain_to_pem, check_names, common_name, load_chain, spki_sha256
 
 
 def check_issued_chain(pem: bytes, csr_pem: bytes, names: Sequence[str]) -> bytes:

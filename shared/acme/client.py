@@ -32,7 +32,7 @@ from shared.acme.ports import (
     RenewalWindow,
 )
 from shared.acme.problems import problem_code
-from shared.errors import (
+from shared.contract.errors import (
     CaNotConfigured,
     IssuanceRejected,
     IssuanceUnavailable,

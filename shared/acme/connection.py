@@ -15,7 +15,7 @@ from shared.acme.keys import AccountKey
 from shared.acme.network import Answer, BoundedNetwork, Payload
 from shared.acme.origin import Origin
 from shared.acme.ports import Clock, DirectoryInfo, Failpoint, Sleep, no_failpoint
-from shared.errors import ClockWrong, RelayError
+from shared.contract.errors import ClockWrong, RelayError
 
 MAX_CLOCK_SKEW = 300.0
 Observe = Callable[[str, str, float, RelayError | None], None]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from shared.errors import CaNotConfigured, ConfigurationError
+from shared.contract.errors import CaNotConfigured, ConfigurationError
 
 
 @dataclass(frozen=True, slots=True)

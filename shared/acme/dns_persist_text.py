@@ -7,7 +7,7 @@ from datetime import UTC, datetime, time
 
 from shared.acme.dns_persist import moment
 from shared.acme.dns_persist_use import DAY, NameReport, RecordAdvice
-from shared.errors import ConfigurationError
+from shared.contract.errors import ConfigurationError
 
 
 def parse_until(text: str) -> int:

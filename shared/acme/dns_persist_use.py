@@ -26,7 +26,12 @@ from shared.acme.dns_persist import (
     zone_line,
 )
 from shared.acme.ports import AuthorizationState, Clock, DirectoryInfo, OrderState, PendingChallenge
-from shared.errors import ConfigurationError, DnsFailure, IssuanceRejected, IssuanceUnavailable
+from shared.contract.errors import (
+    ConfigurationError,
+    DnsFailure,
+    IssuanceRejected,
+    IssuanceUnavailable,
+)
 
 if TYPE_CHECKING:
     from shared.acme.authoritative import Texts

@@ -6,7 +6,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from shared.errors import ConfigurationError
+from shared.contract.errors import ConfigurationError
 
 AccountKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 

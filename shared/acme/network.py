@@ -24,8 +24,8 @@ from shared.acme.ports import Clock, Sleep
 from shared.acme.problems import plain_text, problem_code, read_problem, refusal
 from shared.acme.waiting import Deadline, http_date, parse_retry_after
 from shared.acme.watchdog import Watchdog, WatchedAdapter
-from shared.errors import CaNotConfigured, IssuanceError, IssuanceUnavailable
-from shared.untimely import causes, untimely
+from shared.contract.errors import CaNotConfigured, IssuanceError, IssuanceUnavailable
+from shared.contract.outside_validity import causes, untimely
 
 MAX_BODY = 1_000_000
 MAX_NONCE_ATTEMPTS = 100

@@ -19,7 +19,7 @@ from shared.acme.ports import (
 )
 from shared.acme.problems import describe, problem_code
 from shared.acme.waiting import Deadline, Pauses
-from shared.errors import (
+from shared.contract.errors import (
     IssuanceError,
     IssuanceRateLimited,
     IssuanceRejected,

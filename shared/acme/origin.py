@@ -5,7 +5,7 @@ from __future__ import annotations
 from urllib.parse import SplitResult, urlsplit
 
 from shared.acme.problems import plain_text
-from shared.errors import ConfigurationError, IssuanceRejected
+from shared.contract.errors import ConfigurationError, IssuanceRejected
 
 _DEFAULT_PORTS = {"https": 443, "http": 80}
 _LONGEST_URL = 2000

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from shared.errors import (
+from shared.contract.errors import (
     IssuanceError,
     IssuanceRateLimited,
     IssuanceRejected,

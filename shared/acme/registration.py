@@ -10,7 +10,7 @@ from josepy.jwk import JWK
 from shared.acme.directories import binding_hint
 from shared.acme.ports import DirectoryInfo, ExternalAccountBinding
 from shared.acme.problems import plain_text, problem_code
-from shared.errors import CaNotConfigured, IssuanceRejected
+from shared.contract.errors import CaNotConfigured, IssuanceRejected
 
 
 def new_account(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from shared.errors import ConfigurationError
+from shared.contract.errors import ConfigurationError
 
 REASONS: Mapping[str, int] = {
     "unspecified": 0,

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from shared.errors import ConfigurationError
+from shared.contract.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Sequence
 
-from shared.diagnosis import Finding, Verdict, is_healthy, ordered
+from shared.contract.diagnosis import Finding, Verdict, is_healthy, ordered
 
 _STYLES = {
     Verdict.OK: "green",

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from shared.errors import ConfigurationError
+from shared.contract.errors import ConfigurationError
 from shared.host.whole_file import replace_whole
 
 if TYPE_CHECKING:

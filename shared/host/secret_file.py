@@ -6,7 +6,7 @@ import os
 import stat
 from pathlib import Path
 
-from shared.errors import ConfigurationError, LooseFileMode
+from shared.contract.errors import ConfigurationError, LooseFileMode
 
 MOST_OCTETS = 1 << 20
 

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from shared.errors import ConfigurationError
+from shared.contract.errors import ConfigurationError
 
 SECONDS = 5.0
 NEEDS_ATTENTION = 13

@@ -35,8 +35,8 @@ _SEARCH = os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin"
 _LISTENER = """
 import asyncio, socket, sys
 import uvloop
-from external_agent.web.challenge_app import ChallengeListener
-from external_agent.web.challenge_http import ChallengeAnswers
+from external_agent.relay.challenge_app import ChallengeListener
+from external_agent.relay.challenge_http import ChallengeAnswers
 
 async def main():
     answers = ChallengeAnswers()

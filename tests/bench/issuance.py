@@ -14,8 +14,8 @@ from pathlib import Path
 
 from external_agent.store.interface import Store
 from external_agent.store.open import open_store
-from shared.sealing import Identity
-from shared.signing import SigningKey
+from shared.contract.sealing import Identity
+from shared.contract.signing import SigningKey
 from tests.bench.rows import Row
 from tests.lab.ports import free_port
 from tests.pebble import ChallTestSrv, Pebble, wait_for_port

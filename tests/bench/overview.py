@@ -11,7 +11,7 @@ from urllib.request import urlopen
 
 from tests.bench.rows import Row
 from tests.big_store import fill
-from tests.unit.agent_web.harness import START, FakeClock, running_agent
+from tests.unit.external_agent.harness import START, FakeClock, running_agent
 
 COUNT = 10_000
 GOAL = "<= 300"

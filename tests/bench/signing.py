@@ -11,7 +11,7 @@ from http_message_signatures import (
     algorithms,
 )
 
-from shared.http_signatures import (
+from shared.contract.http_signatures import (
     REQUEST_LABEL,
     REQUEST_TAG,
     SignedTarget,
@@ -20,7 +20,7 @@ from shared.http_signatures import (
     sign_request,
     verify_request,
 )
-from shared.signing import SigningKey
+from shared.contract.signing import SigningKey
 from tests.bench.rows import Row, rate
 
 _URL = "https://relay.example.com:8443/v1/receipts"

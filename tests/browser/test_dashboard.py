@@ -14,13 +14,13 @@ from typing import Any
 
 import pytest
 
-from external_agent.domain.access import Role, digest_of, token_text
-from external_agent.store.rows import ErrorNote
-from shared.renewal import DAY, HOUR
-from shared.wire import RECEIPTS_PATH, Receipt, Served, bundle_path
+from external_agent.facts.access import Role, digest_of, token_text
+from external_agent.records.rows import ErrorNote
+from shared.contract.wire import RECEIPTS_PATH, Receipt, Served, bundle_path
+from shared.issuing.renewal import DAY, HOUR
 from tests.browser.axe import axe_source
 from tests.browser.pages import browser, chromium, watched
-from tests.unit.agent_web.harness import Client, RunningAgent, running_agent
+from tests.unit.external_agent.harness import Client, RunningAgent, running_agent
 
 playwright = pytest.importorskip("playwright.sync_api")
 pytestmark = [

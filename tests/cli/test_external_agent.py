@@ -21,10 +21,10 @@ import pytest
 
 from external_agent.cli import main
 from external_agent.store.open import open_store
-from shared.enrolment_token import EnrolmentToken
-from shared.errors import StoreUnavailable
-from shared.sealing import Identity
-from shared.signing import SigningKey
+from shared.contract.enrolment_token import EnrolmentToken
+from shared.contract.errors import StoreUnavailable
+from shared.contract.sealing import Identity
+from shared.contract.signing import SigningKey
 
 pytestmark = pytest.mark.lab
 

@@ -20,7 +20,7 @@ from tests.cli.test_external_agent import (
     fresh,
     initialised,
 )
-from tests.unit.agent_web.harness import CERTIFICATE, RunningAgent, running_agent, settings_in
+from tests.unit.external_agent.harness import CERTIFICATE, RunningAgent, running_agent, settings_in
 
 __all__ = ["agent", "fresh", "initialised"]
 pytestmark = pytest.mark.lab

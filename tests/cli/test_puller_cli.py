@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from internal_puller.cli import main
-from internal_puller.targets import ProbePoint, Target
+from internal_puller.settings.targets import ProbePoint, Target
 from shared.host import kept_file
 from tests.cli.conftest import Run
 from tests.fake_agent import FakeAgent
@@ -462,7 +462,7 @@ def test_used_token(agent: FakeAgent, machine: Machine, run: Run, tmp_path: Path
     token = agent.token(NAME)
     first = Machine(tmp_path / "first")
     first.base.mkdir()
-    from internal_puller.enrolment import enrol
+    from internal_puller.sources.agent.enrolment import enrol
 
     enrol(token, first.settings)
     code, _, error = run("enroll", stdin=token)

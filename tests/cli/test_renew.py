@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from external_agent.metrics import Metrics
+from external_agent.present.metrics.metrics import Metrics
+from external_agent.records.rows import ErrorNote
 from external_agent.store.open import SqlStore, open_store
-from external_agent.store.rows import ErrorNote
 from shared.acme.ports import RenewalWindow
-from shared.renewal import HOUR, Reason, after_failed_look, after_look, renewal_due
+from shared.issuing.renewal import HOUR, Reason, after_failed_look, after_look, renewal_due
 from tests.cli.test_external_agent import Terminal, enrol
-from tests.unit.agent_core.issued import claim, issue
+from tests.unit.external_agent.issued import claim, issue
 
 pytestmark = pytest.mark.lab
 
@@ -150,7 +150,7 @@ def test_status_says_when_the_window_is_past(agent: Terminal) -> None:
 
 
 def test_a_failed_look_is_shown_in_words(agent: Terminal) -> None:
-    from shared.errors import IssuanceUnavailable
+    from shared.contract.errors import IssuanceUnavailable
 
     issue_all(agent)
     now = int(time.time())

@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 
 from external_agent.commands.status import show_overview
-from external_agent.store.rows import ErrorNote
-from shared.errors import ConfigurationError
+from external_agent.records.rows import ErrorNote
+from shared.contract.errors import ConfigurationError
 from shared.host.watching import watch
 from tests.cli.test_external_agent import Terminal, enrol
 from tests.cli.test_renew import store_of
 from tests.line import ROOT
-from tests.unit.agent_core.issued import claim, issue
+from tests.unit.external_agent.issued import claim, issue
 
 pytestmark = pytest.mark.lab
 NAMES = tuple(f"{name}.intra.example.com" for name in ("app", "erp", "mail", "vpn", "wiki"))

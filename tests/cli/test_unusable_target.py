@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from internal_puller.files import write_private
-from shared.errors import ConfigurationError
+from internal_puller.state.files import write_private
+from shared.contract.errors import ConfigurationError
 from tests.cli.conftest import Run
 from tests.fake_agent import FakeAgent
 from tests.machine import NAME, Machine
@@ -72,7 +72,7 @@ def test_an_enrolment_that_failed_half_way_is_no_obstacle(
 
     token = agent.token(NAME) + "\n"
     with monkeypatch.context() as patch:
-        patch.setattr("internal_puller.state.write_private", full_disk)
+        patch.setattr("internal_puller.state.state.write_private", full_disk)
         code, _, error = run("enroll", stdin=token)
         assert (code, "No space left" in error) == (3, True)
     assert run("enroll", stdin=token)[0] == 0

@@ -17,8 +17,8 @@ from typing import Any
 from internal_puller.install import layout
 from internal_puller.install.installer import install
 from internal_puller.install.verify import verify_active
-from internal_puller.targets import Target
-from tests.unit.install.helpers import NAME, NOW, material
+from internal_puller.settings.targets import Target
+from tests.unit.internal_puller.install.helpers import NAME, NOW, material
 
 
 def target_at(directory: str, reload_program: str) -> Target:

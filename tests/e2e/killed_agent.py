@@ -11,9 +11,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from external_agent.keymaker import ProcessKeyMaker
+from external_agent.orders.keymaker import ProcessKeyMaker
 from shared.acme.keys import load_account_key
-from shared.signing import SigningKey
+from shared.contract.signing import SigningKey
 from tests.agent_world import AgentWorld, nonce
 from tests.failpoints import KeyMakerWithFailpoints, Killer, with_failpoints
 

@@ -13,11 +13,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from internal_puller.config import Settings
-from internal_puller.direct import connection, installation, issuing, record
-from internal_puller.direct.record import CertificateFiles
-from internal_puller.puller import Puller
-from internal_puller.state import StateDirectory
+from internal_puller.pull.puller import Puller
+from internal_puller.settings.config import Settings
+from internal_puller.sources.direct import connection, installation, issuing, record
+from internal_puller.sources.direct.record import CertificateFiles
+from internal_puller.state.state import StateDirectory
 from tests.failpoints import Failpoint, Killer
 
 WRITES = (

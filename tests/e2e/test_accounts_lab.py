@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from external_agent import accounts, keys
-from external_agent.certificate_authority import CaSettings, CertificateAuthorities
+from external_agent.orders import accounts
+from external_agent.orders.certificate_authority import CaSettings, CertificateAuthorities
+from external_agent.settings import keys
 from external_agent.store.open import open_store
-from shared.errors import RelayError
+from shared.contract.errors import RelayError
 from tests.e2e.test_whole_line import APP, WWW, Line, issued, line, place, pull_until
 from tests.lab import LabCa
 from tests.line import wait_until

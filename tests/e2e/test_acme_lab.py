@@ -21,7 +21,7 @@ from shared.acme.client import AcmeClient
 from shared.acme.keys import AccountKey, generate_account_key, load_account_key
 from shared.acme.order import drive_order
 from shared.acme.ports import IssuedChain, no_failpoint
-from shared.errors import (
+from shared.contract.errors import (
     ClockWrong,
     ConfigurationError,
     IssuanceError,
@@ -31,10 +31,10 @@ from shared.errors import (
     IssuanceUnfinished,
     OrderGone,
 )
-from shared.x509 import dns_names, load_chain
+from shared.contract.x509 import dns_names, load_chain
 from tests.lab.ca import LabCa
 from tests.lab.ca_faults import HOSTILE_TOKENS
-from tests.unit.acme.doubles import HttpSolver, RecordedJournal, csr_for
+from tests.unit.shared.acme.doubles import HttpSolver, RecordedJournal, csr_for
 
 pytestmark = pytest.mark.lab
 

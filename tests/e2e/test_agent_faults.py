@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from shared.enrolment_token import EnrolmentToken
+from shared.contract.enrolment_token import EnrolmentToken
 from tests.canary import find_in_files, private_key, secret
 from tests.lab import LabCa
 from tests.lab.ports import free_port

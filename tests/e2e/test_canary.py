@@ -24,8 +24,8 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from internal_puller.pending import PendingKeys
-from shared.enrolment_token import EnrolmentToken
+from internal_puller.state.pending import PendingKeys
+from shared.contract.enrolment_token import EnrolmentToken
 from tests import cores
 from tests.canary import Secret, find, find_in_files, private_key, secret, secrets_of
 from tests.lab import LabCa

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from internal_puller.direct.record import DirectFiles
 from internal_puller.install.verify import verify_active
-from internal_puller.state import StateDirectory
-from internal_puller.targets import Target, load_targets, save_targets
+from internal_puller.settings.targets import Target, load_targets, save_targets
+from internal_puller.sources.direct.record import DirectFiles
+from internal_puller.state.state import StateDirectory
 from shared.acme.keys import generate_account_key
 from tests.direct_world import DirectWorld, direct_world
 from tests.e2e.killed_direct import WRITES, pull, put_failpoints

@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from internal_puller.direct.settings import require_direct
-from internal_puller.direct.status import direct_status
-from internal_puller.progress import LastError
-from internal_puller.report import EXIT_EXPIRING
-from shared.errors import (
+from internal_puller.outbox.report import EXIT_EXPIRING
+from internal_puller.sources.direct.settings import require_direct
+from internal_puller.sources.direct.status import direct_status
+from internal_puller.state.progress import LastError
+from shared.contract.errors import (
     BundleError,
     ClockWrong,
     ConfigurationError,

@@ -13,12 +13,12 @@ import pytest
 from internal_puller.discovery import apache, haproxy, nginx
 from internal_puller.discovery.proposal import propose
 from internal_puller.discovery.site import Site
-from internal_puller.targets import Target
-from shared.errors import ConfigurationError
-from shared.wire import Grant
+from internal_puller.settings.targets import Target
+from shared.contract.errors import ConfigurationError
+from shared.contract.wire import Grant
 from tests.lab.peers import clean_environment, require
 from tests.line import ROOT
-from tests.unit.install.helpers import NAME, material
+from tests.unit.internal_puller.install.helpers import NAME, material
 
 pytestmark = pytest.mark.servers
 PULLER = (sys.executable, "-m", "internal_puller", "--config")

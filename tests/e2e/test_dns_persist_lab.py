@@ -10,18 +10,18 @@ from pathlib import Path
 
 import pytest
 
-from external_agent import keys
 from external_agent.cli import main
-from external_agent.config import load_settings
+from external_agent.settings import keys
+from external_agent.settings.config import load_settings
 from external_agent.store.open import open_store
 from shared.acme.client import AcmeClient
 from shared.acme.dns_persist_use import PersistSolver, persist_lookup
 from shared.acme.order import drive_order
-from shared.errors import DnsFailure
-from shared.x509 import dns_names, load_chain
+from shared.contract.errors import DnsFailure
+from shared.contract.x509 import dns_names, load_chain
 from tests.lab.ca import LabCa
 from tests.lab.split_dns import SplitDns, quoted
-from tests.unit.acme.doubles import RecordedJournal, csr_for
+from tests.unit.shared.acme.doubles import RecordedJournal, csr_for
 
 pytestmark = pytest.mark.lab
 

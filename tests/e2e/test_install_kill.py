@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 
 from tests.lab.peers import require
-from tests.unit.install.helpers import key_and_leaf_agree
+from tests.unit.internal_puller.install.helpers import key_and_leaf_agree
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(240)]
 

@@ -16,11 +16,11 @@ from internal_puller.install import layout
 from internal_puller.install.installer import install, roll_back
 from internal_puller.install.probe import probe_target
 from internal_puller.install.report import InstallReport
-from internal_puller.targets import ProbePoint, Target
-from shared.errors import ConfigTestFailed, RollbackFailed, ServedMismatch
+from internal_puller.settings.targets import ProbePoint, Target
+from shared.contract.errors import ConfigTestFailed, RollbackFailed, ServedMismatch
 from tests.lab.peers import require
 from tests.servers import SERVERS, RunningServer
-from tests.unit.install.helpers import NAME, NOW, material, root_pem
+from tests.unit.internal_puller.install.helpers import NAME, NOW, material, root_pem
 
 pytestmark = pytest.mark.servers
 PROGRAMS = {"nginx": "nginx", "apache": "apache2", "haproxy": "haproxy"}

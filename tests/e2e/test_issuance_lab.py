@@ -14,19 +14,19 @@ from typing import Any
 
 import pytest
 
-from external_agent import keys
-from external_agent.config import settings_from
-from external_agent.domain.model import AttemptState
-from external_agent.issuing import ca_settings
-from external_agent.keymaker import KeyMaker, ProcessKeyMaker
-from external_agent.keymaker_messages import KeyRequest
-from external_agent.store.rows import PreparedKey
+from external_agent.composition.worker import ca_settings
+from external_agent.orders.keymaker import KeyMaker, ProcessKeyMaker
+from external_agent.orders.keymaker_messages import KeyRequest
+from external_agent.records.model import AttemptState
+from external_agent.records.rows import PreparedKey
+from external_agent.settings import keys
+from external_agent.settings.config import settings_from
 from shared.acme.keys import generate_account_key, load_account_key
-from shared.bundle import Manifest, parse_envelope
-from shared.errors import ConfigurationError
-from shared.renewal import DAY
-from shared.signing import SigningKey
-from shared.x509 import KeyAlgorithm, check_chain, load_chain, load_roots, spki_sha256
+from shared.contract.bundle import Manifest, parse_envelope
+from shared.contract.errors import ConfigurationError
+from shared.contract.signing import SigningKey
+from shared.contract.x509 import KeyAlgorithm, check_chain, load_chain, load_roots, spki_sha256
+from shared.issuing.renewal import DAY
 from tests.agent_world import AgentWorld, ChallengeBoard, Port80, Puller, enrol
 from tests.canary import leaks
 from tests.lab.ca import LabCa

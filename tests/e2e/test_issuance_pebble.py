@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from shared.x509 import KeyAlgorithm, check_chain, load_chain, load_roots, spki_sha256
+from shared.contract.x509 import KeyAlgorithm, check_chain, load_chain, load_roots, spki_sha256
 from tests.agent_world import AgentWorld, ChallengeBoard, Port80, Puller
 from tests.pebble import ChallTestSrv, Pebble, available
 

@@ -14,12 +14,12 @@ import pytest
 from internal_puller.install.installer import install
 from internal_puller.install.presets import resolve
 from internal_puller.install.probe import probe_target
-from internal_puller.targets import ProbePoint, Target
-from shared.errors import ConfigTestFailed, ConfigurationError
+from internal_puller.settings.targets import ProbePoint, Target
+from shared.contract.errors import ConfigTestFailed, ConfigurationError
 from tests.lab.peers import require
 from tests.more_servers import MORE, PASSWORD, PROTOCOLS, await_tls, missing
 from tests.servers import RunningServer
-from tests.unit.install.helpers import NAME, NOW, material
+from tests.unit.internal_puller.install.helpers import NAME, NOW, material
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(180)]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from cryptography.x509 import load_pem_x509_certificate
 
-from internal_puller.pending import PendingKeys
+from internal_puller.state.pending import PendingKeys
 from tests.e2e.test_whole_line import Line, delivered, issued, key_is_the_leafs, place, pull_until
 from tests.lab import LabCa
 from tests.lab.ports import free_port

@@ -16,7 +16,7 @@ import pytest
 
 from external_agent.store.open import open_store
 from external_agent.store.postgresql import _WRITERS
-from shared.errors import ConfigurationError, StoreUnavailable
+from shared.contract.errors import ConfigurationError, StoreUnavailable
 from tests.lab import LabCa
 from tests.lab.ports import free_port
 from tests.lab.resolver import TableResolver

@@ -13,14 +13,14 @@ from urllib.request import urlopen
 
 import pytest
 
-from external_agent.metrics import Metrics
-from internal_puller.progress import Progress
-from internal_puller.report import PullReport
-from internal_puller.textfile import write_metrics
-from shared.errors import IssuanceRateLimited, IssuanceUnavailable
+from external_agent.present.metrics.metrics import Metrics
+from internal_puller.facts.textfile import write_metrics
+from internal_puller.outbox.report import PullReport
+from internal_puller.state.progress import Progress
+from shared.contract.errors import IssuanceRateLimited, IssuanceUnavailable
 from tests.fake_agent import FakeAgent
 from tests.machine import NAME, Machine
-from tests.unit.agent_web.harness import CERTIFICATE, running_agent
+from tests.unit.external_agent.harness import CERTIFICATE, running_agent
 
 ROOT = Path(__file__).resolve().parents[2]
 RULES = ROOT / "deploy" / "prometheus" / "rules.yml"

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from internal_puller.daemon import Daemon, _rest
-from internal_puller.report import PullReport
-from shared.errors import PullerRevoked, TransportError
+from internal_puller.outbox.report import PullReport
+from internal_puller.pull.daemon import Daemon, _rest
+from shared.contract.errors import PullerRevoked, TransportError
 from tests.fake_agent import FakeAgent
 from tests.machine import NAME, Machine
 
@@ -149,7 +149,7 @@ def test_a_long_pause_is_no_hanging(
 ) -> None:
     """An agent that is away for a day must not have systemd kill the puller."""
     slept: list[float] = []
-    monkeypatch.setattr("internal_puller.daemon.time.sleep", slept.append)
+    monkeypatch.setattr("internal_puller.pull.daemon.time.sleep", slept.append)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
         listener.bind(str(tmp_path / "notify"))
         listener.setblocking(False)

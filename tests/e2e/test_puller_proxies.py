@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from shared.errors import AnswerUnauthenticated, EnrolmentError, TransportError
+from shared.contract.errors import AnswerUnauthenticated, EnrolmentError, TransportError
 from tests.fake_agent import FakeAgent
 from tests.machine import NAME, Machine
 from tests.proxies import ConnectProxy

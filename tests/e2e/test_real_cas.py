@@ -22,13 +22,13 @@ from shared.acme.dns_persist_use import PersistSolver, advise, ask_offer, check
 from shared.acme.keys import AccountKey, generate_account_key, load_account_key
 from shared.acme.order import drive_order
 from shared.acme.ports import ChallengeSolver, ExternalAccountBinding, PendingChallenge
-from shared.errors import DnsFailure, IssuanceRejected
-from shared.x509 import dns_names, load_chain
+from shared.contract.errors import DnsFailure, IssuanceRejected
+from shared.contract.x509 import dns_names, load_chain
 from tests.acme2certifier import ISSUER, Acme2Certifier
 from tests.caddy import Caddy
 from tests.lab.split_dns import SplitDns
 from tests.own_address import own_address
-from tests.unit.acme.doubles import HttpSolver, RecordedJournal, csr_for
+from tests.unit.shared.acme.doubles import HttpSolver, RecordedJournal, csr_for
 
 pytestmark = [
     pytest.mark.cas,

@@ -15,8 +15,8 @@ from typing import Any, Self
 
 import pytest
 
-from external_agent.relay_tls import DIRECTORY
-from shared.enrolment_token import EnrolmentToken
+from external_agent.relay.relay_tls import DIRECTORY
+from shared.contract.enrolment_token import EnrolmentToken
 from tests.e2e.test_relay_tls import WWW, Ports
 from tests.lab import LabCa
 from tests.lab.ports import free_port

@@ -20,7 +20,7 @@ from typing import Self
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from shared.enrolment_token import EnrolmentToken
+from shared.contract.enrolment_token import EnrolmentToken
 from tests.authority import Authority, new_key, pem_pair
 from tests.e2e.test_challenge_ways import web_server
 from tests.lab import LabCa

@@ -18,16 +18,16 @@ from internal_puller.doctor.machine import target_findings
 from internal_puller.install.installer import install, resume, roll_back
 from internal_puller.install.probe import probe_target
 from internal_puller.install.report import InstallReport
-from internal_puller.progress import Progress
-from internal_puller.targets import ProbePoint, Target, load_targets, save_targets
-from shared.diagnosis import Verdict
-from shared.errors import ConfigTestFailed, ConfigurationError, ServedMismatch, StageFailed
+from internal_puller.settings.targets import ProbePoint, Target, load_targets, save_targets
+from internal_puller.state.progress import Progress
+from shared.contract.diagnosis import Verdict
+from shared.contract.errors import ConfigTestFailed, ConfigurationError, ServedMismatch, StageFailed
 from tests.intranet import Intranet
 from tests.lab.peers import require
 from tests.line import wait_until
 from tests.machine import Machine
 from tests.ssh_server import SSHD, SshServer, make_key, ssh_server
-from tests.unit.install.helpers import NAME, NOW, material
+from tests.unit.internal_puller.install.helpers import NAME, NOW, material
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(120)]
 

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from external_agent.store.rows import CertificateStatus, GenerationRow
-from external_agent.web.status_view import certificate_view
+from external_agent.present.status_view import certificate_view
+from external_agent.records.rows import CertificateStatus, GenerationRow
 from shared.acme.ari import ari_certificate_id
 from shared.acme.keys import generate_account_key, load_account_key
-from shared.renewal import DAY, HOUR, Advice, Reason
-from shared.signing import SigningKey
+from shared.contract.signing import SigningKey
+from shared.issuing.renewal import DAY, HOUR, Advice, Reason
 from tests.agent_world import AgentWorld, ChallengeBoard, Port80, Puller
 from tests.lab.ca import LabCa
 

@@ -10,19 +10,19 @@ from urllib.request import urlopen
 
 import pytest
 
-from external_agent.certificate_authority import CaSettings, CertificateAuthorities
-from external_agent.config import Settings, settings_from
-from external_agent.keymaker import ProcessKeyMaker
-from external_agent.keys import load_keys
-from external_agent.metrics import Metrics
-from external_agent.scheduler import make_scheduler
-from external_agent.serve import Changes, Worker
+from external_agent.composition.agent import Changes, Worker
+from external_agent.orders.certificate_authority import CaSettings, CertificateAuthorities
+from external_agent.orders.keymaker import ProcessKeyMaker
+from external_agent.orders.scheduler import make_scheduler
+from external_agent.present.metrics.metrics import Metrics
+from external_agent.settings.config import Settings, settings_from
+from external_agent.settings.keys import load_keys
 from external_agent.store.open import open_store
-from shared.renewal import DAY, HOUR, MINUTE, Reason
-from shared.wire import Listing
+from shared.contract.wire import Listing
+from shared.issuing.renewal import DAY, HOUR, MINUTE, Reason
 from tests.lab import LabCa
 from tests.lab.ports import free_port
-from tests.unit.agent_web.harness import (
+from tests.unit.external_agent.harness import (
     AUTHORITY,
     Client,
     FakeClock,

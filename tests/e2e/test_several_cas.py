@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from shared.acme.ports import ExternalAccountBinding
-from shared.errors import IssuanceRateLimited
-from shared.renewal import DAY
+from shared.contract.errors import IssuanceRateLimited
+from shared.issuing.renewal import DAY
 from tests.agent_world import AgentWorld, ChallengeBoard, Port80
 from tests.e2e.test_issuance_lab import ManualClock
 from tests.lab.ca import LabCa

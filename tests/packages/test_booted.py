@@ -17,7 +17,7 @@ from typing import Any, cast
 
 import pytest
 
-from internal_puller.targets import load_targets, save_targets
+from internal_puller.settings.targets import load_targets, save_targets
 from tests.lab import LabCa
 from tests.lab.peers import require
 from tests.line import Done, wait_until

@@ -7,8 +7,8 @@ import contextlib
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.csr import check_csr
-from shared.errors import CsrRefused
+from shared.contract.csr import check_csr
+from shared.contract.errors import CsrRefused
 from tests.vectors.vector import read_all
 
 NAME = "www.intra.example.com"

@@ -14,14 +14,14 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from internal_puller.floor import Floor
-from internal_puller.peer_key import NotACertificate
-from internal_puller.peer_key import spki_sha256 as peer_spki
-from internal_puller.progress import Progress
+from internal_puller.sources.agent.peer_key import NotACertificate
+from internal_puller.sources.agent.peer_key import spki_sha256 as peer_spki
+from internal_puller.state.floor import Floor
+from internal_puller.state.progress import Progress
 from internal_puller.trust import Wanted, accept, describe
-from shared.bundle import PAYLOAD_TYPE, Manifest, parse_envelope, sign_bundle
-from shared.enrolment_token import PREFIX, EnrolmentToken
-from shared.errors import (
+from shared.contract.bundle import PAYLOAD_TYPE, Manifest, parse_envelope, sign_bundle
+from shared.contract.enrolment_token import PREFIX, EnrolmentToken
+from shared.contract.errors import (
     BundleError,
     MalformedBundle,
     MalformedMessage,
@@ -30,10 +30,10 @@ from shared.errors import (
     TokenExpired,
     TokenMalformed,
 )
-from shared.http_signatures import SignedTarget, parse_signatures, sign_request
-from shared.sealing import Identity, SealContext
-from shared.signing import SigningKey, sign_envelope
-from shared.wire import (
+from shared.contract.http_signatures import SignedTarget, parse_signatures, sign_request
+from shared.contract.sealing import Identity, SealContext
+from shared.contract.signing import SigningKey, sign_envelope
+from shared.contract.wire import (
     BundleAnswer,
     EnrolmentAnswer,
     EnrolmentRequest,
@@ -43,7 +43,7 @@ from shared.wire import (
     Problem,
     Receipt,
 )
-from shared.x509 import chain_to_pem, key_to_der, spki_sha256
+from shared.contract.x509 import chain_to_pem, key_to_der, spki_sha256
 from tests.authority import common_authority, new_key
 
 NOW = 1_790_000_000

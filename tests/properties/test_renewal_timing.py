@@ -9,8 +9,13 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from shared.acme.ports import RenewalWindow
-from shared.errors import ClockWrong, IssuanceRateLimited, IssuanceRejected, IssuanceUnavailable
-from shared.renewal import (
+from shared.contract.errors import (
+    ClockWrong,
+    IssuanceRateLimited,
+    IssuanceRejected,
+    IssuanceUnavailable,
+)
+from shared.issuing.renewal import (
     DAY,
     HOUR,
     MINUTE,

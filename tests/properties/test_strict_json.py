@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared import strict_json
-from shared.errors import MalformedBundle
+from shared.contract import strict_json
+from shared.contract.errors import MalformedBundle
 
 JSON_VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),

@@ -18,8 +18,8 @@ from http_message_signatures import (
     algorithms,
 )
 
-from shared.errors import AnswerUnauthenticated, RelayError
-from shared.http_signatures import (
+from shared.contract.errors import AnswerUnauthenticated, RelayError
+from shared.contract.http_signatures import (
     REQUEST_LABEL,
     REQUEST_TAG,
     RESPONSE_TAG,
@@ -33,7 +33,7 @@ from shared.http_signatures import (
     verify_request,
     verify_response,
 )
-from shared.signing import SigningKey
+from shared.contract.signing import SigningKey
 
 AUTHORITY = "relay.example.com:8443"
 NONCE = "AAECAwQFBgcICQoLDA0ODw"

@@ -9,13 +9,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.bundle import PAYLOAD_TYPE, Manifest, manifest_digest, parse_envelope, sign_bundle
-from shared.enrolment_token import EnrolmentToken
-from shared.identifiers import MAX_NAMES, DnsName
-from shared.sealing import Identity, SealContext
-from shared.signing import SigningKey, sign_envelope
-from shared.strict_json import MAX_INTEGER
-from shared.wire import (
+from shared.contract.bundle import (
+    PAYLOAD_TYPE,
+    Manifest,
+    manifest_digest,
+    parse_envelope,
+    sign_bundle,
+)
+from shared.contract.enrolment_token import EnrolmentToken
+from shared.contract.identifiers import MAX_NAMES, DnsName
+from shared.contract.sealing import Identity, SealContext
+from shared.contract.signing import SigningKey, sign_envelope
+from shared.contract.strict_json import MAX_INTEGER
+from shared.contract.wire import (
     OUTCOMES,
     RECEIPT_ERRORS,
     BundleAnswer,

@@ -32,9 +32,9 @@ from internal_puller.doctor import internal_dns
 from internal_puller.doctor import machine as machine_module
 from internal_puller.doctor.doctor import Diagnosis, diagnose, places_of
 from internal_puller.doctor.internal_dns import name_findings
-from internal_puller.progress import LastError
-from internal_puller.targets import Target
-from shared.diagnosis import (
+from internal_puller.settings.targets import Target
+from internal_puller.state.progress import LastError
+from shared.contract.diagnosis import (
     MAX_HALF,
     Finding,
     Half,
@@ -44,9 +44,9 @@ from shared.diagnosis import (
     is_healthy,
     ordered,
 )
-from shared.errors import ConfigurationError, MalformedMessage, RequestRefused
+from shared.contract.errors import ConfigurationError, MalformedMessage, RequestRefused
+from shared.contract.http_signatures import MAX_BODY
 from shared.host.diagnosis_text import show_diagnosis, summary
-from shared.http_signatures import MAX_BODY
 from tests.direct_world import direct_world
 from tests.fake_agent import FakeAgent
 from tests.machine import NAME, Machine

@@ -13,8 +13,8 @@ from internal_puller.doctor.doctor import diagnose
 from internal_puller.doctor.machine import reload_findings, timer_findings
 from internal_puller.doctor.service import find_service, service_findings, setting_findings
 from internal_puller.install.presets import Plan, resolve
-from internal_puller.targets import Target, save_targets
-from shared.diagnosis import Verdict
+from internal_puller.settings.targets import Target, save_targets
+from shared.contract.diagnosis import Verdict
 from shared.host import systemctl as systemctl_module
 from tests.machine import Machine
 

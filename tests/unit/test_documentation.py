@@ -17,14 +17,15 @@ from pydantic import BaseModel
 
 import external_agent.cli
 import internal_puller.commands.app
-from external_agent.config import Settings as AgentSettings
-from external_agent.config import known_settings
-from internal_puller import report, targets_file
-from internal_puller.config import Settings as PullerSettings
+from external_agent.settings.config import Settings as AgentSettings
+from external_agent.settings.config import known_settings
 from internal_puller.install.presets import PRESETS
-from internal_puller.targets import FORMATS
-from shared import errors
+from internal_puller.outbox import report
+from internal_puller.settings import targets_file
+from internal_puller.settings.config import Settings as PullerSettings
+from internal_puller.settings.targets import FORMATS
 from shared.acme.dns01.settings import section_fields
+from shared.contract import errors
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -234,8 +235,13 @@ def test_variables_of_commands() -> None:
 
 
 def test_metrics() -> None:
-    sources = ("external_agent/metrics.py", "external_agent/metric_families.py")
-    source = "".join((ROOT / one).read_text() for one in (*sources, "internal_puller/textfile.py"))
+    sources = (
+        "external_agent/present/metrics/metrics.py",
+        "external_agent/present/metrics/metric_families.py",
+    )
+    source = "".join(
+        (ROOT / one).read_text() for one in (*sources, "internal_puller/facts/textfile.py")
+    )
     ours = {name.removesuffix("_total") for name in re.findall(r'"(relay_\w+)"', source)}
     told = re.findall(r"^\| `(relay_\w+)` \|", OPERATIONS.read_text(), re.MULTILINE)
     assert {name.removesuffix("_total") for name in told} == ours

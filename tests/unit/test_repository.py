@@ -21,7 +21,7 @@ SYSTEMD = ROOT / "deploy" / "systemd"
 PACKAGES = ("shared", "external_agent", "internal_puller")
 
 # Beside every module of `shared` itself (its `acme` package talks to CAs) these do no I/O.
-PURE_ELSEWHERE = ("external_agent.domain", "internal_puller.trust")
+PURE_ELSEWHERE = ("external_agent.facts", "internal_puller.trust")
 NEVER_IN_PURE = {
     *("acme", "asyncio", "fastapi", "httpx", "os", "requests"),
     *("socket", "sqlalchemy", "starlette", "subprocess"),

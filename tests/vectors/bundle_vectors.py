@@ -10,9 +10,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from shared import strict_json
-from shared.bundle import manifest_digest
-from shared.x509 import chain_to_pem, key_to_der, spki_sha256
+from shared.contract import strict_json
+from shared.contract.bundle import manifest_digest
+from shared.contract.x509 import chain_to_pem, key_to_der, spki_sha256
 from tests.vectors.vector import Vector
 from tests.vectors.world import (
     AGENT,

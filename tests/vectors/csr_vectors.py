@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import AttributeOID, ExtendedKeyUsageOID, NameOID
 
-from shared.csr import MAX_CSR
+from shared.contract.csr import MAX_CSR
 from tests.vectors.vector import Vector
 from tests.vectors.world import NAME, ec_key
 

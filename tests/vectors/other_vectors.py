@@ -6,9 +6,9 @@ import hashlib
 from base64 import urlsafe_b64encode
 from typing import Any
 
-from shared import strict_json
-from shared.enrolment_token import PREFIX, EnrolmentToken
-from shared.http_signatures import SignedTarget, sign_request
+from shared.contract import strict_json
+from shared.contract.enrolment_token import PREFIX, EnrolmentToken
+from shared.contract.http_signatures import SignedTarget, sign_request
 from tests.vectors.vector import Vector
 from tests.vectors.world import AGENT, NOW, PULLER, TOKEN_KEY
 

@@ -16,11 +16,11 @@ from nacl.bindings import crypto_box
 from nacl.hash import blake2b
 from nacl.public import PrivateKey
 
-from shared import strict_json
-from shared.bundle import PAYLOAD_TYPE, Manifest
-from shared.sealing import Identity, SealContext
-from shared.signing import SigningKey
-from shared.x509 import chain_to_pem, key_to_der, spki_sha256
+from shared.contract import strict_json
+from shared.contract.bundle import PAYLOAD_TYPE, Manifest
+from shared.contract.sealing import Identity, SealContext
+from shared.contract.signing import SigningKey
+from shared.contract.x509 import chain_to_pem, key_to_der, spki_sha256
 
 NOW = 1_800_000_000
 DAY = 86_400

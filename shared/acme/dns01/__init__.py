@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from shared.acme.dns01.names import challenge_name, dns01_value
 from shared.acme.dns01.settings import Dns01Settings, read_dns01_settings
-from shared.errors import ConfigurationError
+from shared.contract.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from shared.acme.dns01.propagation import KeyedServers

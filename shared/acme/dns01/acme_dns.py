@@ -13,7 +13,7 @@ from shared.acme.dns01.names import TxtRecord
 from shared.acme.dns01.settings import AcmeDnsSettings, check_acme_dns_url
 from shared.acme.problems import plain_text
 from shared.acme.watchdog import Watchdog, WatchedAdapter
-from shared.errors import ConfigurationError, DnsFailure
+from shared.contract.errors import ConfigurationError, DnsFailure
 from shared.host.secret_file import read_secret_file
 
 _MOST_OCTETS = 65536

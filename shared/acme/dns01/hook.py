@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from shared.acme.dns01.names import TxtRecord
 from shared.acme.dns01.settings import HookSettings
-from shared.errors import DnsFailure
+from shared.contract.errors import DnsFailure
 from shared.host import commands
 
 

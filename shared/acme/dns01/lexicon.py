@@ -10,7 +10,7 @@ from typing import Any
 from shared.acme.dns01.names import TxtRecord
 from shared.acme.dns01.settings import LexiconSettings
 from shared.acme.problems import plain_text
-from shared.errors import ConfigurationError, DnsFailure
+from shared.contract.errors import ConfigurationError, DnsFailure
 from shared.host.secret_file import read_secret_file
 
 _WHAT = "file of dns-lexicon credentials"

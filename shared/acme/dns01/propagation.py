@@ -22,7 +22,7 @@ from shared.acme.authoritative import AuthoritativeDns, NameServer
 from shared.acme.dns01.names import TxtRecord
 from shared.acme.dns01.settings import Address
 from shared.acme.ports import Clock, Sleep
-from shared.errors import DnsFailure
+from shared.contract.errors import DnsFailure
 
 FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 5.0

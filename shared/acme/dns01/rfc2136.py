@@ -17,7 +17,7 @@ import dns.update
 
 from shared.acme.dns01.names import TxtRecord
 from shared.acme.dns01.settings import Address, Rfc2136Settings, parse_server
-from shared.errors import DnsFailure
+from shared.contract.errors import DnsFailure
 
 _REFUSALS = {
     dns.rcode.REFUSED: (

@@ -13,7 +13,7 @@ from shared.acme.authoritative import AuthoritativeDns
 from shared.acme.dns01.names import TxtRecord, challenge_name, dns01_value
 from shared.acme.dns01.propagation import Propagation
 from shared.acme.ports import PendingChallenge
-from shared.errors import DnsFailure
+from shared.contract.errors import DnsFailure
 
 # What is handed to commands and HTTP calls; the public DNS decides where a CNAME leads.
 _PLAIN_NAME = re.compile(r"[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})+\Z")

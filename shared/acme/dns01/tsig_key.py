@@ -11,7 +11,7 @@ import dns.name
 import dns.tsig
 
 from shared.acme.dns01.settings import TSIG_ALGORITHMS, Rfc2136Settings
-from shared.errors import ConfigurationError
+from shared.contract.errors import ConfigurationError
 from shared.host.secret_file import read_secret_file
 
 SHORTEST_SECRET = 16

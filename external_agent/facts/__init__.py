@@ -1,0 +1,1 @@
+"""What follows from records; pure: no I/O, no clock."""

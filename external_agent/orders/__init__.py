@@ -1,0 +1,1 @@
+"""Orders at the CAs: when they are due, how they are driven, what they leave."""

@@ -1,0 +1,1 @@
+"""The agent's only prose: dashboard, metrics, alerts, wording."""

@@ -1,0 +1,1 @@
+"""The listeners for pullers and for challenges: admission, calls, waking."""

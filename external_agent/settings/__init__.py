@@ -1,0 +1,1 @@
+"""Settings, keys and addresses, read once; logs."""

@@ -1,1 +1,0 @@
-"""What the agent serves: challenges, the relay API for pullers, the operator's view."""

@@ -1,0 +1,1 @@
+"""What follows from what this machine knows, and where it is shown."""

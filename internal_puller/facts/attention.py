@@ -1,0 +1,61 @@
+"""What of a puller's status needs somebody: for ``status``, its exit code, and monitoring."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from internal_puller.facts.status import CertificateStatus, Status, TargetStatus
+    from internal_puller.settings.config import Settings
+
+SILENT_SECONDS = 3 * 3600
+"""The agent is asked every hour at least."""
+
+
+def attention(facts: Status, settings: Settings, now: float) -> list[str]:
+    """Return one sentence for each thing that a person should see to.
+
+    Args:
+        now: unix seconds.
+    """
+    found = []
+    error = facts.error
+    if error is not None and now - facts.last_contact > SILENT_SECONDS:
+        found.append(f"the agent does not answer: {error.what}")
+    for one in facts.certificates:
+        found += [f"{one.certificate}: {what}" for what in _of_certificate(one, settings, now)]
+    return found
+
+
+def _of_certificate(one: CertificateStatus, settings: Settings, now: float) -> Iterator[str]:
+    if not one.targets:
+        yield "it is granted to this machine, and no target takes it: internal-puller target add"
+    if one.error is not None:
+        yield one.error.what
+    direct = one.direct
+    if direct is not None and direct.error is not None and direct.failures >= 3:
+        yield f"{direct.failures} orders failed in a row: {direct.error.what}"
+    for target in one.targets:
+        yield from _of_target(target, one.lifetime, settings, now)
+
+
+def _of_target(
+    target: TargetStatus, lifetime: int, settings: Settings, now: float
+) -> Iterator[str]:
+    if target.error is not None:
+        yield target.error
+        return
+    left = target.not_after - now
+    if target.installed is not None and left < settings.warn_below * lifetime:
+        days = int(left // 86400)
+        yield (
+            f"the certificate in {target.directory} ends in {days} d"
+            if left > 0
+            else f"the certificate in {target.directory} HAS EXPIRED"
+        )
+    if target.served_matches is False:
+        wrong = [where for where, what in target.served.items() if what != target.leaf_sha256]
+        yield f"{', '.join(wrong)}: not what is in {target.directory}"
+    if target.unfinished:
+        yield f"an installation in {target.directory} was cut off; the next pull goes on with it"

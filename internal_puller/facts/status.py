@@ -1,0 +1,210 @@
+"""How every certificate stands: wanted, offered, pulled, installed, served are separate facts."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field, replace
+
+from internal_puller.facts.attention import attention
+from internal_puller.facts.expiry import USUAL_LIFETIME
+from internal_puller.install.active import read_active
+from internal_puller.install.layout import list_generations, set_aside, unfinished
+from internal_puller.install.probe import probe_target
+from internal_puller.settings.config import Settings
+from internal_puller.settings.targets import Target, load_targets
+from internal_puller.sources.agent.waiting import waits_for
+from internal_puller.sources.direct.settings import load_direct
+from internal_puller.sources.direct.status import DirectStatus, direct_status
+from internal_puller.state.pending import PendingKeys
+from internal_puller.state.progress import LastError, Progress
+from internal_puller.state.state import Enrolment, StateDirectory
+from shared.contract.errors import ConfigurationError
+
+
+@dataclass(frozen=True)
+class TargetStatus:
+    """
+    Attributes:
+        installed: generation in place; ``None`` is none.
+        not_after: unix seconds of what is in place; 0 is none.
+        on_disk: generations that ``rollback`` could bring back.
+        set_aside: generation to why it failed here.
+        served: where, to the digest of the leaf that is served there, or why none was seen.
+        served_matches: every probe point serves what is in place; ``None``: nothing is probed.
+        error: why this target cannot be used; the other members say nothing then.
+    """
+
+    directory: str
+    installed: int | None
+    not_after: int
+    leaf_sha256: str
+    on_disk: tuple[int, ...]
+    set_aside: dict[int, str]
+    unfinished: bool
+    served: dict[str, str]
+    served_matches: bool | None
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class CertificateStatus:
+    """
+    Attributes:
+        origin: ``agent``, or ``direct`` where this machine asks the CA itself.
+        names: wanted here, or granted where there is no target.
+        offered: the newest generation that the agent had for us, or that the CA issued to us; 0 is
+            none.
+        key_origin: ``agent`` or ``puller``: who makes the key of the next generation.
+        pending_keys: keys made here whose certificates are still to come.
+        waits_for: in words, what the next generation waits for here; empty if nothing.
+        pulled: the highest generation that passed every check (the floor); 0 is none.
+        direct: how direct mode stands with it.
+        lifetime: seconds that the newest one lives from end to end.
+    """
+
+    certificate: str
+    names: tuple[str, ...]
+    offered: int
+    pulled: int
+    receipt_waiting: bool
+    error: LastError | None
+    targets: tuple[TargetStatus, ...]
+    origin: str = "agent"
+    direct: DirectStatus | None = None
+    lifetime: int = USUAL_LIFETIME
+    key_origin: str = "agent"
+    pending_keys: int = 0
+    waits_for: str = ""
+
+
+@dataclass(frozen=True)
+class Status:
+    """
+    Attributes:
+        relay_url, agent, puller: empty without an agent.
+        attention: one sentence for each thing that a person should see to.
+        tls_check: how the agent's TLS was accepted last: ``pin``, ``roots`` or ``none``.
+    """
+
+    relay_url: str
+    agent: str
+    puller: str
+    tls_check: str
+    last_contact: int
+    come_back_at: int
+    clock_difference: int
+    error: LastError | None
+    certificates: tuple[CertificateStatus, ...] = field(default=())
+    attention: tuple[str, ...] = ()
+
+    @property
+    def unusable(self) -> list[TargetStatus]:
+        """The targets that cannot be used."""
+        return [one for each in self.certificates for one in each.targets if one.error]
+
+
+def read_status(settings: Settings) -> Status:
+    """Collect the facts; looks at the live servers, but not at the agent.
+
+    Raises:
+        ConfigurationError: not enrolled, or files that cannot be used.
+    """
+    state = StateDirectory.open(settings.state_directory)
+    direct = load_direct(settings.direct_file)
+    enrolment = state.require_enrolment() if direct is None else state.enrolment()
+    progress = state.progress()
+    targets = load_targets(settings.targets_file)
+    own = {} if direct is None else direct_status(direct, settings)
+    names = _certificates(enrolment, progress, targets) | {
+        one.certificate: one.names for one in (direct.certificates if direct else ())
+    }
+    facts = Status(
+        relay_url=enrolment.relay_url if enrolment else "",
+        agent=enrolment.agent.id if enrolment else "",
+        puller=enrolment.puller if enrolment else "",
+        tls_check=progress.tls_check,
+        last_contact=progress.last_contact,
+        come_back_at=progress.come_back_at,
+        clock_difference=progress.clock_difference,
+        error=progress.error,
+        certificates=tuple(
+            _certificate(name, wanted, state, progress, targets, direct=own.get(name))
+            for name, wanted in sorted(names.items())
+        ),
+    )
+    return replace(facts, attention=tuple(attention(facts, settings, time.time())))
+
+
+def _certificates(
+    enrolment: Enrolment | None, progress: Progress, targets: tuple[Target, ...]
+) -> dict[str, tuple[str, ...]]:
+    names: dict[str, tuple[str, ...]] = dict.fromkeys(progress.certificates, ())
+    granted = enrolment.granted if enrolment else ()
+    names |= {grant.certificate: grant.names for grant in granted}
+    for target in targets:
+        here = [one.names for one in targets if one.certificate == target.certificate]
+        names[target.certificate] = tuple(sorted({name for each in here for name in each}))
+    return names
+
+
+def _certificate(
+    certificate: str,
+    names: tuple[str, ...],
+    state: StateDirectory,
+    progress: Progress,
+    targets: tuple[Target, ...],
+    *,
+    direct: DirectStatus | None,
+) -> CertificateStatus:
+    floor = state.floors().get(certificate)
+    known = progress.of(certificate)
+    here = tuple(_target(one) for one in targets if one.certificate == certificate)
+    pending = PendingKeys(state.path, certificate)
+    installed = max((one.installed or 0 for one in here), default=0)
+    return CertificateStatus(
+        certificate=certificate,
+        names=names,
+        offered=direct.issued if direct else known.offered,
+        pulled=floor.generation if floor else 0,
+        receipt_waiting=known.receipt is not None,
+        error=known.error,
+        targets=here,
+        origin="direct" if direct else "agent",
+        direct=direct,
+        lifetime=known.lifetime or USUAL_LIFETIME,
+        key_origin="puller" if direct else known.key_origin,
+        pending_keys=len(pending.entries()),
+        waits_for=(
+            waits_for(certificate, known, pending, installed=installed)
+            if here and direct is None
+            else ""
+        ),
+    )
+
+
+def _target(target: Target) -> TargetStatus:
+    """One target that cannot be used hides none of the others."""
+    try:
+        return _usable(target)
+    except ConfigurationError as error:
+        place = str(target.directory)
+        return TargetStatus(place, None, 0, "", (), {}, False, {}, None, error.what)
+
+
+def _usable(target: Target) -> TargetStatus:
+    active = read_active(target)
+    served = probe_target(target, active.leaf_sha256 if active else None)
+    return TargetStatus(
+        directory=str(target.directory),
+        installed=active.generation if active else None,
+        not_after=active.not_after if active else 0,
+        leaf_sha256=active.leaf_sha256 if active else "",
+        on_disk=list_generations(target),
+        set_aside={number: one.what for number, one in set_aside(target).items()},
+        unfinished=unfinished(target),
+        served={
+            f"{one.address} port {one.port} ({one.sni})": one.leaf_sha256 or str(one.error)
+            for one in served
+        },
+        served_matches=all(one.matched for one in served) if served else None,
+    )

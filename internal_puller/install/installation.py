@@ -1,0 +1,342 @@
+"""What is done when there is something new: fetch, accept, make the floor durable, install, report.
+
+The caller holds the installation lock. This module may import what it likes; the quiet path of
+``pull`` never comes here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+)
+
+from internal_puller import trust
+from internal_puller.install.active import Active, read_active
+from internal_puller.install.installer import InstallReport, install, reshape, resume, roll_back
+from internal_puller.install.material import Material
+from internal_puller.install.probe import Served, probe_target
+from internal_puller.install.roots import anchors_of
+from internal_puller.outbox.receipts import make_receipt, seen
+from internal_puller.outbox.report import CertificateOutcome
+from internal_puller.pull.plan import Work
+from internal_puller.settings.targets import Target, load_targets, save_targets
+from internal_puller.sources.agent.client import RelayClient
+from internal_puller.state.pending import PendingKeys
+from internal_puller.state.progress import CertificateProgress, LastError
+from internal_puller.state.state import Enrolment, StateDirectory
+from shared.contract.bundle import Manifest
+from shared.contract.errors import (
+    BundleError,
+    ConfigurationError,
+    InstallError,
+    RelayError,
+    ServedMismatch,
+)
+from shared.contract.x509 import load_key
+
+
+class Installation:
+    """The steps for one certificate after another.
+
+    Args:
+        enrolment, client: ``None`` where there is no agent; then nothing is fetched or reported.
+        all_targets: of this machine; a certificate must cover the names of every target it has.
+        say: told in words what is being done (progress on a terminal).
+    """
+
+    def __init__(
+        self,
+        state: StateDirectory,
+        enrolment: Enrolment | None,
+        client: RelayClient | None,
+        all_targets: Sequence[Target],
+        targets_file: Path,
+        *,
+        report_addresses: bool,
+        clock: Callable[[], float],
+        say: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        self._state = state
+        self._enrolment = enrolment
+        self._client = client
+        self._all_targets = all_targets
+        self._targets_file = targets_file
+        self._report_addresses = report_addresses
+        self._clock = clock
+        self._say = say
+
+    def carry_out(self, work: Work, progress: CertificateProgress) -> CertificateOutcome | None:
+        """Do the work, and keep its receipt in ``progress`` until it is delivered.
+
+        Returns:
+            ``None`` if the agent had nothing after all.
+
+        Raises:
+            TransportError: the bundle could not be fetched.
+        """
+        assert self._client is not None
+        self._say(f"{work.certificate}: fetching generation {work.generation}")
+        answer = self._client.bundle(work.certificate, after=work.after)
+        if answer.envelope is None:
+            return None
+        try:
+            accepted = self._accept(answer.envelope, work)
+        except BundleError as error:
+            return self._refused(answer.envelope, work, error, progress)
+        return self._take_up(accepted, work, progress)
+
+    def _take_up(
+        self, accepted: trust.Accepted, work: Work, progress: CertificateProgress
+    ) -> CertificateOutcome:
+        # Durable before activation: from here on nothing older is accepted, whatever happens.
+        self._state.raise_floor(work.certificate, accepted.floor)
+        leaf = accepted.chain[0]
+        progress.lifetime = int(
+            (leaf.not_valid_after_utc - leaf.not_valid_before_utc).total_seconds()
+        )
+        return self._install(accepted, work, progress)
+
+    def _wanted(self, certificate: str) -> trust.Wanted:
+        targets = [one for one in self._all_targets if one.certificate == certificate]
+        return trust.Wanted(
+            certificate=certificate,
+            names=tuple(sorted({name for one in targets for name in one.names})),
+            own_key_only=any(one.key_origin == "puller" for one in targets),
+            anchors=anchors_of(targets),
+        )
+
+    def _accept(self, envelope: bytes, work: Work) -> trust.Accepted:
+        assert self._enrolment is not None
+        return trust.accept(
+            envelope,
+            agent=self._enrolment.agent,
+            identity=self._state.identity(),
+            wanted=self._wanted(work.certificate),
+            floor=self._state.floors().get(work.certificate),
+            pending_keys=self._pending(work.certificate).by_spki(),
+            now=self._clock(),
+        )
+
+    def _pending(self, certificate: str) -> PendingKeys:
+        return PendingKeys(self._state.path, certificate)
+
+    def _refused(
+        self, envelope: bytes, work: Work, error: BundleError, progress: CertificateProgress
+    ) -> CertificateOutcome:
+        assert self._enrolment is not None
+        digest, generation = trust.describe(envelope, self._enrolment.agent)
+        outcome = CertificateOutcome(
+            work.certificate, generation or work.generation, "refused", False, error
+        )
+        self._keep(progress, outcome, digest, ())
+        return outcome
+
+    def _install(
+        self,
+        accepted: trust.Accepted,
+        work: Work,
+        progress: CertificateProgress,
+    ) -> CertificateOutcome:
+        manifest = accepted.manifest
+        if manifest.key_origin == "puller":
+            self._only_own_keys_from_now_on(work.certificate)
+            self._pending(work.certificate).came(manifest.spki_sha256, manifest.generation)
+        material = Material(
+            manifest.certificate,
+            manifest.generation,
+            accepted.digest,
+            manifest.chain,
+            load_key(accepted.key_der).private_bytes(
+                Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
+            ),
+        )
+        reports = [self._install_at(target, material, again=work.again) for target in work.targets]
+        outcome = _sum_up(manifest.certificate, manifest.generation, manifest.not_after, reports)
+        served = tuple(one for report in reports for one in report.served)
+        self._keep(progress, outcome, accepted.digest, served)
+        if outcome.error is None:
+            self._forget_outlived(manifest, progress)
+        return outcome
+
+    def _forget_outlived(self, manifest: Manifest, progress: CertificateProgress) -> None:
+        """Once a generation is in place, the keys that were pending before it are of no use."""
+        pending = self._pending(manifest.certificate)
+        if manifest.key_origin == progress.key_origin == "agent":
+            pending.clear()
+        else:
+            pending.in_place(manifest.spki_sha256, manifest.generation)
+
+    def _install_at(self, target: Target, material: Material, *, again: bool) -> _TargetReport:
+        self._say(f"{target.certificate}: installing in {target.directory}")
+        now = int(self._clock())
+        try:
+            report = install(material, target, now=now, force=again)
+        except RelayError as error:  # the target cannot be used: nothing was written there
+            return _TargetReport(target, error, False, ())
+        return _TargetReport(target, report.error, report.changed, report.served)
+
+    def _only_own_keys_from_now_on(self, certificate: str) -> None:
+        """A broken agent must not bring in a key of its own later (check 5)."""
+        stored = load_targets(self._targets_file)
+        mine = [one for one in stored if one.certificate == certificate]
+        if any(one.key_origin != "puller" for one in mine):
+            save_targets(
+                self._targets_file,
+                [
+                    dataclasses.replace(one, key_origin="puller") if one in mine else one
+                    for one in stored
+                ],
+            )
+
+    # --- receipts -----------------------------------------------------------------------------
+
+    def _keep(
+        self,
+        progress: CertificateProgress,
+        outcome: CertificateOutcome,
+        digest: str,
+        served: tuple[Served, ...],
+    ) -> None:
+        now = int(self._clock())
+        error = outcome.error
+        progress.error = LastError(error.type, error.what, now) if error else None
+        progress.served |= seen(served)
+        if outcome.outcome == "installed":
+            progress.reported = outcome.generation
+        progress.receipt = self._receipt(outcome, digest, served)
+
+    def _receipt(
+        self, outcome: CertificateOutcome, digest: str, served: tuple[Served, ...]
+    ) -> str | None:
+        """Return what the agent is told of an outcome; ``None`` where nobody is to be told."""
+        return make_receipt(
+            outcome.certificate,
+            outcome.generation,
+            digest,
+            "rolled_back" if outcome.outcome == "failed" else outcome.outcome,
+            error=outcome.error,
+            served=served,
+            report_addresses=self._report_addresses,
+            now=int(self._clock()),
+        )
+
+    def report_again(self, target: Target, progress: CertificateProgress) -> None:
+        """Write the receipt of what is in place, as it is served now."""
+        active = read_active(target)
+        if active is not None:
+            served = probe_target(target, active.leaf_sha256)
+            self._keep(progress, _standing(target, active, served), active.digest, served)
+
+    def report_if_changed(self, target: Target, progress: CertificateProgress) -> bool:
+        """Look at what is served; if that is not what was seen last, write a receipt of it."""
+        active = read_active(target)
+        if active is None:
+            return False
+        served = probe_target(target, active.leaf_sha256)
+        found = seen(served)
+        if all(progress.served.get(where) == leaf for where, leaf in found.items()):
+            return False
+        self._keep(progress, _standing(target, active, served), active.digest, served)
+        return True
+
+    def roll_back(
+        self, target: Target, to: int | None, progress: CertificateProgress
+    ) -> CertificateOutcome:
+        """Bring an earlier generation back, and write the receipt of what is in place then."""
+        report = roll_back(target, to, now=int(self._clock()))
+        self.report_again(target, progress)
+        active = read_active(target)
+        one = _TargetReport(target, report.error, report.changed, report.served)
+        not_after = active.not_after if active else 0
+        return _sum_up(target.certificate, report.active or 0, not_after, [one])
+
+    def reshape(self, target: Target) -> CertificateOutcome | None:
+        """Write the files in place anew, as the target wants them now; None: nothing changed."""
+        try:
+            report = reshape(target, now=int(self._clock()))
+        except RelayError as error:
+            return CertificateOutcome(target.certificate, 0, "failed", False, error)
+        if report is None or not (report.changed or report.error):
+            return None
+        active = read_active(target)
+        one = _TargetReport(target, report.error, report.changed, report.served)
+        not_after = active.not_after if active else 0
+        return _sum_up(target.certificate, report.generation, not_after, [one])
+
+    def resume(self, target: Target, progress: CertificateProgress) -> CertificateOutcome | None:
+        """Bring an installation to its verdict that an earlier run did not finish."""
+        try:
+            report = resume(target, now=int(self._clock()))
+        except (ConfigurationError, InstallError) as error:  # others must not wait for this one
+            return CertificateOutcome(target.certificate, 0, "failed", False, error)
+        if report is None:
+            return None
+        active = read_active(target)
+        one = _TargetReport(target, report.error, report.changed, report.served)
+        not_after = active.not_after if active else 0
+        outcome = _sum_up(target.certificate, report.generation, not_after, [one])
+        digest = self._digest_of(report, target)
+        if digest is not None:
+            self._keep(progress, outcome, digest, report.served)
+        return outcome
+
+    def _digest_of(self, report: InstallReport, target: Target) -> str | None:
+        floor = self._state.floors().get(target.certificate)
+        if floor and floor.generation == report.generation:
+            return floor.digest
+        active = read_active(target)
+        return active.digest if active and active.generation == report.generation else None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _TargetReport:
+    target: Target
+    error: RelayError | None
+    changed: bool
+    served: tuple[Served, ...]
+
+
+def _sum_up(
+    certificate: str, generation: int, not_after: int, reports: Sequence[_TargetReport]
+) -> CertificateOutcome:
+    """A certificate is installed where it is installed at every target that wanted it."""
+    failed = [report for report in reports if report.error]
+    error = max((one.error for one in failed if one.error), key=_gravity, default=None)
+    if error is None:
+        word = "installed"
+    else:
+        word = "rolled_back" if error.type.startswith("install") else "failed"
+    return CertificateOutcome(
+        certificate,
+        generation,
+        word,
+        any(report.changed for report in reports),
+        error,
+        not_after,
+        tuple(str(report.target.directory) for report in reports),
+        tuple(
+            f"{one.address} port {one.port}"
+            for report in reports
+            for one in report.served
+            if one.matched
+        ),
+    )
+
+
+def _standing(target: Target, active: Active, served: Sequence[Served]) -> CertificateOutcome:
+    """What is in place stays there, even where something else is served."""
+    wrong = next((one for one in served if not one.matched), None)
+    error = ServedMismatch(f"{target.certificate}: {wrong.describe()}") if wrong else None
+    return CertificateOutcome(
+        target.certificate, active.generation, "installed", False, error, active.not_after
+    )
+
+
+def _gravity(error: RelayError) -> int:
+    return error.exit_code

@@ -1,0 +1,1 @@
+"""What is to be reported to the agent."""

@@ -1,0 +1,52 @@
+"""Receipts: what the agent is told about what was installed and what is really served."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from internal_puller.install.probe import Served
+from shared.contract import wire
+from shared.contract.errors import RelayError
+
+
+def seen(served: Sequence[Served]) -> dict[str, str]:
+    """Return what was seen served, by where; for telling later whether it changed."""
+    return {f"{one.address} {one.port} {one.sni}": one.leaf_sha256 or "nothing" for one in served}
+
+
+def make_receipt(
+    certificate: str,
+    generation: int,
+    digest: str,
+    outcome: str,
+    *,
+    error: RelayError | None,
+    served: Sequence[Served],
+    report_addresses: bool,
+    now: int,
+) -> str:
+    """Return an encoded receipt. Addresses of the intranet go out only if the operator says so."""
+    receipt = wire.Receipt(
+        certificate=certificate,
+        generation=generation,
+        digest=digest,
+        outcome=outcome,
+        error=wire.receipt_error(error),
+        served=served_entries(served, report_addresses=report_addresses),
+        at=now,
+    )
+    return receipt.encode().decode()
+
+
+def served_entries(served: Sequence[Served], *, report_addresses: bool) -> tuple[wire.Served, ...]:
+    """Return what was seen served as the agent is told it."""
+    entries = dict.fromkeys(
+        wire.Served(
+            one.leaf_sha256,
+            max(0, one.not_after or 0),
+            f"{one.address}:{one.port}" if report_addresses else None,
+        )
+        for one in served
+        if one.leaf_sha256
+    )
+    return tuple(entries)[:16]

@@ -1,0 +1,1 @@
+"""One pull, the service, the rehearsal; the lean path."""

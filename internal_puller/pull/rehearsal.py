@@ -1,0 +1,220 @@
+"""The second half of a rehearsal: verified, staged and tested beside what is live, and removed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from internal_puller import trust
+from internal_puller.install.durable import Directory
+from internal_puller.install.formats import render, same_content
+from internal_puller.install.lock import installation_lock
+from internal_puller.install.material import Material
+from internal_puller.install.presets import Plan, resolve
+from internal_puller.install.probe import look_all
+from internal_puller.install.roots import roots_in
+from internal_puller.pull.puller import connect
+from internal_puller.settings.config import Settings
+from internal_puller.settings.targets import Target, load_targets
+from internal_puller.sources.agent.client import RelayClient
+from internal_puller.state.state import Enrolment, StateDirectory
+from shared.contract.bundle import Manifest, parse_envelope
+from shared.contract.errors import (
+    ConfigTestFailed,
+    ConfigurationError,
+    PolicyError,
+    RelayError,
+    RequestRefused,
+    StageFailed,
+)
+from shared.contract.rehearsal import RehearsalAnswer, Step
+from shared.contract.x509 import load_chain, load_key
+
+POLL_SECONDS = 1.0
+LONGEST = 900.0
+_LOCK_WAIT = 60.0
+Told = Callable[[Step], None]
+
+
+def rehearse(
+    settings: Settings,
+    certificate: str,
+    told: Told,
+    *,
+    roots: Path | None = None,
+    sleep: Callable[[float], None] = time.sleep,
+) -> None:
+    """Go the whole way with a staging CA, down to the server's configuration test.
+
+    Args:
+        told: called with each step when it is done.
+        roots: PEM file of the staging CA's roots; without it the links of the chain are verified,
+            and its end is taken as it comes.
+
+    Raises:
+        ConfigurationError, TransportError, BundleError, InstallError: the step that failed.
+    """
+    state = StateDirectory.open(settings.state_directory)
+    state.require_enrolment()
+    targets = [one for one in load_targets(settings.targets_file) if one.certificate == certificate]
+    if not targets:
+        raise PolicyError(
+            f"No target here takes {certificate}.",
+            do=f"internal-puller target add {certificate} --preset nginx",
+        )
+    client = connect(settings, state)
+    try:
+        envelope = _order(client, certificate, told, sleep)
+    finally:
+        client.close()
+    accepted = _accept(envelope, state, certificate, targets, roots=roots)
+    told(Step("verified", True, _verified(roots)))
+    with installation_lock(settings.lock, wait=_LOCK_WAIT):
+        for target in targets:
+            _stage(accepted, target, told)
+
+
+def _order(
+    client: RelayClient, certificate: str, told: Told, sleep: Callable[[float], None]
+) -> bytes:
+    """Have the agent order it, and tell each of its steps once."""
+    try:
+        answer = client.begin_rehearsal(certificate)
+    except RequestRefused as error:
+        if error.problem_type != "not-found":
+            raise
+        raise ConfigurationError(
+            "The agent is of an older release, which rehearses nothing.", do="Upgrade it."
+        ) from error
+    seen, end = 0, time.monotonic() + LONGEST
+    while True:
+        for step in answer.state.steps[seen:]:
+            if not step.good:
+                raise RequestRefused(f"At the agent: {step.what}", do=step.do)
+            told(step)
+        seen = len(answer.state.steps)
+        if answer.state.outcome != "running":
+            return _bundle(answer)
+        if time.monotonic() > end:
+            raise RequestRefused("The agent's part did not end in time.", do="Look at its log.")
+        sleep(POLL_SECONDS)
+        answer = client.rehearsal(certificate)
+
+
+def _bundle(answer: RehearsalAnswer) -> bytes:
+    if answer.envelope is None:
+        raise RequestRefused("The agent's part ended without a bundle.")
+    return answer.envelope
+
+
+def _accept(
+    envelope: bytes,
+    state: StateDirectory,
+    certificate: str,
+    targets: Sequence[Target],
+    *,
+    roots: Path | None,
+) -> trust.Accepted:
+    """Make every check of an installation but three: floor, key origin, and the public roots.
+
+    Nothing of a rehearsal may become a floor; its key was made by the agent for the purpose.
+    """
+    enrolment = state.require_enrolment()
+    names = tuple(sorted({name for one in targets for name in one.names}))
+    anchors = roots_in(roots) if roots is not None else _own_end(envelope, enrolment)
+    wanted = trust.Wanted(certificate, names, False, (anchors,))
+    return trust.accept(
+        envelope,
+        agent=enrolment.agent,
+        identity=state.identity(),
+        wanted=wanted,
+        floor=None,
+        pending_keys={},
+        now=time.time(),
+    )
+
+
+def _own_end(envelope: bytes, enrolment: Enrolment) -> tuple[trust.Certificate, ...]:
+    """Return the last certificate of the chain, as what the agent signed gives it."""
+    payload = parse_envelope(envelope).open(enrolment.agent)
+    return (load_chain(Manifest.decode(payload).chain)[-1],)
+
+
+def _verified(roots: Path | None) -> str:
+    if roots is not None:
+        return f"Every check of an installation passed; the chain ends in {roots}."
+    return (
+        "Every check of an installation passed; of the staging CA's root nothing is known here, so "
+        "the chain was verified up to its own end."
+    )
+
+
+def _stage(accepted: trust.Accepted, target: Target, told: Told) -> None:
+    plan = resolve(target)
+    material = Material(
+        certificate=target.certificate,
+        generation=accepted.manifest.generation,
+        manifest_digest=accepted.digest,
+        chain_pem=accepted.manifest.chain,
+        key_pem=load_key(accepted.key_der).private_bytes(
+            Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
+        ),
+    )
+    material.check_pair()
+    count = _write_and_remove(material, plan)
+    told(Step("staged", True, f"{count} files were written in {target.directory}, and removed."))
+    if plan.test_command:
+        command = " ".join(plan.test_command)
+        result = plan.run_step("test", 0)
+        if not result.ok:
+            raise ConfigTestFailed(f"{target.certificate}: {command} {result.describe()}.")
+        told(Step("configuration", True, f"{command} finds nothing wrong."))
+    else:
+        told(Step("configuration", True, "This target has no test of a configuration."))
+    if plan.reload_command:
+        what = f"{' '.join(plan.reload_command)} is there; it was not run."
+        told(Step("reload", True, what))
+    for one in look_all(plan.probe, None):
+        seen = one.leaf_sha256[:16] if one.leaf_sha256 else one.error
+        what = f"{one.sni} at {one.address} port {one.port} serves {seen}, as before."
+        told(Step("served", True, what))
+
+
+def _write_and_remove(material: Material, plan: Plan) -> int:
+    """Write the files as an installation would, read them back, and take them away again.
+
+    They are under a temporary name, which the next installation removes if this is killed.
+    """
+    files = render(material, plan.formats, plan.password)
+    name = Directory.temporary_name()
+    try:
+        with Directory.open(plan.target.directory, create=True) as root:
+            try:
+                with root.make_directory(name) as directory:
+                    for file_name, file in files.items():
+                        directory.write(file_name, file.content, plan.accounts.of(file))
+                        content, status = directory.read(file_name)
+                        if not plan.accounts.of(file).fits(status) or not same_content(
+                            file_name, content, file.content, plan.password
+                        ):
+                            raise StageFailed(
+                                f"{plan.target.directory}: {file_name} is not as it was written."
+                            )
+            finally:
+                with suppress(FileNotFoundError):
+                    root.remove(name)
+    except OSError as error:
+        raise StageFailed(
+            f"{plan.target.certificate}: {plan.target.directory} could not take the files: "
+            f"{error.strerror or error}."
+        ) from error
+    return len(files)
+
+
+def failed(error: RelayError) -> Step:
+    """Return the step that an error is."""
+    return Step("failed", False, error.what, error.do)

@@ -1,0 +1,287 @@
+"""Targets: where a certificate is installed on this host, how, and how the result is seen."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from shared.contract.errors import ConfigurationError, PolicyError
+from shared.contract.identifiers import check_certificate_id
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+PRESETS: Final = (
+    "nginx",
+    "apache",
+    "haproxy",
+    "caddy",
+    "postfix",
+    "dovecot",
+    "postgresql",
+    "tomcat",
+    "systemd",
+    "none",
+)
+PROTOCOLS: Final = {"tls": 443, "smtp": 25, "imap": 143, "pop3": 110, "postgresql": 5432}
+"""How TLS begins at a probe point, and the port where that is usual."""
+FORMATS: Final = ("fullchain", "chain", "cert", "privkey", "combined", "pkcs12")
+KEY_ORIGINS: Final = ("any", "puller")
+KEY_ALGORITHMS: Final = ("ec-p256", "ec-p384", "rsa-2048", "rsa-3072", "rsa-4096")
+
+_LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9])?"
+_NAME = re.compile(rf"(?:\*\.)?(?:{_LABEL}\.)+{_LABEL}")
+_SSH = re.compile(
+    r"(?P<user>[A-Za-z0-9_][A-Za-z0-9_.-]{0,63})@(?P<host>\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]{1,253})"
+    r"(?::(?P<port>[0-9]{1,5}))?"
+)
+_UNIT = re.compile(r"[A-Za-z0-9:_.@\\-]{1,200}\.(?:service|target|socket)")
+_ACCOUNT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}\$?")
+
+
+@dataclass(frozen=True)
+class ProbePoint:
+    """Where to look at what is served.
+
+    Args:
+        address: IP address or host name, as it is to be connected to.
+        port: TCP port.
+        sni: the name sent in the TLS server_name extension; not a wildcard.
+        protocol: ``tls`` at once, or what is spoken before TLS begins (STARTTLS).
+    """
+
+    address: str
+    port: int
+    sni: str
+    protocol: str = "tls"
+
+    def __post_init__(self) -> None:
+        if not self.address or not self.address.isascii() or set(self.address) & set(" \t\r\n/"):
+            raise ConfigurationError(f"{self.address!r} is no address to probe.")
+        if not 0 < self.port < 65536:
+            raise ConfigurationError(f"{self.port} is no TCP port to probe.")
+        if not _NAME.fullmatch(self.sni) or self.sni.startswith("*"):
+            raise ConfigurationError(f"{self.sni!r} is no name to probe for.")
+        if self.protocol not in PROTOCOLS:
+            raise ConfigurationError(
+                f"{self.protocol!r} is no protocol to probe by: use {', '.join(PROTOCOLS)}."
+            )
+
+
+@dataclass(frozen=True)
+class Target:
+    """One place of installation. Checked when made: ``ConfigurationError`` says what is wrong.
+
+    Args:
+        certificate: id of the certificate, as granted by the agent.
+        names: DNS names (A-labels, lower case) that this server needs the certificate to cover.
+        directory: absolute path; generations and the ``current`` link live in it.
+        preset: where defaults of commands, formats and probes come from.
+        formats: files to write; empty means the preset's.
+        owner, group: names of the account that owns the files; None leaves them as they are born.
+        mode, key_mode: permission bits of files without and with the private key; ``key_mode``
+            None means 0600, or 0640 when a group is given.
+        test_command, reload_command: argument lists, run without a shell; None means the
+            preset's, empty means none.
+        command_timeout, probe_timeout: seconds.
+        probe: None means the preset's, empty means that nothing is probed.
+        roots: PEM file of the roots that the chain must end in, for a CA of one's own.
+        keep: generations kept on disk, the active one included.
+        key_origin: ``any``, or ``puller`` when only keys made on this machine may be installed.
+        key_algorithm: of keys made on this machine; None means the setting of the same name.
+        pkcs12_password_file: its first line protects ``bundle.p12``.
+        unit: of systemd, for the preset of that name.
+        ssh: ``USER@HOST`` or ``USER@HOST:PORT`` of the machine where it is installed; None is
+            this one. Then ``directory`` holds the generations here, and the commands run there.
+        ssh_key: private key file for it; None takes what this user has.
+        ssh_known_hosts: file with its host key; None is this user's.
+        remote_directory: where the files go there; None is the same path as here.
+    """
+
+    certificate: str
+    names: tuple[str, ...]
+    directory: Path
+    preset: str = "none"
+    formats: tuple[str, ...] = ()
+    owner: str | None = None
+    group: str | None = None
+    mode: int = 0o644
+    key_mode: int | None = None
+    test_command: tuple[str, ...] | None = None
+    reload_command: tuple[str, ...] | None = None
+    command_timeout: float = 30.0
+    probe: tuple[ProbePoint, ...] | None = None
+    probe_timeout: float = 15.0
+    roots: Path | None = None
+    keep: int = 3
+    key_origin: str = "any"
+    key_algorithm: str | None = None
+    pkcs12_password_file: Path | None = None
+    unit: str | None = None
+    ssh: str | None = None
+    ssh_key: Path | None = None
+    ssh_known_hosts: Path | None = None
+    remote_directory: Path | None = None
+
+    def __post_init__(self) -> None:
+        self._check_names()
+        self._check_choices()
+        self._check_paths()
+        self._check_numbers()
+        self._check_commands()
+        self._check_ssh()
+
+    @property
+    def ssh_parts(self) -> tuple[str, str, int]:
+        """User, host and port of ``ssh``, which is set."""
+        match = _SSH.fullmatch(self.ssh or "")
+        assert match is not None
+        return match["user"], match["host"].strip("[]"), int(match["port"] or 22)
+
+    @property
+    def private_mode(self) -> int:
+        """Permission bits of files that hold the private key."""
+        if self.key_mode is not None:
+            return self.key_mode
+        return 0o640 if self.group else 0o600
+
+    @property
+    def shape(self) -> str:
+        """What decides which files there are, and whose: a change of it needs new ones."""
+        parts = (self.preset, self.formats, self.owner, self.group, self.mode, self.private_mode)
+        return repr((*parts, str(self.pkcs12_password_file or "")))
+
+    def _refuse(self, what: str) -> ConfigurationError:
+        return ConfigurationError(f"Target {self.certificate}: {what}.")
+
+    def _check_names(self) -> None:
+        try:
+            check_certificate_id(self.certificate)
+        except PolicyError as error:
+            raise ConfigurationError(error.what) from error
+        if not self.names:
+            raise self._refuse("names is empty")
+        for name in self.names:
+            if len(name) > 253 or not _NAME.fullmatch(name):
+                raise self._refuse(f"{name!r} is no DNS name in lower-case A-labels")
+        for account in (self.owner, self.group):
+            if account is not None and not _ACCOUNT.fullmatch(account):
+                raise self._refuse(f"{account!r} is no account name")
+
+    def _check_choices(self) -> None:
+        _check_choice(self._refuse, "preset", self.preset, PRESETS)
+        _check_choice(self._refuse, "key_origin", self.key_origin, KEY_ORIGINS)
+        if self.key_algorithm is not None:
+            _check_choice(self._refuse, "key_algorithm", self.key_algorithm, KEY_ALGORITHMS)
+        for name in self.formats:
+            _check_choice(self._refuse, "formats", name, FORMATS)
+        holds = set(self.formats)
+        apart = "privkey" in holds and holds & {"fullchain", "cert"}
+        if holds and not apart and not holds & {"combined", "pkcs12"}:
+            raise self._refuse(
+                "formats hold no certificate with its key; they need combined, pkcs12, or privkey "
+                "and fullchain"
+            )
+        wants_pkcs12 = "pkcs12" in self.formats or self.preset == "tomcat"
+        if wants_pkcs12 and self.pkcs12_password_file is None:
+            what = "pkcs12 format" if self.preset != "tomcat" else "preset tomcat"
+            raise self._refuse(f"the {what} needs pkcs12_password_file")
+        if (self.preset == "systemd") != (self.unit is not None):
+            raise self._refuse("unit and the preset systemd go together")
+        if self.unit is not None and not _UNIT.fullmatch(self.unit):
+            raise self._refuse(f"{self.unit!r} is no name of a systemd unit")
+
+    def _check_paths(self) -> None:
+        paths = {
+            "directory": self.directory,
+            "roots": self.roots,
+            "pkcs12_password_file": self.pkcs12_password_file,
+            "ssh_key": self.ssh_key,
+            "ssh_known_hosts": self.ssh_known_hosts,
+            "remote_directory": self.remote_directory,
+        }
+        for setting, path in paths.items():
+            if path is None:
+                continue
+            if not path.is_absolute() or ".." in path.parts:
+                raise self._refuse(f"{setting} = {str(path)!r} is no absolute path without '..'")
+            if not _printable(str(path)):
+                raise self._refuse(f"{setting} = {str(path)!r} has characters that are no text")
+        if self.directory == Path("/"):
+            raise self._refuse("directory is the root of the file system")
+
+    def _check_numbers(self) -> None:
+        if not 1 <= self.keep <= 100:
+            raise self._refuse("keep is not between 1 and 100")
+        for setting, seconds in (
+            ("command_timeout", self.command_timeout),
+            ("probe_timeout", self.probe_timeout),
+        ):
+            if not 0 < seconds <= 3600:
+                raise self._refuse(f"{setting} is not between 0 and 3600 seconds")
+        if self.mode & ~0o664:
+            raise self._refuse(f"mode {self.mode:04o} is more than 0664")
+        if self.private_mode & ~0o640:
+            raise self._refuse(f"key_mode {self.private_mode:04o} is more than 0640")
+
+    def _check_commands(self) -> None:
+        for setting, argv in (
+            ("test_command", self.test_command),
+            ("reload_command", self.reload_command),
+        ):
+            if argv and (not argv[0] or any("\0" in part for part in argv)):
+                raise self._refuse(f"{setting} is no list of arguments that can be run")
+
+    def _check_ssh(self) -> None:
+        if self.ssh is None:
+            if self.ssh_key or self.ssh_known_hosts or self.remote_directory:
+                raise self._refuse("ssh_key, ssh_known_hosts and remote_directory go with ssh")
+            return
+        if not _SSH.fullmatch(self.ssh) or not _is_host(self.ssh_parts[1]):
+            raise self._refuse(f"ssh {self.ssh!r:.200} is not USER@HOST or USER@HOST:PORT")
+        if not 0 < self.ssh_parts[2] < 65536:
+            raise self._refuse(f"ssh {self.ssh!r:.200} has no port between 1 and 65535")
+        if self.owner is not None or self.group is not None:
+            raise self._refuse(
+                "owner and group are not for another machine: there the files belong to the user "
+                "that ssh names"
+            )
+
+
+def _check_choice(refuse: object, setting: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        assert callable(refuse)
+        raise refuse(f"{setting} {value!r} is none of {', '.join(choices)}")
+
+
+def _is_host(text: str) -> bool:
+    return ":" in text or all(0 < len(label) < 64 for label in text.removesuffix(".").split("."))
+
+
+def _printable(text: str) -> bool:
+    return text.isprintable() and text == text.encode("utf-8", "replace").decode("utf-8")
+
+
+def load_targets(path: Path) -> tuple[Target, ...]:
+    """Read the targets file; a missing file means no targets.
+
+    Raises:
+        ConfigurationError: not TOML, an unknown key, a wrong type or value, two targets with one
+            directory; or the file can be written by other users, who could then name commands.
+    """
+    from internal_puller.settings import targets_file
+
+    return targets_file.load(path)
+
+
+def save_targets(path: Path, targets: Iterable[Target]) -> None:
+    """Write the targets file, whole or not at all; comments of an operator are kept.
+
+    Raises:
+        ConfigurationError: it cannot be written, or what is there cannot be read.
+    """
+    from internal_puller.settings import targets_file
+
+    targets_file.save(path, tuple(targets))

@@ -1,0 +1,90 @@
+"""Settings files in TOML: read only if nobody else could change them, written atomically.
+
+Reading needs only the standard library: the quiet path of ``pull`` comes through here.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import Any, Final
+
+from shared.contract.errors import ConfigurationError, LooseFileMode
+
+MAX_BYTES: Final = 1 << 20
+
+
+def read_toml(path: Path) -> str | None:
+    """Return the text, or ``None`` if there is no such file.
+
+    Raises:
+        LooseFileMode: others could have changed it.
+        ConfigurationError: it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            status = os.fstat(file.fileno())
+            if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH) or status.st_uid not in (
+                0,
+                os.geteuid(),
+            ):
+                raise LooseFileMode(f"{path} can be changed by other users; it names commands.")
+            content = file.read(MAX_BYTES + 1)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be read: {error.strerror}.") from error
+    if len(content) > MAX_BYTES:
+        raise ConfigurationError(f"{path} is larger than {MAX_BYTES} bytes.")
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(f"{path} is no UTF-8 text.") from error
+
+
+def replace_toml(path: Path, text: str) -> None:
+    """Write the file whole, 0600, durably. Raises ``ConfigurationError``."""
+    temporary = path.with_name(f".{path.name}.new")
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        temporary.unlink(missing_ok=True)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+        with os.fdopen(os.open(temporary, flags, 0o600), "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be written: {error.strerror}.") from error
+
+
+def check_keys(where: str, table: dict[str, Any], known: tuple[str, ...]) -> None:
+    """Raise ``ConfigurationError`` for a key that is not known; the nearest one is named."""
+    for key in table:
+        if key not in known:
+            import difflib
+
+            near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)
+            raise ConfigurationError(f"{where}: unknown key {key!r}; the nearest is {near[0]!r}.")
+
+
+def text_of(where: str, value: object) -> str:
+    if not isinstance(value, str) or not value:
+        raise ConfigurationError(f"{where} is no text.")
+    return value
+
+
+def texts_of(where: str, value: object) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        raise ConfigurationError(f"{where} is no list of texts.")
+    return tuple(item if item == "" else text_of(where, item) for item in value)
+
+
+def path_of(where: str, value: object) -> Path:
+    return Path(text_of(where, value))

@@ -1,0 +1,1 @@
+"""The relay client: enrolment, signed calls, proxies."""

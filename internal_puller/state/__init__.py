@@ -1,0 +1,1 @@
+"""What was learned: last accepted generations, pending keys, progress."""

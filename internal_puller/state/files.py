@@ -1,0 +1,107 @@
+"""Small private files: written whole or not at all, 0600 from birth, read only if nobody else can.
+
+Only the standard library: the quiet path of ``pull`` reads and writes through here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import time
+from pathlib import Path
+
+from internal_puller.settings.account import is_trusted
+from shared.contract.errors import ConfigurationError, LooseFileMode
+from shared.host.whole_file import replace_whole, sync_directory
+
+MAX_BYTES = 8 << 20
+_LEFT_OVER_SECONDS = 3600
+
+
+def private_directory(path: Path, *, create: bool) -> Path:
+    """Return ``path`` if it is a directory that only we can look into.
+
+    Raises:
+        LooseFileMode: other users can read or change it.
+        ConfigurationError: missing, no directory, or it cannot be made.
+    """
+    try:
+        if create:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with contextlib.suppress(FileExistsError):
+                path.mkdir(mode=0o700)
+                sync_directory(path.parent)  # or a crash takes the keys with the directory
+        status = path.lstat()
+    except FileNotFoundError as error:
+        raise ConfigurationError(
+            f"There is no state directory {path}.", do="Enrol first: internal-puller enroll."
+        ) from error
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be used: {error.strerror}.") from error
+    if not stat.S_ISDIR(status.st_mode):
+        raise ConfigurationError(f"{path} is no directory.")
+    _check_owner(path, status)
+    return path
+
+
+def _check_owner(path: Path, status: os.stat_result) -> None:
+    loose = stat.S_IMODE(status.st_mode) & 0o077
+    if loose or not is_trusted(status.st_uid):
+        raise LooseFileMode(
+            f"{path} belongs to user {status.st_uid} and has mode "
+            f"{stat.S_IMODE(status.st_mode):04o}: other users can get at it."
+        )
+
+
+def read_private(path: Path) -> bytes | None:
+    """Return a file's bytes, or ``None`` if there is none.
+
+    Raises:
+        LooseFileMode: other users could read or change it.
+        ConfigurationError: it is no ordinary file, or cannot be read.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be read: {error.strerror}.") from error
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_BYTES:
+            raise ConfigurationError(f"{path} is no ordinary file of a reasonable size.")
+        _check_owner(path, status)
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            return file.read(MAX_BYTES)
+    finally:
+        os.close(descriptor)
+
+
+def write_private(path: Path, content: bytes, *, durable: bool = True) -> None:
+    """Replace a file; after a crash the old or the new content is there, whole.
+
+    Args:
+        durable: return only after the disk has it.
+
+    Raises:
+        ConfigurationError: it cannot be written (disk full, read-only).
+    """
+    try:
+        replace_whole(path, content, durable=durable)
+    except OSError as error:
+        raise ConfigurationError(
+            f"{path} cannot be written: {error.strerror}.",
+            do="Look at the free space, owner and mode of that directory.",
+        ) from error
+
+
+def sweep(directory: Path) -> None:
+    """Remove what a killed writer left; only for who holds the installation lock.
+
+    A file of the last hour may be one that is being written.
+    """
+    for path in directory.glob(".*." + "?" * 12):
+        with contextlib.suppress(OSError):
+            if time.time() - path.lstat().st_mtime > _LEFT_OVER_SECONDS:
+                path.unlink()

@@ -1,0 +1,203 @@
+"""What the puller remembers: its keys, whom it is enrolled with, the floors, and how things stand.
+
+    <state>/signing.key sealing.key   32 octets each
+    <state>/enrolment.json            the agent, pinned
+    <state>/floors.json               outlives enrolments and agents
+    <state>/progress.json             for status and for the next run; losing it loses no safety
+
+The directory is 0700 and every file 0600. Nothing here is needed to read for other programs.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from internal_puller.state.files import private_directory, read_private, write_private
+from internal_puller.state.floor import Floor
+from internal_puller.state.progress import Progress
+from shared.contract import strict_json
+from shared.contract.enrolment_token import check_relay_url
+from shared.contract.errors import ConfigurationError, KeysRefused, PolicyError, TokenMalformed
+from shared.contract.identifiers import check_certificate_id
+from shared.contract.sealing import Identity
+from shared.contract.signing import SigningKey, VerifyKey
+from shared.contract.strict_json import Members
+from shared.contract.wire import MAX_CERTIFICATES, Grant
+
+_MAX_JSON = 8 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Enrolment:
+    """With whom this machine is enrolled.
+
+    Attributes:
+        relay_url: origin of the relay API.
+        agent: the pinned key; every answer and bundle is signed by it.
+        tls_pin: hex SHA-256 of the relay certificate's SPKI, if the token had one.
+        puller: our id there.
+        granted: what the agent granted at enrolment.
+        enrolled_at: unix seconds.
+    """
+
+    relay_url: str
+    agent: VerifyKey
+    tls_pin: str | None
+    puller: str
+    granted: tuple[Grant, ...]
+    enrolled_at: int
+
+    def encode(self) -> bytes:
+        return strict_json.encode(
+            {
+                "relay_url": self.relay_url,
+                "agent": strict_json.encode_base64(self.agent.public),
+                "tls_pin": self.tls_pin,
+                "puller": self.puller,
+                "granted": [grant.members() for grant in self.granted],
+                "enrolled_at": self.enrolled_at,
+            }
+        )
+
+    @classmethod
+    def decode(cls, data: bytes, path: Path) -> Enrolment:
+        members = _members(data, path)
+        try:
+            enrolment = cls(
+                relay_url=check_relay_url(members.text("relay_url")),
+                agent=VerifyKey(members.octets("agent", length=32)),
+                tls_pin=None if members.take_null("tls_pin") else members.hex_digest("tls_pin"),
+                puller=members.hex_digest("puller"),
+                granted=members.objects("granted", Grant.read, max_items=MAX_CERTIFICATES),
+                enrolled_at=members.integer("enrolled_at"),
+            )
+        except (TokenMalformed, KeysRefused) as error:
+            raise ConfigurationError(f"{path}: {error.what}", do="Enrol again.") from error
+        members.nothing_left()
+        return enrolment
+
+
+def _members(data: bytes, path: Path) -> Members:
+    return strict_json.decode_object(data, str(path), max_size=_MAX_JSON, error=ConfigurationError)
+
+
+class StateDirectory:
+    """The files of one puller; opened only if nobody else can look into them."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def open(cls, path: Path) -> StateDirectory:
+        """Open what an enrolment made.
+
+        Raises:
+            ConfigurationError: not enrolled.
+            LooseFileMode: other users can get at it.
+        """
+        return cls(private_directory(path, create=False))
+
+    @classmethod
+    def create(cls, path: Path) -> StateDirectory:
+        """Open it, or make it. Raises as :meth:`open`."""
+        return cls(private_directory(path, create=True))
+
+    # --- keys ---------------------------------------------------------------------------------
+
+    def signing_key(self) -> SigningKey:
+        return SigningKey(self._key("signing.key"))
+
+    def identity(self) -> Identity:
+        return Identity(self._key("sealing.key"))
+
+    def make_keys(self) -> tuple[SigningKey, Identity]:
+        """Return both keys, made now if missing: a repeated enrolment has to offer the same."""
+        if read_private(self.path / "signing.key") is None:
+            write_private(self.path / "signing.key", SigningKey.generate().seed())
+        if read_private(self.path / "sealing.key") is None:
+            write_private(self.path / "sealing.key", Identity.generate().private())
+        return self.signing_key(), self.identity()
+
+    def _key(self, name: str) -> bytes:
+        content = read_private(self.path / name)
+        if content is None or len(content) != 32:
+            raise ConfigurationError(
+                f"{self.path / name} is {'missing' if content is None else 'damaged'}.",
+                do="Enrol first: internal-puller enroll.",
+            )
+        return content
+
+    # --- enrolment ----------------------------------------------------------------------------
+
+    def enrolment(self) -> Enrolment | None:
+        path = self.path / "enrolment.json"
+        content = read_private(path)
+        return None if content is None else Enrolment.decode(content, path)
+
+    def require_enrolment(self) -> Enrolment:
+        """Raises ``ConfigurationError`` when there is none."""
+        enrolment = self.enrolment()
+        if enrolment is None:
+            raise ConfigurationError(
+                "This machine is not enrolled.", do="Enrol first: internal-puller enroll."
+            )
+        return enrolment
+
+    def save_enrolment(self, enrolment: Enrolment) -> None:
+        write_private(self.path / "enrolment.json", enrolment.encode())
+
+    # --- floors -------------------------------------------------------------------------------
+
+    def floors(self) -> dict[str, Floor]:
+        """Return the floor of every certificate that has one.
+
+        Raises:
+            ConfigurationError: the file is damaged; going on without it would allow going back.
+        """
+        path = self.path / "floors.json"
+        content = read_private(path)
+        if content is None:
+            return {}
+        members = _members(content, path)
+        floors = dict(members.objects("floors", _read_floor, max_items=100_000))
+        members.nothing_left()
+        return floors
+
+    def raise_floor(self, certificate: str, floor: Floor) -> None:
+        """Make ``floor`` durable; one that stands higher already stays."""
+        floors = self.floors()
+        present = floors.get(certificate)
+        if present == floor or (present and present.generation > floor.generation):
+            return
+        floors[certificate] = floor
+        write_private(self.path / "floors.json", _encode_floors(floors))
+
+    # --- progress -----------------------------------------------------------------------------
+
+    def progress(self) -> Progress:
+        content = read_private(self.path / "progress.json")
+        return Progress() if content is None else Progress.decode(content)
+
+    def save_progress(self, progress: Progress, *, durable: bool) -> None:
+        write_private(self.path / "progress.json", progress.encode(), durable=durable)
+
+
+def _read_floor(members: Members) -> tuple[str, Floor]:
+    try:
+        certificate = check_certificate_id(members.text("certificate"))
+    except PolicyError as error:
+        members.refuse(error.what.rstrip("."))
+    return certificate, Floor(
+        members.integer("generation", minimum=1), members.hex_digest("digest")
+    )
+
+
+def _encode_floors(floors: Mapping[str, Floor]) -> bytes:
+    entries = [
+        {"certificate": certificate, "generation": floor.generation, "digest": floor.digest}
+        for certificate, floor in sorted(floors.items())
+    ]
+    return json.dumps({"floors": entries}, separators=(",", ":")).encode()

@@ -1,0 +1,1 @@
+"""Deciding about CAs and renewal; no I/O, no clock."""

@@ -1,0 +1,277 @@
+"""What pullers read and say: grants, generations, receipts, quotas, and lies."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+
+import pytest
+
+from external_agent.records.rows import ErrorNote
+from external_agent.store.interface import Store
+from external_agent.store.relay import RECEIPTS_IN_WINDOW, RECEIPTS_KEPT, RECEIPTS_WINDOW
+from shared.contract.errors import PullerRevoked, RequestRefused
+from shared.contract.wire import Receipt, Served
+from shared.issuing.renewal import DAY
+from tests.agent_world import Puller, enrol, nonce
+from tests.unit.external_agent.conftest import NOW
+from tests.unit.external_agent.issued import issue
+
+NAME = "www.intra.example.com"
+
+
+@pytest.fixture
+def puller(store: Store) -> Puller:
+    store.add_certificate(NAME, [NAME], directory_url="https://ca.example.com/dir", now=NOW)
+    return enrol(store, [NAME], now=NOW)
+
+
+def _receipt(generation: int, **changes: object) -> Receipt:
+    receipt = Receipt(NAME, generation, "0" * 64, "installed", "none", (), NOW)
+    return replace(receipt, **changes)  # type: ignore[arg-type]
+
+
+def _send(store: Store, puller: Puller, receipt: Receipt, now: int, used: str = "") -> None:
+    store.record_receipt(
+        puller.id, receipt, nonce=used or nonce(), nonce_expires=now + 300, now=now
+    )
+
+
+def _wanted(store: Store) -> int:
+    row = store.certificate(NAME)
+    assert row is not None
+    return row.wanted
+
+
+def test_nothing_yet(store: Store, puller: Puller) -> None:
+    listing = store.listing_for(puller.id, now=NOW)
+    assert [offer.generation for offer in listing.offers] == [0]
+    assert listing.come_back == 60
+    assert store.bundle_for(puller.id, NAME, 0, now=NOW).envelope is None
+
+
+def test_the_newest_bundle_above(store: Store, puller: Puller) -> None:
+    first = issue(store, NAME, now=NOW)
+    store.request_renewal(NAME, "test", now=NOW + 1)
+    second = issue(store, NAME, now=NOW + 2)
+    assert store.bundle_for(puller.id, NAME, 0, now=NOW + 3).newest == second
+    assert store.bundle_for(puller.id, NAME, first, now=NOW + 3).envelope is not None
+    nothing = store.bundle_for(puller.id, NAME, second, now=NOW + 3)
+    assert (nothing.newest, nothing.envelope) == (second, None)
+    listing = store.listing_for(puller.id, now=NOW + 3)
+    assert listing.offers[0].generation == second
+    assert listing.offers[0].not_after == NOW + 2 + 90 * DAY
+    assert listing.come_back == DAY
+
+
+def test_two_pullers_each_get_their_own(store: Store, puller: Puller) -> None:
+    other = enrol(store, [NAME], now=NOW)
+    stranger = Puller()
+    issue(store, NAME, now=NOW)
+    mine = store.bundle_for(puller.id, NAME, 0, now=NOW).envelope
+    theirs = store.bundle_for(other.id, NAME, 0, now=NOW).envelope
+    assert mine is not None
+    assert theirs is not None
+    assert mine != theirs
+    with pytest.raises(PullerRevoked):
+        store.bundle_for(stranger.id, NAME, 0, now=NOW)
+    with pytest.raises(RequestRefused):
+        store.bundle_for(puller.id, "other.example.com", 0, now=NOW)
+
+
+def test_issued_pulled_installed_served_are_four_facts(store: Store, puller: Puller) -> None:
+    generation = issue(store, NAME, now=NOW)
+
+    def facts() -> tuple[int, int, int, bool | None]:
+        status = store.status(NOW + 100)[0]
+        assert status.issued is not None
+        (one,) = status.deliveries
+        return one.offered, one.pulled, one.installed, one.served_matches
+
+    assert facts() == (generation, 0, 0, None)
+    store.bundle_for(puller.id, NAME, 0, now=NOW + 1)
+    assert facts() == (generation, generation, 0, None)
+    issued = store.newest_issued(NAME)
+    assert issued is not None
+    assert issued.leaf_sha256 is not None
+    old = Served("f" * 64, NOW + DAY, None)
+    _send(store, puller, _receipt(generation, served=(old,)), NOW + 2)
+    assert facts() == (generation, generation, generation, False)
+    new = Served(issued.leaf_sha256, NOW + 90 * DAY, "10.0.0.1:443")
+    _send(store, puller, _receipt(generation, served=(new,)), NOW + 3)
+    assert facts() == (generation, generation, generation, True)
+
+
+def test_an_after_above_our_newest_proves_a_restore(store: Store, puller: Puller) -> None:
+    generation = issue(store, NAME, now=NOW)
+    before = _wanted(store)
+    seen = generation + 1000
+    store.bundle_for(puller.id, NAME, seen, now=NOW + 10)
+    assert _wanted(store) == before + 1
+    assert issue(store, NAME, now=NOW + 20) == seen + 1
+    assert "restore-noticed" in [event.kind for event in store.events()]
+    newer = store.bundle_for(puller.id, NAME, seen, now=NOW + 30)
+    assert newer.envelope is not None
+
+
+@pytest.mark.parametrize("lie", [NOW + 3601, NOW + 10**8, 2**53 - 1])
+def test_more_than_an_hour_ahead_is_ignored_and_told_once(
+    store: Store, puller: Puller, lie: int
+) -> None:
+    issue(store, NAME, now=NOW)
+    before = _wanted(store)
+    for _ in range(5):
+        store.bundle_for(puller.id, NAME, lie, now=NOW)
+        _send(store, puller, _receipt(lie), NOW)
+    assert _wanted(store) == before
+    assert store.choose_generation(NAME, now=NOW + 1) == NOW + 1
+    assert [event.kind for event in store.events()].count("generation-ahead") == 1
+
+
+def test_a_lie_that_was_told_already_writes_nothing(store: Store, puller: Puller) -> None:
+    issue(store, NAME, now=NOW)
+    store.bundle_for(puller.id, NAME, 2**53 - 1, now=NOW)
+    counter = store.change_counter()
+    for _ in range(5):
+        store.bundle_for(puller.id, NAME, 2**53 - 1, now=NOW + 1)
+    assert store.change_counter() == counter
+
+
+def test_what_was_believed_while_our_clock_was_ahead_locks_nobody_out(
+    store: Store, puller: Puller
+) -> None:
+    issue(store, NAME, now=NOW)
+    ahead = NOW + 365 * DAY
+    store.bundle_for(puller.id, NAME, ahead, now=ahead)
+    assert issue(store, NAME, now=NOW + 10) == NOW + 10
+    store.bundle_for(puller.id, NAME, NOW + 1000, now=NOW + 20)  # a restore is noticed again
+    assert issue(store, NAME, now=NOW + 30) == NOW + 1001
+
+
+@pytest.mark.sqlite  # thousands of transactions, no other SQL
+def test_liars_cost_one_generation_in_three_days(store: Store, puller: Puller) -> None:
+    """Two extra ones and the regular one stay below five duplicates in seven days."""
+    other = enrol(store, [NAME], now=NOW)
+    issue(store, NAME, now=NOW)
+    before = _wanted(store)
+    for second in range(0, 7 * DAY - 1, 7200):
+        liar = (puller, other)[second // 7200 % 2]
+        store.bundle_for(liar.id, NAME, NOW + second + 3599, now=NOW + second)
+        _send(store, liar, _receipt(NOW + second + 3599), NOW + second)
+        if second < 3 * DAY - 7200:
+            assert _wanted(store) == before + 1
+    assert _wanted(store) == before + 3
+    assert store.choose_generation(NAME, now=NOW + 7 * DAY) <= NOW + 7 * DAY + 3600
+
+
+def test_a_refused_receipt_holds_nothing(store: Store, puller: Puller) -> None:
+    generation = issue(store, NAME, now=NOW)
+    before = _wanted(store)
+    refused = _receipt(generation + 9, outcome="refused", error="bundle/stale-generation")
+    _send(store, puller, refused, NOW)
+    assert _wanted(store) == before
+
+
+def test_nonces_are_used_once_until_they_expire(store: Store, puller: Puller) -> None:
+    generation = issue(store, NAME, now=NOW)
+    used = nonce()
+    _send(store, puller, _receipt(generation), NOW, used)
+    with pytest.raises(RequestRefused) as refused:
+        _send(store, puller, _receipt(generation), NOW + 300, used)
+    assert refused.value.problem_type == "replayed"
+    _send(store, puller, _receipt(generation), NOW + 301, used)
+
+
+def test_a_refused_change_leaves_its_nonce_unused(store: Store, puller: Puller) -> None:
+    used = nonce()
+    with pytest.raises(RequestRefused, match="not granted"):
+        _send(store, puller, replace(_receipt(1), certificate="x.example.com"), NOW, used)
+    _send(store, puller, _receipt(0), NOW, used)
+
+
+def test_a_receipt_is_an_event_when_it_says_something_new(store: Store, puller: Puller) -> None:
+    other = enrol(store, [NAME], now=NOW)
+    generation = issue(store, NAME, now=NOW)
+
+    def told() -> int:
+        return [event.kind for event in store.events()].count("receipt")
+
+    old, new = Served("f" * 64, NOW + DAY, None), Served("e" * 64, NOW + DAY, None)
+    first = _receipt(generation, served=(old,))
+    news = [
+        first,
+        replace(first, outcome="rolled_back", error="install/served-mismatch"),
+        replace(first, outcome="refused", error="bundle/expired"),
+        replace(first, outcome="refused", error="bundle/key-mismatch"),
+        replace(first, generation=generation + 1),
+        replace(first, digest="1" * 64),
+        replace(first, served=(new,)),
+        replace(first, served=()),
+        first,
+    ]
+    for count, one in enumerate(news, start=1):
+        for _ in range(3):
+            _send(store, puller, replace(one, at=one.at + count), NOW + count)
+        assert told() == count
+    _send(store, other, first, NOW)
+    assert told() == len(news) + 1
+    assert len([one for one in store.receipts(NAME) if one.puller == puller.id]) == 3 * len(news)
+
+
+@pytest.mark.sqlite  # thousands of transactions, no other SQL
+def test_receipts_have_a_quota_for_each_puller(store: Store, puller: Puller) -> None:
+    other = enrol(store, [NAME], now=NOW)
+    generation = issue(store, NAME, now=NOW)
+    for _ in range(RECEIPTS_IN_WINDOW):
+        _send(store, puller, _receipt(generation), NOW)
+    with pytest.raises(RequestRefused) as refused:
+        _send(store, puller, _receipt(generation), NOW)
+    assert refused.value.problem_type == "too-many-receipts"
+    _send(store, other, _receipt(generation), NOW)
+    for window in range(1, 3):
+        for _ in range(RECEIPTS_IN_WINDOW):
+            _send(store, puller, _receipt(generation), NOW + window * RECEIPTS_WINDOW)
+    mine = [one for one in store.receipts(NAME, limit=1000) if one.puller == puller.id]
+    assert len(mine) == RECEIPTS_KEPT
+
+
+def test_old_bundles_are_let_go(store: Store, puller: Puller) -> None:
+    numbers = []
+    for day in range(5):
+        store.request_renewal(NAME, "test", now=NOW + day)
+        numbers.append(issue(store, NAME, now=NOW + day))
+    assert store.bundle_for(puller.id, NAME, 0, now=NOW + 9).newest == numbers[-1]
+
+
+def test_challenges_are_counted_and_gone_with_the_attempt(store: Store, puller: Puller) -> None:
+    held = store.claim_due("w", now=NOW, lease_seconds=60)[0]
+    store.put_challenge(held, "t" * 22, "t.k", NAME, now=NOW)
+    store.put_challenge(held, "t" * 22, "t.k", NAME, now=NOW)
+    assert store.pending_challenges() == {"t" * 22: "t.k"}
+    store.record_challenge_hits({"t" * 22: 3, "unknown": 1})
+    note = ErrorNote("issuance/unavailable", "gone", NOW)
+    store.record_failure(held, note, failures=1, paused_until=NOW + 60, now=NOW)
+    assert store.pending_challenges() == {}
+
+
+def test_reads_beside_writes(store: Store, puller: Puller) -> None:
+    """Grants are read with the data: a revoked puller sees nothing, however it is timed."""
+    issue(store, NAME, now=NOW)
+    seen: list[str] = []
+    revoked = threading.Event()
+
+    def ask() -> None:
+        while True:
+            ended = revoked.is_set()
+            try:
+                store.bundle_for(puller.id, NAME, 0, now=NOW)
+                seen.append("late" if ended else "early")
+            except PullerRevoked:
+                return
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    store.revoke_puller(puller.id, now=NOW)
+    revoked.set()
+    thread.join(10)
+    assert "late" not in seen

@@ -1,0 +1,129 @@
+"""Generations to install, and a TLS server that serves what its reload command copied."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import socket
+import ssl
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import trustme
+
+from internal_puller.install.installer import install
+from internal_puller.install.material import Material
+from internal_puller.install.report import InstallReport
+from internal_puller.settings.targets import ProbePoint, Target
+
+NAME = "www.intra.example.com"
+NOW = 1_790_000_000
+
+
+@functools.cache
+def root() -> trustme.CA:
+    return trustme.CA()
+
+
+@functools.cache
+def intermediate() -> trustme.CA:
+    return root().create_child_ca()
+
+
+def root_pem() -> str:
+    return root().cert_pem.bytes().decode()
+
+
+@functools.cache
+def _issued(generation: int, name: str) -> trustme.LeafCert:
+    del generation
+    return intermediate().issue_cert(name)
+
+
+def material(generation: int, name: str = NAME, certificate: str = NAME) -> Material:
+    """A fresh leaf for each generation; the same one whenever it is asked for again."""
+    issued = _issued(generation, name)
+    chain = b"".join(pem.bytes() for pem in issued.cert_chain_pems)
+    digest = f"{generation:064x}"
+    key = issued.private_key_pem.bytes()
+    return Material(certificate, generation, digest, chain.decode(), key)
+
+
+@dataclass
+class CopyServer:
+    """Serves the files in ``loaded``; reloading copies them there."""
+
+    port: int
+    loaded: Path
+    current: Path
+
+    @property
+    def reload_command(self) -> tuple[str, ...]:
+        files = [str(self.current / name) for name in ("fullchain.pem", "privkey.pem")]
+        return ("cp", "-L", *files, str(self.loaded))
+
+    @property
+    def point(self) -> ProbePoint:
+        return ProbePoint("127.0.0.1", self.port, NAME)
+
+
+@contextlib.contextmanager
+def copy_server(base: Path, current: Path) -> Iterator[CopyServer]:
+    loaded = base / "loaded"
+    loaded.mkdir()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = CopyServer(listener.getsockname()[1], loaded, current)
+        thread = threading.Thread(target=_serve, args=(listener, loaded), daemon=True)
+        thread.start()
+        try:
+            yield server
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join(10)
+
+
+def _serve(listener: socket.socket, loaded: Path) -> None:
+    while True:
+        try:
+            connection, _ = listener.accept()
+        except OSError:
+            return
+        with connection, contextlib.suppress(OSError, ssl.SSLError):
+            connection.settimeout(5)
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(loaded / "fullchain.pem", loaded / "privkey.pem")
+            context.wrap_socket(connection, server_side=True).close()
+
+
+@dataclass
+class Clock:
+    """Monotonic seconds that pass only while somebody sleeps."""
+
+    seconds: float = 0.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+    def sleep(self, seconds: float) -> None:
+        self.seconds += seconds
+
+
+def put(target: Target, generation: int, *, force: bool = False, now: int = NOW) -> InstallReport:
+    """Install a generation; waiting for the server costs no time."""
+    clock = Clock()
+    made = material(generation, certificate=target.certificate)
+    return install(made, target, now=now, force=force, clock=clock, sleep=clock.sleep)
+
+
+def key_and_leaf_agree(directory: Path) -> bool:
+    """Let OpenSSL judge the active files of a target."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(
+            directory / "current/fullchain.pem", directory / "current/privkey.pem"
+        )
+    except (OSError, ssl.SSLError):
+        return False
+    return True

@@ -1,0 +1,157 @@
+"""What the quiet path of ``pull`` may load, and that it is quick and small."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from internal_puller.sources.direct.record import DirectFiles, DirectProgress, fingerprint
+from internal_puller.sources.direct.settings import DirectCertificate
+from internal_puller.state.floor import Floor
+from tests.fake_agent import FakeAgent
+from tests.machine import NAME, Machine
+
+ROOT = Path(__file__).resolve().parents[3]
+
+# Packages outside the standard library that a pull with nothing new may import, and nothing else.
+ALLOWED = frozenset(
+    (
+        "_cffi_backend",
+        "_sodium",
+        "anyio",  # httpcore looks for it; its own modules are loaded late
+        "certifi",
+        "h11",
+        "httpcore",
+        "httpx",
+        "idna",
+        "internal_puller",
+        "nacl",
+        "shared",
+    )
+)
+# Of the standard library, what would show that something heavy has crept in.
+FORBIDDEN = frozenset(
+    ("asyncio", "cryptography", "multiprocessing", "sqlite3", "subprocess", "tkinter", "unittest")
+)
+OF_OURS = frozenset(
+    (
+        "installation",
+        "roots",
+        "receipts",
+        "trust",
+        "enrolment",
+        "daemon",
+        "status",
+        "commands",
+        "targets_file.save",
+        "next_csr",
+    )
+)
+
+PROGRAM = """
+import sys
+before = set(sys.modules)
+sys.argv = ["internal-puller", "pull"]
+from internal_puller.cli import main
+try:
+    main()
+except SystemExit as ended:
+    print(ended.code)
+# Not getrusage: that also counts the process that this one was forked from.
+print(*(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")))
+print(*sorted(set(sys.modules) - before))
+"""
+
+
+def quiet_pull(machine: Machine) -> tuple[int, int, set[str]]:
+    """Return exit code, peak memory in KiB, and the modules that were loaded."""
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)} | machine.environment
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stderr == ""
+    code, memory, modules = done.stdout.splitlines()
+    return int(code), int(memory), set(modules.split())
+
+
+@pytest.mark.parametrize("key_origin", ["agent", "puller"])
+def test_modules_and_memory(agent: FakeAgent, machine: Machine, key_origin: str) -> None:
+    if key_origin == "puller":
+        agent.own_keys.add(NAME)
+    machine.target(agent)
+    machine.pull()
+    agent.issue(NAME)
+    machine.pull()
+    code, memory, modules = quiet_pull(machine)
+    assert code == 0
+    packages = {name.partition(".")[0] for name in modules}
+    outside = {name for name in packages if name not in sys.stdlib_module_names}
+    assert outside - ALLOWED == set()
+    assert packages & FORBIDDEN == set()
+    ours = {name.split(".")[1] for name in modules if name.startswith("internal_puller.")}
+    assert ours & OF_OURS == set()
+    assert {name for name in modules if name.startswith("internal_puller.install.")} <= {
+        "internal_puller.install.layout",
+        "internal_puller.install.lock",
+    }
+    assert "shared.contract.x509" not in modules
+    assert "httpx._main" not in modules
+    assert memory <= 40 * 1024
+
+
+def test_modules_with_a_direct_certificate_that_is_not_due(
+    agent: FakeAgent, machine: Machine
+) -> None:
+    other = "app.example.org"
+    machine.target(agent)
+    machine.target(agent, other)
+    agent.issue(NAME)
+    machine.settings.direct_file.write_text(
+        'directory = "https://ca.example.com/dir"\n'
+        f'[[certificate]]\nnames = ["{other}"]\nchallenge = "dns-01"\n'
+        '[dns01.rfc2136]\nserver = "192.0.2.53"\nkey_file = "/nowhere"\n'
+    )
+    machine.settings.direct_file.chmod(0o600)
+    files = DirectFiles(machine.settings.state_directory)
+    files.create()
+    wanted = DirectCertificate(other, (other,), "dns-01")
+    made_for = fingerprint(wanted, "https://ca.example.com/dir")
+    later = int(time.time()) + 86400
+    files.of(other).save_progress(
+        DirectProgress(1, 1, later, 1, "0" * 64, made_for, due_at=later, look_at=later)
+    )
+    floor = Floor(1, "0" * 64)
+    machine.state.raise_floor(other, floor)
+    target = machine.targets()[1]
+    generation = target.directory / "generations" / "1"
+    generation.mkdir(parents=True)
+    (target.directory / "current").symlink_to("generations/1")
+    progress = machine.progress
+    progress.of(other).reported = 1
+    machine.state.save_progress(progress, durable=False)
+    machine.pull()
+    code, memory, modules = quiet_pull(machine)
+    assert code == 0
+    packages = {name.partition(".")[0] for name in modules}
+    outside = {name for name in packages if name not in sys.stdlib_module_names}
+    assert outside - ALLOWED == set()
+    assert packages & FORBIDDEN == set()
+    assert {name for name in modules if name.startswith("internal_puller.sources.direct.")} <= {
+        "internal_puller.sources.direct.part",
+        "internal_puller.sources.direct.record",
+        "internal_puller.sources.direct.schedule",
+        "internal_puller.sources.direct.settings",
+    }
+    assert {name for name in modules if name.startswith("shared.acme")} == set()
+    assert "shared.contract.x509" not in modules
+    assert memory <= 40 * 1024

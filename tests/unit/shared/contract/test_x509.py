@@ -1,0 +1,98 @@
+"""Keys, CSRs and chains, with real certificates."""
+
+from __future__ import annotations
+
+import pytest
+import trustme
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+
+from shared.contract.errors import (
+    KeyMismatch,
+    MalformedBundle,
+    NameMismatch,
+    OutsideValidity,
+    UntrustedChain,
+)
+from shared.contract.identifiers import parse_names
+from shared.contract.x509 import (
+    KeyAlgorithm,
+    chain_to_pem,
+    check_chain,
+    check_key,
+    check_names,
+    check_validity,
+    dns_names,
+    generate_key,
+    key_to_der,
+    load_chain,
+    load_key,
+    load_roots,
+    make_csr,
+    spki_sha256,
+)
+
+CA = trustme.CA()
+ROOTS = load_roots(CA.cert_pem.bytes())
+LEAF = load_chain(CA.issue_cert("www.intra.example.com").cert_chain_pems[0].bytes().decode())[0]
+BEGIN, END = LEAF.not_valid_before_utc.timestamp(), LEAF.not_valid_after_utc.timestamp()
+MIDDLE = (BEGIN + END) / 2
+
+
+@pytest.mark.parametrize("algorithm", list(KeyAlgorithm)[:4])  # 4096: with the lab, it is slow
+def test_key_and_csr(algorithm: KeyAlgorithm) -> None:
+    key = generate_key(algorithm)
+    names = parse_names(["b.example.com", "*.example.com"])
+    csr = make_csr(key, names)
+    assert csr.is_signature_valid
+    assert dns_names(csr) == names
+    assert [extension.oid for extension in csr.extensions] == [x509.SubjectAlternativeName.oid]
+    assert spki_sha256(csr) == spki_sha256(load_key(key_to_der(key)))
+    size = int(algorithm.rpartition("-")[2].lstrip("p"))
+    assert isinstance(key, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey)
+    assert key.key_size == size
+
+
+def test_chain_is_verified_at_a_moment() -> None:
+    check_chain([LEAF], ROOTS, MIDDLE)
+    with pytest.raises(UntrustedChain):
+        check_chain([LEAF], load_roots(trustme.CA().cert_pem.bytes()), MIDDLE)
+    with pytest.raises(UntrustedChain):
+        check_chain([LEAF], [], MIDDLE)
+
+
+def test_validity_with_grace_at_the_beginning_only() -> None:
+    for moment in (BEGIN - 299, BEGIN, MIDDLE, END - 1):
+        check_validity(LEAF, moment)
+    for moment in (BEGIN - 301, END, END + 1):
+        with pytest.raises(OutsideValidity):
+            check_validity(LEAF, moment)
+
+
+def test_names_are_exactly_the_set() -> None:
+    check_names(LEAF, ["www.intra.example.com"])
+    for other in ([], ["www.intra.example.com", "b.example.com"], ["b.example.com"]):
+        with pytest.raises(NameMismatch):
+            check_names(LEAF, other)
+
+
+def test_key_of_another_leaf() -> None:
+    with pytest.raises(KeyMismatch):
+        check_key(generate_key(KeyAlgorithm.EC_P256), LEAF)
+    with pytest.raises(KeyMismatch):
+        load_key(b"no key")
+
+
+def test_a_root_that_does_not_parse_spoils_no_other() -> None:
+    broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
+    pem = broken.encode() + CA.cert_pem.bytes() + b"\xff"
+    assert load_roots(pem) == ROOTS
+
+
+def test_pem_and_nothing_else() -> None:
+    pem = chain_to_pem([LEAF])
+    assert load_chain(pem) == (LEAF,)
+    assert load_chain(pem.replace("\n", "\r\n")) == (LEAF,)
+    for text in ("", pem + "x", "x" + pem, pem * 11, pem[:-30], "é" + pem, pem * 500):
+        with pytest.raises(MalformedBundle):
+            load_chain(text)
