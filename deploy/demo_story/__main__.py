@@ -25,7 +25,7 @@ def main() -> NoReturn:
         print(f"deploy/demo: {error}", file=sys.stderr)
         sys.exit(2)
     variables = environment.variables(environment.DEMO) | {"PYTHONPATH": str(environment.ROOT)}
-    arguments = [str(python), "-m", "deploy.demo_story.story", *(["--keep"] * options.keep)]
+    arguments = [str(python), "-m", "deploy.demo_story.telling", *(["--keep"] * options.keep)]
     arguments += ["--all"] * options.all
     os.execve(python, arguments, variables)
 

@@ -131,7 +131,7 @@ def deactivate(
 
 @contextmanager
 def _accounts(own: Context) -> Iterator[tuple[Settings, Store, CertificateAuthorities]]:
-    from external_agent.composition.worker import authorities_of
+    from external_agent.composition.authorities import authorities_of
 
     settings = own.settings()
     with own.store(settings) as store:

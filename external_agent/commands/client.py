@@ -167,9 +167,8 @@ def own_api(settings: Settings, store: Store, clock: Callable[[], int]) -> Api:
         return enrolment.token_maker(settings, keys.load_keys(settings.state_directory))
 
     def authorities() -> Connector:
-        from external_agent.composition.worker import (
-            authorities_of,  # web servers and all: only if needed
-        )
+        # web servers and all: only if needed
+        from external_agent.composition.authorities import authorities_of
 
         return authorities_of(lambda: settings, store)
 

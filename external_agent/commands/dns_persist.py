@@ -123,7 +123,7 @@ def _directory(settings: Settings, store: Store, names: tuple[str, ...]) -> str:
 
 @contextlib.contextmanager
 def _client(settings: Settings, store: Store, directory_url: str) -> Iterator[AcmeClient]:
-    from external_agent.composition.worker import authorities_of
+    from external_agent.composition.authorities import authorities_of
 
     with authorities_of(lambda: settings, store).connect(directory_url) as client:
         yield client

@@ -67,7 +67,7 @@ def revoke(
 
 def _revoke_file(own: Context, file: Path, key: Path | None, ca: str | None, code: int) -> None:
     """A file, and perhaps its key, are at this terminal; the agent need not see them."""
-    from external_agent.composition.worker import authorities_of
+    from external_agent.composition.authorities import authorities_of
     from external_agent.orders import revocation
     from external_agent.settings import keys
     from shared.acme.keys import load_account_key

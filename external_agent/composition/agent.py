@@ -15,16 +15,17 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import structlog
 
+from external_agent.composition.authorities import authorities_of
+from external_agent.composition.changes import Changes, MakeWorker
 from external_agent.doctor.doctor import Doctor
 from external_agent.doctor.halves import Halves
 from external_agent.doctor.turns import Turns
 from external_agent.facts.issues import Concern
 from external_agent.facts.overview import Overview
-from external_agent.facts.policy import RELAY_CERTIFICATE
 from external_agent.operator import local_socket
 from external_agent.operator.app import behind_gate
 from external_agent.operator.operator_app import operator_app
@@ -35,7 +36,8 @@ from external_agent.present.alerts.settings import manner_of
 from external_agent.present.alerts.watch import AlertWatch
 from external_agent.present.dashboard.app import Dashboard
 from external_agent.present.dashboard.front import Front
-from external_agent.present.metrics.metrics import Gauges, Metrics
+from external_agent.present.metrics.gauges import Gauges
+from external_agent.present.metrics.metrics import Metrics
 from external_agent.relay.authentication import Authenticator
 from external_agent.relay.challenge_app import ChallengeListener
 from external_agent.relay.challenge_http import ChallengeAnswers
@@ -60,22 +62,6 @@ _THREADS = 8
 _WORKER_SECONDS = 20.0
 _log = structlog.get_logger(__name__)
 Sockets = dict[str, list[socket.socket]]
-
-
-class Worker(Protocol):
-    """What issues certificates in the background; its threads are its own."""
-
-    def start(self) -> None: ...
-
-    def wake(self) -> None:
-        """Something changed: look whether a certificate is due."""
-
-    def stop(self, timeout: float) -> None:
-        """Begin nothing more; wait at most ``timeout`` seconds for steps under way."""
-
-    @property
-    def running(self) -> int:
-        """How many orders are worked on now."""
 
 
 def open_sockets(settings: Settings, environ: Mapping[str, str]) -> Sockets:
@@ -141,46 +127,6 @@ def _tls(certificate: Path, key: Path) -> ssl.SSLContext:
         raise ConfigurationError(
             f"{certificate} and {key} cannot be used for TLS: {error}."
         ) from error
-
-
-class Changes:
-    """Carries what changed in the store into memory; ``refresh`` may be called from any thread."""
-
-    def __init__(self, store: Store, answers: ChallengeAnswers, bell: Bell) -> None:
-        self._store = store
-        self.answers = answers
-        self._bell = bell
-        self._seen = -1
-        self.on_own_certificate: Callable[[], None] = lambda: None
-
-    def published(self, certificate: str) -> None:
-        """A generation was published: wake those who wait for it."""
-        if certificate == RELAY_CERTIFICATE:
-            self.on_own_certificate()
-        self._bell.ring()
-
-    def poll(self) -> bool:
-        """Notice what other processes changed, and hand over what was counted.
-
-        Returns:
-            Whether anything changed since the last call.
-
-        Raises:
-            StoreError: the store is not available; memory stays as it is.
-        """
-        hits = self.answers.take_hits()
-        if hits:
-            self._store.record_challenge_hits(hits)
-        counter = self._store.change_counter()
-        if counter == self._seen:
-            return False
-        self.answers.replace(self._store.pending_challenges())
-        self._seen = counter
-        self._bell.ring()
-        return True
-
-
-MakeWorker = Callable[[Changes, Callable[[], Settings], Metrics], Worker]
 
 
 class Agent:
@@ -317,8 +263,6 @@ class Agent:
         return await loop.run_in_executor(self._executor, partial(function, *args, **named))
 
     def _authorities(self) -> Connector:
-        from external_agent.composition.worker import authorities_of  # it needs this module
-
         return authorities_of(lambda: self.settings, self._store)
 
     def _judge_all(self) -> None:

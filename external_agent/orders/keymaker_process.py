@@ -1,7 +1,7 @@
 """The process that forks one short-lived child for each key; no plaintext key outlives its child.
 
-Started by ``external_agent.orders.keymaker`` with one end of a socket pair as its standard input. Each
-message on it carries a descriptor: the child reads a request there, answers, and is gone. The
+Started by ``external_agent.orders.keymaker`` with one end of a socket pair as its standard input.
+Each message on it carries a descriptor: the child reads a request there, answers, and is gone. The
 parent of the children imports everything once and never makes a key itself.
 """
 

@@ -20,7 +20,7 @@ from shared.issuing.renewal import Advice, Life
 
 @dataclass(frozen=True, slots=True)
 class ErrorNote:
-    """An error as it was recorded: ``type`` as in :mod:`shared.contract.errors`, and the whole sentence."""
+    """An error as recorded: ``type`` as in ``shared.contract.errors``, and the whole sentence."""
 
     type: str
     what: str
@@ -65,7 +65,8 @@ class CertificateRow:
             issued generation was prepared for. A renewal is wanted while ``wanted > satisfied``.
         wanted_reason: the last such reason, in words.
         due_at: when the newest generation is to be renewed; ``None`` before the first.
-        due_reason: why then, a ``shared.issuing.renewal.Reason``; ``None`` where it was not recorded.
+        due_reason: why then, a ``shared.issuing.renewal.Reason``; ``None`` where it was not
+            recorded.
         paused_until: no attempt before this moment; 0 for none.
         failures: attempts that failed since the last success.
         cas: directory URLs of the CAs that may issue it, the preferred first.

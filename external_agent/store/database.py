@@ -6,11 +6,8 @@ from contextlib import AbstractContextManager
 from typing import Protocol
 
 from sqlalchemy import Connection, update
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import SQLAlchemyError
 
 from external_agent.store.tables import facts
-from shared.contract.errors import ConfigurationError
 
 CHANGES = "changes"
 
@@ -33,26 +30,6 @@ class Database(Protocol):
         """
 
     def close(self) -> None: ...
-
-
-def open_database(url: str, *, busy_seconds: float) -> Database:
-    """Return the database of a SQLAlchemy URL: ``sqlite:////FILE`` or ``postgresql://…``.
-
-    Raises:
-        ConfigurationError: another URL, or one with a password in it; LooseFileMode.
-        StoreUnavailable: it cannot be opened.
-    """
-    try:
-        backend = make_url(url).get_backend_name()
-    except SQLAlchemyError as error:
-        raise ConfigurationError("The database URL does not parse.") from error
-    if backend == "postgresql":
-        from external_agent.store.postgresql import PostgresqlDatabase
-
-        return PostgresqlDatabase(url, busy_seconds=busy_seconds)
-    from external_agent.store.sqlite import SqliteDatabase
-
-    return SqliteDatabase(url, busy_seconds=busy_seconds)
 
 
 def count_change(connection: Connection) -> None:

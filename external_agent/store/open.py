@@ -7,8 +7,8 @@ from external_agent.store.alerts import AlertQueries
 from external_agent.store.attempts import AttemptQueries
 from external_agent.store.certificates import CertificateQueries
 from external_agent.store.csrs import CsrQueries
-from external_agent.store.database import open_database
 from external_agent.store.direct import DirectQueries
+from external_agent.store.engines import open_database
 from external_agent.store.enrolment import EnrolmentQueries
 from external_agent.store.holds import HoldQueries
 from external_agent.store.leases import LeaseQueries

@@ -1,7 +1,7 @@
 """The messages of the relay API, as both sides read and write them; normative: docs/FORMAT.md.
 
-Plain records over :mod:`shared.contract.strict_json`: the quiet path of ``pull`` must stay lean, and one
-reader for hostile bytes is enough.
+Plain records over :mod:`shared.contract.strict_json`: the quiet path of ``pull`` must stay lean,
+and one reader for hostile bytes is enough.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from external_agent.composition.worker import ca_settings
+from external_agent.composition.authorities import ca_settings
 from external_agent.orders.keymaker import KeyMaker, ProcessKeyMaker
 from external_agent.orders.keymaker_messages import KeyRequest
 from external_agent.records.model import AttemptState

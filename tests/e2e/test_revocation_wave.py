@@ -10,7 +10,7 @@ from urllib.request import urlopen
 
 import pytest
 
-from external_agent.composition.agent import Changes, Worker
+from external_agent.composition.changes import Changes, Worker
 from external_agent.orders.certificate_authority import CaSettings, CertificateAuthorities
 from external_agent.orders.keymaker import ProcessKeyMaker
 from external_agent.orders.scheduler import make_scheduler

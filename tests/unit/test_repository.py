@@ -20,8 +20,6 @@ LOCKS = (*SMALL, "dev", *PEERS)
 SYSTEMD = ROOT / "deploy" / "systemd"
 PACKAGES = ("shared", "external_agent", "internal_puller")
 
-# Beside every module of `shared` itself (its `acme` package talks to CAs) these do no I/O.
-PURE_ELSEWHERE = ("external_agent.facts", "internal_puller.trust")
 NEVER_IN_PURE = {
     *("acme", "asyncio", "fastapi", "httpx", "os", "requests"),
     *("socket", "sqlalchemy", "starlette", "subprocess"),
@@ -138,17 +136,47 @@ def test_every_module_says_why_it_exists() -> None:
     assert silent == []
 
 
-def test_the_import_rules_cover_every_pure_module() -> None:
-    contracts = project()["tool"]["importlinter"]["contracts"]  # type: ignore[index]
-    ours = next(c for c in contracts if c["type"] == "forbidden")
-    there = {f"shared.{path.stem}" for path in (ROOT / "shared").glob("[!_]*.py")} | {
-        module
-        for module in PURE_ELSEWHERE
-        if (ROOT / module.replace(".", "/")).with_suffix(".py").exists()
-        or (ROOT / module.replace(".", "/") / "__init__.py").exists()
+def contracts(kind: str) -> list[dict[str, list[str]]]:
+    found = project()["tool"]["importlinter"]["contracts"]  # type: ignore[index]
+    return [contract for contract in found if contract["type"] == kind]
+
+
+def rooms(side: str) -> set[str]:
+    """The folders directly below a side, and the module that has a room of its own."""
+    below = (ROOT / side).glob("*/__init__.py")
+    alone = {"trust"} & {path.stem for path in (ROOT / side).glob("*.py")}
+    return alone | {path.parent.name for path in below}
+
+
+def test_what_decides_does_no_io_and_asks_no_clock() -> None:
+    (ours,) = contracts("forbidden")
+    assert set(ours["source_modules"]) == {
+        *("external_agent.facts", "external_agent.records", "internal_puller.trust"),
+        *("shared.contract", "shared.issuing"),
     }
-    assert set(ours["source_modules"]) == there, "keep pyproject.toml in step"
     assert set(ours["forbidden_modules"]) >= NEVER_IN_PURE
+
+
+@pytest.mark.parametrize("side", PACKAGES)
+def test_every_room_has_a_place_in_the_order(side: str) -> None:
+    (ours,) = (one for one in contracts("layers") if one.get("containers") == [side])
+    layers = [word.strip() for line in ours["layers"] for word in line.split(":")]
+    assert sorted(layers) == sorted(rooms(side)), "keep pyproject.toml in step"
+
+
+@pytest.mark.parametrize("side", PACKAGES)
+def test_the_picture_of_the_rooms_is_the_tree_in_its_order(side: str) -> None:
+    page = (ROOT / "docs" / "development.md").read_text()
+    picture = page.partition("```\n")[2].partition("```")[0]
+    (of_this_side,) = (
+        part for part in re.split(r"\n(?=\S)", picture) if part.startswith(f"{side}/")
+    )
+    drawn = re.findall(r"(?m)^  (\w+)(?:/|\.py)  ", of_this_side)
+    (ours,) = (one for one in contracts("layers") if one.get("containers") == [side])
+    storeys = [{word.strip() for word in line.split(":")} for line in ours["layers"]]
+    height = {name: level for level, names in enumerate(storeys) for name in names}
+    assert sorted(drawn) == sorted(rooms(side))
+    assert [height[name] for name in drawn] == sorted(height[name] for name in drawn)
 
 
 # --- systemd ----------------------------------------------------------------------------------

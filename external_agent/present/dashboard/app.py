@@ -62,7 +62,7 @@ class Dashboard:
         self._sessions = sessions or Sessions()
 
     def asgi(self) -> Starlette:
-        """Return the app, to be put behind :class:`external_agent.present.dashboard.front.Front`."""
+        """Return the app, to be put behind ``external_agent.present.dashboard.front.Front``."""
         pages = (
             ("/", self._first, "GET"),
             ("/certificates/{certificate}", self._certificate, "GET"),

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from external_agent.facts.issues import Concern, Kind, Severity
 from external_agent.facts.policy import RELAY_CERTIFICATE
+from external_agent.present.metrics.gauges import Gauges
 from external_agent.records.model import PullerStatus
 from external_agent.records.rows import CertificateStatus, DeliveryStatus, PullerRow
 from shared.issuing.renewal import Reason
-
-if TYPE_CHECKING:
-    from external_agent.present.metrics.metrics import Gauges
 
 
 def instant_families(

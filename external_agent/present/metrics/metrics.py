@@ -7,13 +7,13 @@ and words from fixed lists. No text of a CA or a puller becomes a label.
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import Metric
 
 from external_agent.facts.issues import Concern
+from external_agent.present.metrics.gauges import Gauges
 from external_agent.present.metrics.metric_families import (
     certificate_families,
     concern_family,
@@ -31,23 +31,6 @@ from shared.contract.errors import (
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _CALL_SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
-
-
-@dataclass(frozen=True)
-class Gauges:
-    """What is asked for at each scrape; all of it lies in memory.
-
-    Attributes:
-        challenges_answered: requests that the challenge listener has answered.
-        challenges_known: those of them for a token that was pending.
-        parked: polls held now.
-        running: orders worked on now.
-    """
-
-    challenges_answered: Callable[[], int] = lambda: 0
-    challenges_known: Callable[[], int] = lambda: 0
-    parked: Callable[[], int] = lambda: 0
-    running: Callable[[], int] = lambda: 0
 
 
 class Metrics:
@@ -106,7 +89,7 @@ class Metrics:
         self._access.labels(outcome).inc()
 
     def observe_order(self, outcome: str, error: RelayError | None) -> None:
-        """Count a run over an order; of an error its type counts, from ``shared.contract.errors``."""
+        """Count a run over an order; of an error its type counts (``shared.contract.errors``)."""
         self._orders.labels(outcome, "" if error is None else error.type).inc()
 
     def observe_alert(self, receiver: str, arrived: bool) -> None:

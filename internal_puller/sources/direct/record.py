@@ -47,8 +47,8 @@ class DirectProgress:
         failures: attempts that failed in a row.
         paused_at, paused_until: no attempt is made in between.
         error: the last failure, until the next success.
-        standings: directory URL to how that CA stands, as :class:`shared.issuing.ca_choice.Standing`
-            keeps it; empty while there is one CA.
+        standings: directory URL to how that CA stands, as
+            :class:`shared.issuing.ca_choice.Standing` keeps it; empty while there is one CA.
         issued_by: directory URL of the CA that issued the newest generation.
     """
 

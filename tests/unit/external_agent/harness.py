@@ -18,7 +18,8 @@ from pathlib import Path
 
 import uvloop
 
-from external_agent.composition.agent import Agent, MakeWorker, open_sockets
+from external_agent.composition.agent import Agent, open_sockets
+from external_agent.composition.changes import MakeWorker
 from external_agent.records.rows import IssuedLeaf, PreparedBundle, PreparedKey
 from external_agent.relay.enrolment import TokenMaker
 from external_agent.settings import keys

@@ -8,7 +8,15 @@ import pytest
 
 from tests.unit.external_agent.harness import START
 from tests.unit.external_agent.operator.world import World
-from tests.unit.external_agent.running import Snapshot
+from tests.unit.external_agent.running import (
+    Snapshot,
+    own_agent,
+    running,
+    shared_agent,
+    snapshot,
+)
+
+__all__ = ["own_agent", "running", "shared_agent", "snapshot"]
 
 
 @pytest.fixture(scope="module")
@@ -19,13 +27,13 @@ def shared_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 
 @pytest.fixture(scope="module")
-def snapshot(shared_world: World) -> Snapshot:
+def world_snapshot(shared_world: World) -> Snapshot:
     return Snapshot(shared_world.store)
 
 
 @pytest.fixture
-def world(shared_world: World, snapshot: Snapshot) -> World:
-    snapshot.restore()
+def world(shared_world: World, world_snapshot: Snapshot) -> World:
+    world_snapshot.restore()
     shared_world.clock.now = START
     shared_world.attempts.clear()
     return shared_world

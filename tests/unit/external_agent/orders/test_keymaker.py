@@ -151,7 +151,7 @@ def test_it_ends_with_its_agent(tmp_path: Path) -> None:
     )
     ended = subprocess.run(
         [sys.executable, "-c", script],
-        env={"PYTHONPATH": str(Path(__file__).resolve().parents[3])},
+        env={"PYTHONPATH": str(Path(__file__).resolve().parents[4])},
         stdout=subprocess.PIPE,
         text=True,
         timeout=30,

@@ -317,7 +317,7 @@ for line in sys.stdin:
 @pytest.mark.timeout(180)
 @pytest.mark.sqlite  # with threads, and two agents, the other engine is raced for, too
 def test_32_processes_race_for_one_token(two: Store, url: str) -> None:
-    root = Path(__file__).resolve().parents[3]
+    root = Path(__file__).resolve().parents[4]
     tokens = [_token(two) for _ in range(RACES)]
     ended = subprocess.run(
         [sys.executable, "-c", RACER, url, str(NOW), str(RACERS)],

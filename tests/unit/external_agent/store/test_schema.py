@@ -166,7 +166,7 @@ def test_no_room_left(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'relay.db'}"
     open_store(url).close()
     limit = (tmp_path / "relay.db").stat().st_size + 64 * 1024
-    root = Path(__file__).resolve().parents[3]
+    root = Path(__file__).resolve().parents[4]
     ended = subprocess.run(
         [sys.executable, "-c", FULL_DISK, url, str(limit)],
         env={"PYTHONPATH": str(root)},

@@ -22,7 +22,7 @@ from internal_puller.settings.targets import ProbePoint, Target
 from shared.contract.errors import ConfigurationError, InstallBusy
 from tests.unit.internal_puller.install.helpers import NAME, Clock, copy_server, material, put
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 
 
 @contextlib.contextmanager

@@ -331,7 +331,7 @@ assert not layout.set_aside(targets[0])
 ours = {"internal_puller", "shared"}
 print(sorted({m.partition(".")[0] for m in sys.modules} - set(sys.stdlib_module_names) - ours))
 """
-    root = Path(__file__).parents[3]
+    root = Path(__file__).parents[4]
     done = subprocess.run(
         [sys.executable, "-S", "-c", code, str(path)],
         env={**os.environ, "PYTHONPATH": str(root)},
