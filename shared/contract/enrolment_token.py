@@ -14,12 +14,14 @@ from urllib.parse import urlsplit
 from shared.contract import strict_json
 from shared.contract.errors import TokenExpired, TokenMalformed
 from shared.contract.signing import SEED_SIZE, SigningKey, VerifyKey
+from shared.contract.strict_json import Members
 
 PREFIX = "shr1_"
 MAX_LIFETIME = 24 * 3600
 DEFAULT_LIFETIME = 3600
 _MAX_TEXT = 2048
-_BASE64URL = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
+_BASE64URL = re.compile(r"[A-Za-z0-9_-]+")
+_ORIGIN = re.compile(r"https?://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?/?", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,7 @@ class EnrolmentToken:
             }
         )
         check = hashlib.sha256(body).digest()[:4]
-        return PREFIX + urlsafe_b64encode(body + check).rstrip(b"=").decode("ascii")
+        return PREFIX + _encode_base64url(body + check)
 
     @classmethod
     def decode(cls, line: str, *, now: float) -> EnrolmentToken:
@@ -73,11 +75,7 @@ class EnrolmentToken:
             raise TokenMalformed(
                 f"This is not an enrolment token: it does not begin with {PREFIX}."
             )
-        encoded = text.removeprefix(PREFIX)
-        try:
-            raw = urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4))
-        except ValueError as error:
-            raise TokenMalformed("The enrolment token is not base64url.") from error
+        raw = _base64url(text.removeprefix(PREFIX))
         body, check = raw[:-4], raw[-4:]
         if hashlib.sha256(body).digest()[:4] != check:
             raise TokenMalformed("The enrolment token is cut or mistyped: its checksum is wrong.")
@@ -92,7 +90,7 @@ class EnrolmentToken:
             body, "The enrolment token", max_size=_MAX_TEXT, error=TokenMalformed
         )
         token = cls(
-            relay_url=check_relay_url(members.text("url")),
+            relay_url=_canonical_url(members),
             agent=VerifyKey(members.octets("agent", length=32)),
             seed=members.octets("seed", length=SEED_SIZE),
             tls_pin=None if members.take_null("tls") else members.hex_digest("tls"),
@@ -102,22 +100,50 @@ class EnrolmentToken:
         return token
 
 
+def _base64url(encoded: str) -> bytes:
+    """Return the octets of their one encoding: no foreign character, padding or loose bits."""
+    if not _BASE64URL.fullmatch(encoded) or len(encoded) % 4 == 1:
+        raise TokenMalformed(
+            "The enrolment token is cut or mistyped: it holds something else than base64url."
+        )
+    raw = urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4))
+    if _encode_base64url(raw) != encoded:
+        raise TokenMalformed(
+            "The enrolment token is cut or mistyped: its last character has bits too many."
+        )
+    return raw
+
+
+def _encode_base64url(raw: bytes) -> str:
+    return urlsafe_b64encode(raw).rstrip(b"=").decode("ascii")
+
+
+def _canonical_url(members: Members) -> str:
+    url = members.text("url")
+    if check_relay_url(url) != url:
+        members.refuse("member 'url' is not an origin in its canonical form")
+    return url
+
+
 def check_relay_url(url: str) -> str:
-    """Return ``url`` as an origin in its canonical form.
+    """Return ``url`` as an origin in its canonical form; a slash at its end is dropped.
 
     Raises:
         TokenMalformed: not ``https://host[:port]`` without a path.
     """
+    # urlsplit drops newlines and tabs without a word (WHATWG URL); nothing is dropped here.
+    if not _ORIGIN.fullmatch(url):
+        raise TokenMalformed(
+            f"{url!r:.120} is not an https origin (https://host, https://host:port)."
+        )
     try:
         parts = urlsplit(url)
         port = parts.port
     except ValueError as error:
         raise TokenMalformed(f"{url!r:.120} is not an https origin: {error}.") from error
     plain = parts.scheme == "http" and parts.hostname in ("127.0.0.1", "::1", "localhost")
-    if not parts.hostname or port == 0 or not (parts.scheme == "https" or plain):
+    if port == 0 or not (parts.scheme == "https" or plain):
         raise TokenMalformed(f"{url!r:.120} is not an https origin.")
-    if parts.path.strip("/") or parts.query or parts.fragment or parts.username:
-        raise TokenMalformed(f"{url!r:.120} is more than an origin: leave out path and user.")
     return f"{parts.scheme}://{authority(url)}"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from base64 import urlsafe_b64encode
+from base64 import b64encode, urlsafe_b64encode
 from typing import Any
 
 from shared.contract import strict_json
@@ -18,9 +18,26 @@ _TOKEN = EnrolmentToken(
 )
 
 
-def _line(body: bytes, check: bytes | None = None) -> bytes:
+_PREFIX = PREFIX.encode()
+_HOST = "https://relay.example.com"
+_URL = f"{_HOST}:8443"
+
+
+def _line(body: bytes, check: bytes | None = None, *, urlsafe: bool = True) -> bytes:
     tail = hashlib.sha256(body).digest()[:4] if check is None else check
-    return (PREFIX + urlsafe_b64encode(body + tail).rstrip(b"=").decode()).encode()
+    encode = urlsafe_b64encode if urlsafe else b64encode
+    return _PREFIX + encode(body + tail).rstrip(b"=")
+
+
+def _padded(line: bytes) -> bytes:
+    return line + b"=" * (-(len(line) - len(_PREFIX)) % 4)
+
+
+def _loose(line: bytes) -> bytes:
+    """The next character: only its last bits differ, which a lax decoder drops."""
+    if line[-1:] not in b"AEIMQUYcgkosw048":
+        raise ValueError("this token has no bits to spare")
+    return line[:-1] + bytes([line[-1] + 1])
 
 
 def _body(without: str = "", **members: Any) -> bytes:
@@ -54,6 +71,20 @@ def tokens() -> list[Vector]:
         ),
         "address-open": ("a bracket that is never closed", _line(_body(url="https://[relay"))),
         "foreign-character": ("a character that base64url has not", good[:40] + b"!" + good[40:]),
+        "foreign-characters": ("four of them, which some decoders pass over", good + b"!!!!"),
+        "padding": ("padding at the end", _padded(good)),
+        "loose-bits": ("bits in the last character that belong to no octet", _loose(good)),
+        "base64": ("base64 instead of base64url", _line(_body(), urlsafe=False)),
+        "newline-inside": ("a newline in the middle", good[:40] + b"\n" + good[40:]),
+        "length": ("a number of characters that encodes nothing", _PREFIX + b"A" * 41),
+        "slash": ("a slash behind the origin", _line(_body(url=f"{_URL}/"))),
+        "newline-in-url": ("a newline behind the origin", _line(_body(url=f"{_URL}\n"))),
+        "tab-in-url": ("a tab in the origin", _line(_body(url=_URL.replace("relay", "re\tlay")))),
+        "space-in-url": ("a space before the origin", _line(_body(url=f" {_URL}"))),
+        "capitals-in-url": ("an origin in capitals", _line(_body(url=_URL.upper()))),
+        "default-port": ("a port that goes without saying", _line(_body(url=f"{_HOST}:443"))),
+        "query": ("an empty query", _line(_body(url=f"{_URL}?"))),
+        "fragment": ("an empty fragment", _line(_body(url=f"{_URL}#"))),
         "pin": ("a pin that is no digest", _line(_body(tls="abc"))),
         "unknown-member": ("a member that nobody asked for", _line(_body(proxy="x"))),
         "without-agent": ("no agent key", _line(_body("agent"))),
