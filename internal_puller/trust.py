@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.x509.extensions import ExtensionNotFound
 
 from internal_puller.state.floor import Floor
-from shared.contract.bundle import Manifest, manifest_digest, parse_envelope
+from shared.contract.bundle import PAYLOAD_TYPE, Manifest, manifest_digest, parse_envelope
+from shared.contract.chain_rules import check_chain
 from shared.contract.errors import (
     BundleError,
     ConflictingGeneration,
@@ -29,16 +27,16 @@ from shared.contract.errors import (
     WrongRecipient,
 )
 from shared.contract.identifiers import DnsName
+from shared.contract.key_policy import PrivateKey, key_to_pem, load_key
 from shared.contract.sealing import Identity, SealContext
 from shared.contract.signing import VerifyKey
 from shared.contract.x509 import (
-    check_chain,
+    chain_to_pem,
     check_key,
     check_names,
     check_validity,
-    dns_names,
+    in_words,
     load_chain,
-    load_key,
     spki_sha256,
 )
 
@@ -71,14 +69,23 @@ class Accepted:
 
     Attributes:
         digest: hex SHA-256 of the signed manifest.
-        chain: leaf first.
-        key_der: the private key, PKCS#8.
+        chain: the certificates that were checked, leaf first, and nothing else.
     """
 
     manifest: Manifest
     digest: str
     chain: Chain
-    key_der: bytes = field(repr=False)
+    key: PrivateKey = field(repr=False)
+
+    @property
+    def chain_pem(self) -> str:
+        """What is written: the certificates that were checked, not the text that came."""
+        return chain_to_pem(self.chain)
+
+    @property
+    def key_pem(self) -> bytes:
+        """What is written: PKCS#8."""
+        return key_to_pem(self.key)
 
     @property
     def floor(self) -> Floor:
@@ -94,11 +101,13 @@ def accept(
     floor: Floor | None,
     pending_keys: Mapping[str, bytes],
     now: float,
+    payload_type: str = PAYLOAD_TYPE,
 ) -> Accepted:
     """Return what may be installed.
 
     Args:
         envelope: the bundle as it came.
+        payload_type: the one kind of bundle that is taken: to be installed, or of a rehearsal.
         agent: the key pinned at enrolment.
         identity: our sealing key.
         floor: the highest generation that passed before, if any.
@@ -109,7 +118,7 @@ def accept(
         BundleError: exactly one member of the family, for the first check that fails.
     """
     # 1. Size and shape of the envelope.
-    parsed = parse_envelope(envelope)
+    parsed = parse_envelope(envelope, payload_type=payload_type)
     # 2. Signed by the pinned agent; from here on only the verified bytes are looked at.
     payload = parsed.open(agent)
     # 3. Shape of the manifest.
@@ -118,14 +127,14 @@ def accept(
     # 4. From our agent, for us.
     _check_parties(manifest, agent, identity)
 
-    def open_key(leaf: x509.Certificate) -> bytes:
+    def open_key(leaf: x509.Certificate) -> PrivateKey:
         return _open_key(manifest, leaf, identity, pending_keys)
 
     return _accept_content(manifest, digest, wanted=wanted, floor=floor, open_key=open_key, now=now)
 
 
 def accept_own(
-    manifest: Manifest, key_der: bytes, *, wanted: Wanted, floor: Floor | None, now: float
+    manifest: Manifest, key: PrivateKey, *, wanted: Wanted, floor: Floor | None, now: float
 ) -> Accepted:
     """Return what may be installed of a certificate that this machine got from a CA by itself.
 
@@ -133,15 +142,15 @@ def accept_own(
 
     Args:
         manifest: what we state about it ourselves, with ``key_origin`` ``puller``.
-        key_der: PKCS#8 DER.
+        key: as ``key_policy`` reads it.
 
     Raises:
         BundleError: for the first check that fails.
     """
 
-    def open_key(leaf: x509.Certificate) -> bytes:
-        check_key(load_key(key_der), leaf)
-        return key_der
+    def open_key(leaf: x509.Certificate) -> PrivateKey:
+        check_key(key, leaf)
+        return key
 
     digest = manifest_digest(manifest.encode())
     return _accept_content(manifest, digest, wanted=wanted, floor=floor, open_key=open_key, now=now)
@@ -153,24 +162,24 @@ def _accept_content(
     *,
     wanted: Wanted,
     floor: Floor | None,
-    open_key: Callable[[x509.Certificate], bytes],
+    open_key: Callable[[x509.Certificate], PrivateKey],
     now: float,
 ) -> Accepted:
     # 5. The certificate that was asked for, and a key origin that its targets allow.
     _check_certificate(manifest, wanted)
     # 6. Not backwards, not far ahead.
     _check_generation(manifest, digest, floor, now)
-    with _unreadable_is_malformed():
+    with in_words(MalformedBundle, "A certificate of the chain"):
         chain = load_chain(manifest.chain)
         # 7. Dates.
         _check_dates(manifest, chain[0], now)
-        # 8. Link by link up to a root.
+        # 8. The leaf's key, and link by link up to a root.
         _check_anchors(chain, wanted, now)
         # 9. Exactly the stated names, and all that are wanted here.
         _check_names(manifest, chain[0], wanted)
         # 10. The key.
-        key_der = open_key(chain[0])
-    return Accepted(manifest, digest, chain, key_der)
+        key = open_key(chain[0])
+    return Accepted(manifest, digest, chain, key)
 
 
 def describe(envelope: bytes, agent: VerifyKey) -> tuple[str, int | None]:
@@ -186,23 +195,6 @@ def describe(envelope: bytes, agent: VerifyKey) -> tuple[str, int | None]:
         return manifest_digest(payload), Manifest.decode(payload).generation
     except BundleError:
         return manifest_digest(payload), None
-
-
-@contextmanager
-def _unreadable_is_malformed() -> Iterator[None]:
-    """X.509 is parsed lazily: any later look at hostile DER can fail in the parser's own way."""
-    try:
-        yield
-    except (
-        ValueError,
-        TypeError,
-        UnsupportedAlgorithm,
-        ExtensionNotFound,
-        x509.DuplicateExtension,
-        x509.InvalidVersion,
-        x509.UnsupportedGeneralNameType,
-    ) as error:
-        raise MalformedBundle("A certificate of the chain cannot be read.") from error
 
 
 def _check_parties(manifest: Manifest, agent: VerifyKey, identity: Identity) -> None:
@@ -259,8 +251,6 @@ def _check_dates(manifest: Manifest, leaf: x509.Certificate, now: float) -> None
 
 
 def _check_anchors(chain: Chain, wanted: Wanted, now: float) -> None:
-    if not dns_names(chain[0]):
-        raise NameMismatch("The certificate has no name.")
     if not wanted.anchors:
         raise UntrustedChain("There is no root certificate to verify the chain with.")
     for roots in wanted.anchors:
@@ -285,7 +275,7 @@ def _open_key(
     leaf: x509.Certificate,
     identity: Identity,
     pending_keys: Mapping[str, bytes],
-) -> bytes:
+) -> PrivateKey:
     if spki_sha256(leaf) != manifest.spki_sha256:
         raise KeyMismatch("The manifest names another public key than the certificate's.")
     if manifest.sealed_key is None:
@@ -301,5 +291,6 @@ def _open_key(
             certificate=manifest.certificate,
         )
         key_der = identity.open(manifest.sealed_key, context)
-    check_key(load_key(key_der), leaf)
-    return key_der
+    key = load_key(key_der)
+    check_key(key, leaf)
+    return key

@@ -24,9 +24,9 @@ from shared.acme.dns01 import Dns01Settings
 from shared.acme.keys import AccountKey, generate_account_key, load_account_key
 from shared.acme.ports import ExternalAccountBinding, Failpoint, no_failpoint
 from shared.contract.bundle import Manifest, parse_envelope
+from shared.contract.key_policy import KeyAlgorithm, PrivateKey, load_key
 from shared.contract.sealing import Identity, SealContext
 from shared.contract.signing import SigningKey
-from shared.contract.x509 import KeyAlgorithm, PrivateKey, load_key
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from shared.contract.x509 import PrivateKey
+from shared.contract.key_policy import PrivateKey
 
 _DIGIT = 30  # bits in a digit of a Python integer
 _PAGE = 4096

@@ -29,6 +29,7 @@ from shared.contract.http_signatures import (
     sign_response,
     verify_request,
 )
+from shared.contract.key_policy import key_to_der
 from shared.contract.sealing import Recipient, SealContext
 from shared.contract.signing import SigningKey, VerifyKey
 from shared.contract.wire import (
@@ -43,7 +44,7 @@ from shared.contract.wire import (
     Problem,
     Receipt,
 )
-from shared.contract.x509 import chain_to_pem, key_to_der, leaf_sha256, spki_sha256
+from shared.contract.x509 import chain_to_pem, leaf_sha256, spki_sha256
 from tests.authority import Authority, common_authority, new_key, pem_pair, self_signed
 
 Edit = Callable[[Manifest], Manifest]
@@ -254,7 +255,7 @@ class FakeAgent:
                     csr_wanted=certificate in self.own_keys and certificate not in self.csrs,
                 )
             )
-        return Listing(tuple(offers), self.come_back)
+        return Listing.of(tuple(offers), self.come_back)
 
     def _newest(self, certificate: str, puller: _Puller) -> Issued | None:
         found = [one for one in self.issued.get(certificate, []) if puller.key.id in one.bundles]

@@ -11,8 +11,8 @@ import sys
 from pathlib import Path
 
 from shared.contract.bundle import Manifest
+from shared.contract.key_policy import load_key
 from shared.contract.sealing import Identity, SealContext
-from shared.contract.x509 import load_key
 from tests.canary import find_in_files, secrets_of
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -27,7 +27,7 @@ from external_agent.facts.policy import (
 from external_agent.relay.enrolment import TokenMaker
 from shared.contract.bundle import KeyOrigin
 from shared.contract.errors import ConfigurationError, PolicyError
-from shared.contract.x509 import KeyAlgorithm
+from shared.contract.key_policy import KeyAlgorithm
 
 if TYPE_CHECKING:
     from external_agent.commands.client import Api

@@ -32,7 +32,7 @@ from external_agent.present.direct_view import direct_view
 from external_agent.present.status_view import status_view
 from external_agent.records.rows import CertificateRow
 from shared.contract.errors import ConfigurationError, NameRefused, PolicyError, RelayError
-from shared.contract.x509 import KeyAlgorithm
+from shared.contract.key_policy import KeyAlgorithm
 
 
 class CertificateQuery(Parameters):

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
-from shared.contract.x509 import KeyAlgorithm
+from shared.contract.key_policy import KeyAlgorithm
 
 
 @dataclass(frozen=True, slots=True)

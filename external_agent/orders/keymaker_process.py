@@ -19,8 +19,9 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from external_agent.orders.keymaker_messages import KeyAnswer, KeyRequest
 from shared.contract.errors import RelayError
 from shared.contract.identifiers import DnsName
+from shared.contract.key_policy import generate_key, key_to_der
 from shared.contract.sealing import Recipient, SealContext
-from shared.contract.x509 import generate_key, key_to_der, make_csr, spki_sha256
+from shared.contract.x509 import make_csr, spki_sha256
 
 LONGEST = 120
 """Seconds for one key; RSA 4096 on a small machine takes some."""

@@ -12,7 +12,7 @@ from shared.acme.keys import AccountKey
 from shared.acme.ports import Sleep
 from shared.acme.revocation import NEEDS_NO_OTHER, reason_name
 from shared.contract.errors import ConfigurationError, PolicyError
-from shared.contract.x509 import leaf_sha256, load_chain, spki_sha256
+from shared.contract.x509 import leaf_sha256, read_certificates, spki_sha256
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ def revoke_file(
         ConfigurationError: no certificate in it, or the key is another's.
         IssuanceError: the CA refuses, or is not reached.
     """
-    leaf = load_chain(chain_pem.decode("ascii", "replace"))[0]
+    leaf = read_certificates(chain_pem.decode("ascii", "replace"))[0]
     if key is not None and key.public_key() != leaf.public_key():
         raise ConfigurationError(
             "The key is not the one of that certificate.",

@@ -13,7 +13,7 @@ from external_agent.facts.persist import Seen
 from external_agent.records.model import AttemptState, PullerStatus
 from shared.acme.dns_persist import Offer
 from shared.contract.bundle import KeyOrigin
-from shared.contract.x509 import KeyAlgorithm
+from shared.contract.key_policy import KeyAlgorithm
 from shared.issuing.next_ca import Trouble
 from shared.issuing.renewal import Advice, Life
 

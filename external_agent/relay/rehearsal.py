@@ -23,7 +23,7 @@ from shared.acme.directories import staging_of
 from shared.acme.dns01 import dns01_solver
 from shared.acme.order import drive_order
 from shared.acme.ports import ChallengeSolver
-from shared.contract.bundle import Manifest, sign_bundle
+from shared.contract.bundle import REHEARSAL_TYPE, Manifest, sign_bundle
 from shared.contract.errors import ConfigurationError, IssuanceError, PolicyError, RelayError
 from shared.contract.rehearsal import State, Step
 from shared.contract.signing import SigningKey
@@ -221,7 +221,7 @@ def rehearse(
         chain=chain_to_pem(chain),
         sealed_key=prepared.sealed[recipient.id],
     )
-    envelope, _ = sign_bundle(manifest, tools.signing_key)
+    envelope, _ = sign_bundle(manifest, tools.signing_key, payload_type=REHEARSAL_TYPE)
     told("bundle", "Key and chain are sealed and signed; nothing was published.")
     return envelope
 

@@ -41,13 +41,13 @@ from shared.contract.wire import (
     JSON_TYPE,
     MAX_WAIT,
     RECEIPTS_PATH,
+    VERSION,
     DirectReport,
     Listing,
     Receipt,
 )
 
 _ACCEPTED = b'{"accepted":true}'
-_VERSION = re.compile(r"[0-9a-f]{1,64}\Z")
 _NUMBER = re.compile(r"(?:0|[1-9][0-9]{0,15})\Z")
 Run = Callable[..., Awaitable[Any]]
 
@@ -125,7 +125,7 @@ class RelayApp:
 
     async def list_certificates(self, request: Request) -> Response:
         """Everything granted; held until the version is not ``since``, at most ``wait`` s."""
-        members = _query(request, since=_VERSION, wait=_NUMBER)
+        members = _query(request, since=VERSION, wait=_NUMBER)
         since = members.get("since", "")
         wait = min(int(members.get("wait", "0")), MAX_WAIT)
         puller = caller_of(request.scope).puller

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from external_agent.facts.policy import RELAY_CERTIFICATE, wanted_names
@@ -25,7 +24,8 @@ from external_agent.settings.config import Settings
 from external_agent.store.interface import Store
 from shared.contract.errors import ConfigurationError, NameRefused, PolicyError
 from shared.contract.identifiers import DnsName
-from shared.contract.x509 import generate_key, make_csr, spki_sha256
+from shared.contract.key_policy import generate_key, key_to_pem
+from shared.contract.x509 import make_csr, spki_sha256
 from shared.issuing.renewal import HOUR
 
 DIRECTORY = "relay-tls"
@@ -112,10 +112,7 @@ class RelayKeys:
         keys.make_directory(self._directory)
         key = generate_key(row.key_algorithm)
         spki = spki_sha256(key)
-        pem = key.private_bytes(
-            Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-        keys.write_secret(self._directory / f"{spki}.key", pem)
+        keys.write_secret(self._directory / f"{spki}.key", key_to_pem(key))
         csr = make_csr(key, [DnsName.parse(name) for name in row.names])
         return PreparedKey(csr.public_bytes(Encoding.PEM), spki, {})
 

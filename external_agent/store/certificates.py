@@ -23,7 +23,7 @@ from external_agent.store.queries import (
 from external_agent.store.tables import accounts, certificates, challenges, generations, grants
 from shared.contract.bundle import KeyOrigin
 from shared.contract.errors import PolicyError
-from shared.contract.x509 import KeyAlgorithm
+from shared.contract.key_policy import KeyAlgorithm
 
 
 class CertificateQueries(Queries):

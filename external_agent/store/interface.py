@@ -41,8 +41,8 @@ from external_agent.records.rows import (
 )
 from shared.acme.dns_persist import Offer
 from shared.contract.bundle import KeyOrigin
+from shared.contract.key_policy import KeyAlgorithm
 from shared.contract.wire import BundleAnswer, DirectReport, EnrolmentAnswer, Listing, Receipt
-from shared.contract.x509 import KeyAlgorithm
 from shared.issuing.next_ca import Course
 from shared.issuing.renewal import Advice, Due
 

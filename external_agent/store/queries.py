@@ -25,7 +25,7 @@ from external_agent.records.rows import (
 from external_agent.store.database import Database
 from external_agent.store.tables import certificates, events, facts, nonces
 from shared.contract.errors import PolicyError, RequestRefused
-from shared.contract.x509 import KeyAlgorithm
+from shared.contract.key_policy import KeyAlgorithm
 from shared.issuing.next_ca import Trouble
 
 EVENT_HEAD = "event_head"

@@ -58,7 +58,7 @@ class RelayQueries(Queries):
             left = set(connection.execute(waiting).scalars())
         self._touch(row, now)
         offers = tuple(_offer(one, newest, csr_left=one.id in left) for one in rows)
-        return Listing(offers, min((_come_back(one, now) for one in rows), default=DAY))
+        return Listing.of(offers, min((_come_back(one, now) for one in rows), default=DAY))
 
     def _touch(self, row: Row[Any], now: int) -> None:
         if row.last_seen_at is not None and 0 <= now - row.last_seen_at < _SEEN_EVERY:

@@ -102,7 +102,7 @@ def _pkcs12(material: Material, password: bytes | None) -> bytes:
     leaf, *rest = material.chain
     return pkcs12.serialize_key_and_certificates(
         material.certificate.encode(),
-        material.private_key,  # type: ignore[arg-type]
+        material.private_key,
         leaf,
         rest,
         BestAvailableEncryption(password),

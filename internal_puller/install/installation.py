@@ -10,12 +10,6 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-)
-
 from internal_puller import trust
 from internal_puller.install.active import Active, read_active
 from internal_puller.install.installer import InstallReport, install, reshape, resume, roll_back
@@ -38,7 +32,6 @@ from shared.contract.errors import (
     RelayError,
     ServedMismatch,
 )
-from shared.contract.x509 import load_key
 
 
 class Installation:
@@ -151,10 +144,8 @@ class Installation:
             manifest.certificate,
             manifest.generation,
             accepted.digest,
-            manifest.chain,
-            load_key(accepted.key_der).private_bytes(
-                Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
-            ),
+            accepted.chain_pem,
+            accepted.key_pem,
         )
         reports = [self._install_at(target, material, again=work.again) for target in work.targets]
         outcome = _sum_up(manifest.certificate, manifest.generation, manifest.not_after, reports)

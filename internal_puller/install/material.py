@@ -7,12 +7,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from shared.contract.errors import KeyMismatch
+from shared.contract.errors import KeyMismatch, UnsuitableKey
+from shared.contract.key_policy import PrivateKey, load_pem_key
 
 
 @dataclass(frozen=True)
@@ -42,13 +40,13 @@ class Material:
             raise KeyMismatch(f"{self._here}: the chain cannot be read.") from error
 
     @cached_property
-    def private_key(self) -> PrivateKeyTypes:
-        """The parsed private key. Raises ``KeyMismatch`` if it cannot be read."""
+    def private_key(self) -> PrivateKey:
+        """The private key. Raises ``KeyMismatch`` if it is none that a certificate may have."""
         try:
-            return serialization.load_pem_private_key(self.key_pem, None)
-        except (ValueError, TypeError, UnsupportedAlgorithm):
+            return load_pem_key(self.key_pem.decode("ascii", "replace"))
+        except (KeyMismatch, UnsuitableKey) as error:
             # No cause: its text might quote what it could not read.
-            raise KeyMismatch(f"{self._here}: the private key cannot be read.") from None
+            raise KeyMismatch(f"{self._here}: {error.what}") from None
 
     @property
     def leaf_sha256(self) -> str:

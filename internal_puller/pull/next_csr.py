@@ -14,8 +14,9 @@ from internal_puller.sources.agent.client import RelayClient
 from internal_puller.state.pending import Entry, PendingKey, PendingKeys
 from shared.contract.errors import ConfigurationError, RequestRefused
 from shared.contract.identifiers import parse_names
+from shared.contract.key_policy import KeyAlgorithm, generate_key, key_to_der
 from shared.contract.wire import Offer
-from shared.contract.x509 import KeyAlgorithm, generate_key, key_to_der, make_csr, spki_sha256
+from shared.contract.x509 import make_csr, spki_sha256
 
 _REFUSED = "csr-refused"
 

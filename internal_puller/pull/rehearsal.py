@@ -7,8 +7,6 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-
 from internal_puller import trust
 from internal_puller.install.durable import Directory
 from internal_puller.install.formats import render, same_content
@@ -22,7 +20,7 @@ from internal_puller.settings.config import Settings
 from internal_puller.settings.targets import Target, load_targets
 from internal_puller.sources.agent.client import RelayClient
 from internal_puller.state.state import Enrolment, StateDirectory
-from shared.contract.bundle import Manifest, parse_envelope
+from shared.contract.bundle import REHEARSAL_TYPE, Manifest, parse_envelope
 from shared.contract.errors import (
     ConfigTestFailed,
     ConfigurationError,
@@ -32,7 +30,7 @@ from shared.contract.errors import (
     StageFailed,
 )
 from shared.contract.rehearsal import RehearsalAnswer, Step
-from shared.contract.x509 import load_chain, load_key
+from shared.contract.x509 import load_chain
 
 POLL_SECONDS = 1.0
 LONGEST = 900.0
@@ -135,12 +133,13 @@ def _accept(
         floor=None,
         pending_keys={},
         now=time.time(),
+        payload_type=REHEARSAL_TYPE,
     )
 
 
 def _own_end(envelope: bytes, enrolment: Enrolment) -> tuple[trust.Certificate, ...]:
     """Return the last certificate of the chain, as what the agent signed gives it."""
-    payload = parse_envelope(envelope).open(enrolment.agent)
+    payload = parse_envelope(envelope, payload_type=REHEARSAL_TYPE).open(enrolment.agent)
     return (load_chain(Manifest.decode(payload).chain)[-1],)
 
 
@@ -159,10 +158,8 @@ def _stage(accepted: trust.Accepted, target: Target, told: Told) -> None:
         certificate=target.certificate,
         generation=accepted.manifest.generation,
         manifest_digest=accepted.digest,
-        chain_pem=accepted.manifest.chain,
-        key_pem=load_key(accepted.key_der).private_bytes(
-            Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
-        ),
+        chain_pem=accepted.chain_pem,
+        key_pem=accepted.key_pem,
     )
     material.check_pair()
     count = _write_and_remove(material, plan)

@@ -11,11 +11,14 @@ from typing import Literal
 
 from shared.contract import strict_json
 from shared.contract.errors import MalformedBundle, PolicyError
-from shared.contract.identifiers import MAX_NAMES, check_certificate_id
+from shared.contract.identifiers import MAX_NAMES, check_certificate_id, is_a_label_name
 from shared.contract.signing import Envelope, SigningKey, sign_envelope
 from shared.contract.strict_json import MAX_INTEGER, Members
 
 PAYLOAD_TYPE = "application/vnd.split-horizon-relay.manifest.v1+json"
+REHEARSAL_TYPE = "application/vnd.split-horizon-relay.rehearsal.v1+json"
+"""Of a bundle that is made to be looked at: its signature is over the type, so it never passes for
+one that is to be installed, nor the other way round."""
 FORMAT = 1
 MAX_PAYLOAD = 256 * 1024
 MAX_ENVELOPE = 4 * (MAX_PAYLOAD // 3 + 1) + 1024
@@ -92,7 +95,7 @@ class Manifest:
             agent=members.hex_digest("agent"),
             recipient=members.hex_digest("recipient"),
             certificate=_certificate_id(members),
-            names=_sorted_names(members),
+            names=read_sorted_names(members),
             generation=members.integer("generation", minimum=1),
             issued_at=members.integer("issued_at"),
             not_after=members.integer("not_after"),
@@ -116,12 +119,22 @@ def _certificate_id(members: Members) -> str:
         raise MalformedBundle(f"The manifest: {error.what}") from error
 
 
-def _sorted_names(members: Members) -> tuple[str, ...]:
+def read_names(members: Members) -> tuple[str, ...]:
+    """Take the member ``names``: 1 to 100 names in the grammar of docs/FORMAT.md, section 1."""
     names = members.texts("names", max_items=MAX_NAMES)
-    if not names or list(names) != sorted(set(names)):
-        members.refuse("member 'names' is not a sorted set of names")
-    if not all(name.isascii() and name == name.lower() for name in names):
-        members.refuse("member 'names' holds something else than lower-case A-labels")
+    if not names:
+        members.refuse("member 'names' is empty")
+    for name in names:
+        if not is_a_label_name(name):
+            members.refuse(f"member 'names' holds {name!r:.80}, which is not a name in A-labels")
+    return names
+
+
+def read_sorted_names(members: Members) -> tuple[str, ...]:
+    """Take the member ``names`` where it is a set: as :func:`read_names`, and sorted."""
+    names = read_names(members)
+    if list(names) != sorted(set(names)):
+        members.refuse("member 'names' is not sorted, or holds a name twice")
     return names
 
 
@@ -130,8 +143,13 @@ def manifest_digest(payload: bytes) -> str:
     return hashlib.sha256(payload).hexdigest()
 
 
-def sign_bundle(manifest: Manifest, key: SigningKey) -> tuple[bytes, str]:
+def sign_bundle(
+    manifest: Manifest, key: SigningKey, *, payload_type: str = PAYLOAD_TYPE
+) -> tuple[bytes, str]:
     """Return (envelope bytes, manifest digest).
+
+    Args:
+        payload_type: :data:`PAYLOAD_TYPE` or :data:`REHEARSAL_TYPE`.
 
     Raises:
         MalformedBundle: the manifest could not be read back; nothing was signed.
@@ -139,13 +157,16 @@ def sign_bundle(manifest: Manifest, key: SigningKey) -> tuple[bytes, str]:
     payload = manifest.encode()
     if Manifest.decode(payload) != manifest or manifest.generation > MAX_INTEGER:
         raise MalformedBundle("The manifest does not survive its own encoding.")
-    return sign_envelope(payload, PAYLOAD_TYPE, key), manifest_digest(payload)
+    return sign_envelope(payload, payload_type, key), manifest_digest(payload)
 
 
-def parse_envelope(data: bytes) -> Envelope:
+def parse_envelope(data: bytes, *, payload_type: str = PAYLOAD_TYPE) -> Envelope:
     """Read the shape of a bundle; nothing in it is to be believed before ``Envelope.open``.
+
+    Args:
+        payload_type: the one kind of bundle that is taken.
 
     Raises:
         MalformedBundle: not a bundle.
     """
-    return Envelope.parse(data, PAYLOAD_TYPE, max_payload=MAX_PAYLOAD)
+    return Envelope.parse(data, payload_type, max_payload=MAX_PAYLOAD)

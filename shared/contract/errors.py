@@ -43,6 +43,7 @@
     │   ├── OutsideValidity
     │   ├── UntrustedChain
     │   ├── NameMismatch
+    │   ├── UnsuitableKey                 a key of a kind or in a form that no certificate may have
     │   ├── KeyMismatch
     │   └── SealBroken
     ├── InstallError                  9   always rolled back
@@ -387,6 +388,11 @@ class UntrustedChain(BundleError):
 
 class NameMismatch(BundleError):
     type = "bundle/name-mismatch"
+
+
+class UnsuitableKey(BundleError):
+    type = "bundle/unsuitable-key"
+    do = "Let the key be made anew: external-agent renew NAME; run the same release on both sides."
 
 
 class KeyMismatch(BundleError):

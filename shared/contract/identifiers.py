@@ -141,6 +141,17 @@ def parse_names(texts: Iterable[str]) -> tuple[DnsName, ...]:
     return names
 
 
+def is_a_label_name(text: str) -> bool:
+    """Tell whether a name that came over the wire is one: grammar only, no lists.
+
+    Two releases with other lists of top-level domains, or of what IDNA allows, must not disagree
+    about a message; what a CA would sign was decided when the name was asked for.
+    """
+    labels = text.removeprefix("*.").split(".")
+    fits = len(text) <= 253 and len(labels) > 1 and all(map(_LABEL.match, labels))
+    return fits and not labels[-1].isdigit()
+
+
 def check_certificate_id(text: str) -> str:
     """Return ``text`` if it may stand in a path (``[a-z0-9._-]``, at most 200).
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from shared.contract import strict_json
-from shared.contract.bundle import KEY_ORIGINS, MAX_ENVELOPE
+from shared.contract.bundle import KEY_ORIGINS, MAX_ENVELOPE, read_names, read_sorted_names
 from shared.contract.errors import (
     BundleError,
     InstallError,
@@ -21,7 +21,7 @@ from shared.contract.errors import (
     RelayError,
 )
 from shared.contract.http_signatures import MAX_BODY
-from shared.contract.identifiers import MAX_NAMES, check_certificate_id, parse_names
+from shared.contract.identifiers import check_certificate_id
 from shared.contract.strict_json import Members
 
 ENROLMENTS_PATH = "/v1/enrolments"
@@ -113,7 +113,7 @@ class Grant:
 
     @classmethod
     def read(cls, members: Members) -> Self:
-        return cls(_id(members), members.texts("names", max_items=MAX_NAMES))
+        return cls(_id(members), read_names(members))
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +174,7 @@ class Offer:
     def read(cls, members: Members) -> Self:
         return cls(
             certificate=_id(members),
-            names=members.texts("names", max_items=MAX_NAMES),
+            names=read_names(members),
             generation=members.integer("generation"),
             not_after=members.integer("not_after"),
             key_origin=members.one_of("key_origin", KEY_ORIGINS),
@@ -188,16 +188,19 @@ class Listing:
 
     Attributes:
         come_back: seconds until the agent expects something new; the puller clamps it.
+        version: the agent's name for this state, which only the agent understands: ``since`` in
+            the next request.
     """
 
     offers: tuple[Offer, ...]
     come_back: int
+    version: str
 
-    @property
-    def version(self) -> str:
-        """A short name for the state of the offers: ``since`` in the next request."""
-        state = strict_json.encode([offer.members() for offer in self.offers])
-        return hashlib.sha256(state).hexdigest()[:16]
+    @classmethod
+    def of(cls, offers: tuple[Offer, ...], come_back: int) -> Self:
+        """Return the list with the name that this agent gives to its state (decision 0003)."""
+        state = strict_json.encode([offer.members() for offer in offers])
+        return cls(offers, come_back, hashlib.sha256(state).hexdigest()[:16])
 
     def encode(self) -> bytes:
         return strict_json.encode(
@@ -214,10 +217,21 @@ class Listing:
         listing = cls(
             offers=members.objects("certificates", Offer.read, max_items=MAX_CERTIFICATES),
             come_back=members.integer("come_back"),
+            version=_version(members),
         )
-        members.text("version", max_length=64)
         members.nothing_left()
         return listing
+
+
+VERSION = re.compile(r"[A-Za-z0-9._~-]{1,64}\Z")
+"""How an agent may call a state of the list; it stands in a query as it is (RFC 3986 2.3)."""
+
+
+def _version(members: Members) -> str:
+    version = members.text("version")
+    if not VERSION.match(version):
+        members.refuse("member 'version' is not 1 to 64 of A-Z, a-z, 0-9, '.', '_', '~' and '-'")
+    return version
 
 
 # --- bundle ----------------------------------------------------------------------------------
@@ -404,7 +418,7 @@ class DirectReport:
         members = _read(data, "The report", MAX_BODY)
         report = cls(
             certificate=_id(members),
-            names=_dns_names(members),
+            names=read_sorted_names(members),
             generation=members.integer("generation"),
             not_after=members.integer("not_after"),
             leaf_sha256=None
@@ -418,17 +432,6 @@ class DirectReport:
         )
         members.nothing_left()
         return report
-
-
-def _dns_names(members: Members) -> tuple[str, ...]:
-    names = members.texts("names", max_items=MAX_NAMES)
-    try:
-        parsed = parse_names(names)
-    except PolicyError as error:
-        members.refuse(error.what.rstrip("."))
-    if parsed != names:
-        members.refuse("member 'names' is not a sorted list of A-labels")
-    return names
 
 
 def _error_word(members: Members) -> str:

@@ -1,4 +1,4 @@
-"""X.509: keys and CSRs made, chains read and checked.
+"""X.509: CSRs made, chains read and checked.
 
 Times are aware ``datetime`` objects in UTC or unix seconds, as each signature says.
 """
@@ -8,83 +8,31 @@ from __future__ import annotations
 import hashlib
 import re
 import warnings
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
-from datetime import UTC, datetime
-from enum import StrEnum
-from typing import assert_never
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.utils import CryptographyDeprecationWarning
-from cryptography.x509 import verification
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.x509.oid import NameOID
 
 from shared.contract.errors import (
     KeyMismatch,
     MalformedBundle,
     NameMismatch,
     OutsideValidity,
-    UntrustedChain,
 )
 from shared.contract.identifiers import MAX_NAMES, DnsName
+from shared.contract.key_policy import PrivateKey
 
 MAX_CHAIN = 10
 BACKDATE_GRACE = 300
 _PEM_CERTIFICATE = re.compile(
-    r"-----BEGIN CERTIFICATE-----\r?\n[A-Za-z0-9+/=\r\n]+-----END CERTIFICATE-----\r?\n?"
+    r"-----BEGIN CERTIFICATE-----[ \t]*\r?\n[A-Za-z0-9+/= \t\r\n]+-----END CERTIFICATE-----"
 )
 _MAX_CHAIN_TEXT = 200_000
-
-PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
-
-
-class KeyAlgorithm(StrEnum):
-    """What public CAs accept for a leaf (CA/Browser Forum BR 6.1.5)."""
-
-    EC_P256 = "ec-p256"
-    EC_P384 = "ec-p384"
-    RSA_2048 = "rsa-2048"
-    RSA_3072 = "rsa-3072"
-    RSA_4096 = "rsa-4096"
-
-
-def generate_key(algorithm: KeyAlgorithm) -> PrivateKey:
-    match algorithm:
-        case KeyAlgorithm.EC_P256:
-            return ec.generate_private_key(ec.SECP256R1())
-        case KeyAlgorithm.EC_P384:
-            return ec.generate_private_key(ec.SECP384R1())
-        case KeyAlgorithm.RSA_2048 | KeyAlgorithm.RSA_3072 | KeyAlgorithm.RSA_4096:
-            return rsa.generate_private_key(65537, int(algorithm.removeprefix("rsa-")))
-        case _ as never:
-            assert_never(never)
-
-
-def key_to_der(key: PrivateKey) -> bytes:
-    """Return the key as unencrypted PKCS#8 DER: what is sealed, and nothing else is done with."""
-    return key.private_bytes(
-        serialization.Encoding.DER,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    )
-
-
-def load_key(der: bytes) -> PrivateKey:
-    """Return the private key in PKCS#8 DER.
-
-    Raises:
-        KeyMismatch: no key that a leaf could have.
-    """
-    try:
-        key = serialization.load_der_private_key(der, None)
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise KeyMismatch("The private key does not parse as PKCS#8.") from error
-    if isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey):
-        return key
-    raise KeyMismatch("The private key is neither EC nor RSA.")
 
 
 def make_csr(key: PrivateKey, names: Sequence[DnsName]) -> x509.CertificateSigningRequest:
@@ -118,22 +66,58 @@ def leaf_sha256(certificate: x509.Certificate) -> str:
 
 
 def load_chain(pem: str) -> tuple[x509.Certificate, ...]:
-    """Read a chain, leaf first, that consists of certificates in PEM and of nothing else.
+    """Read a chain, leaf first, spelled exactly as :func:`chain_to_pem` does it (RFC 7468 strict).
 
     Raises:
-        MalformedBundle: other text, no certificate, more than :data:`MAX_CHAIN`.
+        MalformedBundle: other text, another spelling, no certificate, more than :data:`MAX_CHAIN`.
     """
-    if len(pem) > _MAX_CHAIN_TEXT or not pem.isascii():
-        raise MalformedBundle("The chain is not PEM text of a reasonable size.")
-    blocks = _PEM_CERTIFICATE.findall(pem)
-    if not blocks or _PEM_CERTIFICATE.sub("", pem).strip():
-        raise MalformedBundle("The chain holds something else than certificates in PEM.")
-    if len(blocks) > MAX_CHAIN:
-        raise MalformedBundle(f"The chain has {len(blocks)} certificates, more than {MAX_CHAIN}.")
-    try:
+    chain = read_certificates(pem)
+    if len(chain) > MAX_CHAIN:
+        raise MalformedBundle(f"The chain has {len(chain)} certificates, more than {MAX_CHAIN}.")
+    if chain_to_pem(chain) != pem:
+        raise MalformedBundle(
+            "The chain is not certificates in PEM and nothing else, in lines of 64 characters."
+        )
+    return chain
+
+
+def read_certificates(text: str) -> tuple[x509.Certificate, ...]:
+    """Return the certificates in a text, which may hold other things and lines of any length.
+
+    This is how CAs and administrators write; what we write is read by :func:`load_chain`.
+
+    Raises:
+        MalformedBundle: no certificate, one that does not parse, too much text.
+    """
+    if len(text) > _MAX_CHAIN_TEXT:
+        raise MalformedBundle(f"The chain is longer than {_MAX_CHAIN_TEXT} characters.")
+    blocks = _PEM_CERTIFICATE.findall(text)
+    if not blocks:
+        raise MalformedBundle("The chain holds no certificate in PEM.")
+    with in_words(MalformedBundle, "A certificate of the chain"):
         return tuple(x509.load_pem_x509_certificate(block.encode("ascii")) for block in blocks)
-    except (ValueError, UnsupportedAlgorithm) as error:
-        raise MalformedBundle("A certificate of the chain does not parse.") from error
+
+
+@contextmanager
+def in_words(refuse: Callable[[str], Exception], whose: str) -> Iterator[None]:
+    """Say what the library stumbled over; it parses lazily, so any look at hostile DER can fail.
+
+    Args:
+        refuse: makes the error that is raised.
+        whose: begins its message: "The CSR".
+    """
+    try:
+        yield
+    except x509.DuplicateExtension as error:
+        raise refuse(f"{whose} has the extension {error.oid.dotted_string} twice.") from error
+    except x509.UnsupportedGeneralNameType as error:
+        raise refuse(f"{whose} has a name of a kind that X.509 does not know.") from error
+    except x509.InvalidVersion as error:
+        raise refuse(f"{whose} has the version {error.parsed_version}, not 3 or 1.") from error
+    except UnsupportedAlgorithm as error:
+        raise refuse(f"{whose} uses an algorithm that is not known here.") from error
+    except (ValueError, TypeError) as error:
+        raise refuse(f"{whose} holds a part that does not parse ({error!s:.200}).") from error
 
 
 def chain_to_pem(chain: Iterable[x509.Certificate]) -> str:
@@ -173,66 +157,6 @@ def check_validity(leaf: x509.Certificate, now: float) -> None:
             f"The certificate begins at {leaf.not_valid_before_utc:%Y-%m-%d %H:%M} UTC, "
             "in this machine's future."
         )
-
-
-def check_chain(
-    chain: Sequence[x509.Certificate], roots: Sequence[x509.Certificate], now: float
-) -> None:
-    """Verify link by link up to one of ``roots``, as a TLS client would (RFC 5280 section 6).
-
-    Args:
-        chain: leaf first; at most :data:`MAX_CHAIN`.
-        roots: trust anchors.
-        now: unix seconds.
-
-    Raises:
-        UntrustedChain: no path, a broken link, or a leaf that is not for TLS servers.
-    """
-    leaf = chain[0]
-    _check_server_auth(leaf)
-    names = dns_names(leaf)
-    if not roots:
-        raise UntrustedChain("There is no root certificate to verify the chain with.")
-    begin = leaf.not_valid_before_utc.timestamp()
-    moment = datetime.fromtimestamp(max(now, begin), UTC)
-    verifier = (
-        verification.PolicyBuilder()
-        .store(verification.Store(list(roots)))
-        .time(moment)
-        .max_chain_depth(MAX_CHAIN)
-        .extension_policies(ca_policy=_ca_policy(), ee_policy=_leaf_policy())
-        .build_server_verifier(x509.DNSName(DnsName(names[0]).probe_name))
-    )
-    try:
-        verifier.verify(leaf, list(chain[1:]))
-    except (verification.VerificationError, InvalidSignature, ValueError) as error:
-        raise UntrustedChain(f"The chain does not verify up to a trusted root: {error}.") from error
-
-
-def _check_server_auth(leaf: x509.Certificate) -> None:
-    try:
-        usages = leaf.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
-    except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError) as error:
-        raise UntrustedChain("The certificate does not say that it is for TLS servers.") from error
-    if ExtendedKeyUsageOID.SERVER_AUTH not in usages:
-        raise UntrustedChain("The certificate is not for TLS servers (serverAuth).")
-
-
-def _leaf_policy() -> verification.ExtensionPolicy:
-    """Web PKI, except where private CAs differ: a leaf without AKI, SAN or EKU critical or not."""
-    any_criticality = verification.Criticality.AGNOSTIC
-    return (
-        verification.ExtensionPolicy.webpki_defaults_ee()
-        .may_be_present(x509.AuthorityKeyIdentifier, verification.Criticality.NON_CRITICAL, None)
-        .require_present(x509.SubjectAlternativeName, any_criticality, None)
-        .require_present(x509.ExtendedKeyUsage, any_criticality, None)
-    )
-
-
-def _ca_policy() -> verification.ExtensionPolicy:
-    return verification.ExtensionPolicy.webpki_defaults_ca().may_be_present(
-        x509.AuthorityKeyIdentifier, verification.Criticality.NON_CRITICAL, None
-    )
 
 
 def check_names(leaf: x509.Certificate, expected: Sequence[str]) -> None:

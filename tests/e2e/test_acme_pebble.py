@@ -12,13 +12,14 @@ from shared.acme.client import AcmeClient
 from shared.acme.keys import generate_account_key, load_account_key
 from shared.acme.order import drive_order
 from shared.acme.ports import ExternalAccountBinding, IssuedChain, OrderState
+from shared.contract.chain_rules import check_chain
 from shared.contract.errors import (
     ConfigurationError,
     IssuanceRejected,
     IssuanceUnavailable,
     OrderGone,
 )
-from shared.contract.x509 import check_chain, dns_names, load_chain
+from shared.contract.x509 import dns_names, load_chain
 from tests.pebble import ChallTestSrv, Pebble, available, pebble_with_challenges
 from tests.unit.shared.acme.doubles import ChallTestSrvSolver, RecordedJournal, csr_for
 

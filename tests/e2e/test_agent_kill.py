@@ -22,16 +22,10 @@ from external_agent.store.open import open_store
 from shared.acme.keys import generate_account_key, load_account_key
 from shared.contract.bundle import Manifest, parse_envelope
 from shared.contract.identifiers import parse_names
+from shared.contract.key_policy import KeyAlgorithm, PrivateKey, generate_key, load_key
 from shared.contract.sealing import SealContext
 from shared.contract.signing import SigningKey
-from shared.contract.x509 import (
-    KeyAlgorithm,
-    PrivateKey,
-    generate_key,
-    load_key,
-    make_csr,
-    spki_sha256,
-)
+from shared.contract.x509 import make_csr, spki_sha256
 from tests.agent_world import AgentWorld, ChallengeBoard, Port80, Puller, nonce
 from tests.canary import leaks
 from tests.failpoints import COMMITS, OF_OWN_KEYS, KeyMakerWithFailpoints, Recorder, with_failpoints

@@ -12,7 +12,8 @@ import pytest
 
 from external_agent.records.rows import CertificateRow
 from shared.acme.dns01 import Dns01Settings, read_dns01_settings
-from shared.contract.x509 import check_chain, load_chain, load_roots, spki_sha256
+from shared.contract.chain_rules import check_chain
+from shared.contract.x509 import load_chain, load_roots, spki_sha256
 from tests.acme_dns import AcmeDns
 from tests.agent_world import AgentWorld, Puller
 from tests.bind import Bind

@@ -23,9 +23,11 @@ from external_agent.settings import keys
 from external_agent.settings.config import settings_from
 from shared.acme.keys import generate_account_key, load_account_key
 from shared.contract.bundle import Manifest, parse_envelope
+from shared.contract.chain_rules import check_chain
 from shared.contract.errors import ConfigurationError
+from shared.contract.key_policy import KeyAlgorithm
 from shared.contract.signing import SigningKey
-from shared.contract.x509 import KeyAlgorithm, check_chain, load_chain, load_roots, spki_sha256
+from shared.contract.x509 import load_chain, load_roots, spki_sha256
 from shared.issuing.renewal import DAY
 from tests.agent_world import AgentWorld, ChallengeBoard, Port80, Puller, enrol
 from tests.canary import leaks

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from shared.contract.x509 import KeyAlgorithm, check_chain, load_chain, load_roots, spki_sha256
+from shared.contract.chain_rules import check_chain
+from shared.contract.key_policy import KeyAlgorithm
+from shared.contract.x509 import load_chain, load_roots, spki_sha256
 from tests.agent_world import AgentWorld, ChallengeBoard, Port80, Puller
 from tests.pebble import ChallTestSrv, Pebble, available
 

@@ -31,6 +31,7 @@ from shared.contract.errors import (
     TokenMalformed,
 )
 from shared.contract.http_signatures import SignedTarget, parse_signatures, sign_request
+from shared.contract.key_policy import key_to_der
 from shared.contract.sealing import Identity, SealContext
 from shared.contract.signing import SigningKey, sign_envelope
 from shared.contract.wire import (
@@ -43,7 +44,7 @@ from shared.contract.wire import (
     Problem,
     Receipt,
 )
-from shared.contract.x509 import chain_to_pem, key_to_der, spki_sha256
+from shared.contract.x509 import chain_to_pem, spki_sha256
 from tests.authority import common_authority, new_key
 
 NOW = 1_790_000_000
@@ -73,7 +74,7 @@ GRANT = Grant(NAME, (NAME,))
 MESSAGES: list[tuple[Callable[[bytes], Any], bytes]] = [
     (EnrolmentRequest.decode, EnrolmentRequest(b"k" * 32, b"s" * 32, "host", NOW).encode()),
     (EnrolmentAnswer.decode, EnrolmentAnswer("0" * 64, (GRANT,)).encode()),
-    (Listing.decode, Listing((Offer(NAME, (NAME,), NOW, NOW, "agent", False),), 60).encode()),
+    (Listing.decode, Listing.of((Offer(NAME, (NAME,), NOW, NOW, "agent", False),), 60).encode()),
     (BundleAnswer.decode, BundleAnswer(NOW, ENVELOPE).encode()),
     (Receipt.decode, Receipt(NAME, NOW, "0" * 64, "installed", "none", (), NOW).encode()),
     (Problem.decode, Problem("clock", "Clock", 400, "wrong").encode()),

@@ -11,8 +11,11 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from shared.contract import strict_json
-from shared.contract.bundle import manifest_digest
-from shared.contract.x509 import chain_to_pem, key_to_der, spki_sha256
+from shared.contract.bundle import REHEARSAL_TYPE, manifest_digest
+from shared.contract.key_policy import key_to_der
+from shared.contract.x509 import chain_to_pem, spki_sha256
+from tests.vectors import chain_vectors, key_vectors
+from tests.vectors.bundle_head import bundle_vector
 from tests.vectors.vector import Vector
 from tests.vectors.world import (
     AGENT,
@@ -29,30 +32,12 @@ from tests.vectors.world import (
     certificate,
     changed,
     ec_key,
-    ed25519_der,
+    ed25519_key,
     envelope,
     leaf,
     pae,
+    pkcs8,
 )
-
-_HEAD = {
-    "agent": AGENT.public.public.hex(),
-    "identity": IDENTITY.private().hex(),
-    "now": str(NOW),
-    "target": NAME,
-    "target-names": NAME,
-    "target-key-origin": "any",
-    "root": "root.pem",
-    "floor-generation": "0",
-    "floor-digest": "",
-    "pending-key": "",
-}
-
-
-def _vector(name: str, expect: str, comment: str, body: bytes, **head: str) -> Vector:
-    named = {key.replace("_", "-"): value for key, value in head.items()}
-    return Vector(name, {"expect": expect, "comment": comment, **_HEAD, **named}, body)
-
 
 def good() -> list[Vector]:
     bundle = Bundle()
@@ -60,8 +45,8 @@ def good() -> list[Vector]:
     ahead = NOW + 3500
     wildcard = Bundle(chain=(leaf("*.intra.example.com"), INTERMEDIATE))
     return [
-        _vector("good", "success", "a sealed key, as issued", bundle.encode()),
-        _vector(
+        bundle_vector("good", "success", "a sealed key, as issued", bundle.encode()),
+        bundle_vector(
             "good-puller-key",
             "success",
             "the key was made by the puller and waits there",
@@ -69,7 +54,7 @@ def good() -> list[Vector]:
             pending_key=pending,
             target_key_origin="puller",
         ),
-        _vector(
+        bundle_vector(
             "good-resumed",
             "success",
             "the same generation with the same digest: an install that was cut short",
@@ -77,14 +62,14 @@ def good() -> list[Vector]:
             floor_generation=str(GENERATION),
             floor_digest=manifest_digest(bundle.payload()),
         ),
-        _vector(
+        bundle_vector(
             "good-hour-ahead",
             "success",
             "a generation just under an hour ahead",
             changed(members={"generation": ahead}),
         ),
-        _vector("good-wildcard", "success", "a wildcard serves one label", wildcard.encode()),
-        _vector(
+        bundle_vector("good-wildcard", "success", "a wildcard serves one label", wildcard.encode()),
+        bundle_vector(
             "good-begins-soon",
             "success",
             "the leaf begins within 300 s",
@@ -147,7 +132,7 @@ def bad_envelopes() -> list[Vector]:
         ),
     }
     return [
-        _vector(f"envelope-{name}", "bundle/malformed", comment, body)
+        bundle_vector(f"envelope-{name}", "bundle/malformed", comment, body)
         for name, (comment, body) in cases.items()
     ]
 
@@ -186,10 +171,10 @@ def bad_signatures() -> list[Vector]:
         "other-purpose": ("signed for another payload type", purpose),
     }
     vectors = [
-        _vector(f"signature-{name}", "bundle/bad-signature", comment, strict_json.encode(body))
+        bundle_vector(f"signature-{name}", "bundle/bad-signature", comment, strict_json.encode(body))
         for name, (comment, body) in cases.items()
     ]
-    low_order = _vector(
+    low_order = bundle_vector(
         "signature-low-order-key",
         "bundle/bad-signature",
         "the pinned key is of low order, under which this signature would fit everything",
@@ -264,33 +249,107 @@ def bad_payloads() -> list[Vector]:
         for name in sorted(set(members) - {"sealed_key"})
     }
     return [
-        _vector(f"payload-{name}", "bundle/malformed", comment, body)
+        bundle_vector(f"payload-{name}", "bundle/malformed", comment, body)
         for name, (comment, body) in cases.items()
+    ]
+
+
+def bad_name_members() -> list[Vector]:
+    """3. The grammar of names (section 1), whatever the leaf is for."""
+    long = ".".join(["a" * 49] * 5)
+    cases = {
+        "dot": ("a dot at the end", NAME + "."),
+        "single-label": ("one label", "intranet"),
+        "address": ("an IP address", "192.0.2.1"),
+        "address-6": ("an IPv6 address", "2001:db8::1"),
+        "numeric-top": ("a top-level domain of digits", "www.example.1"),
+        "underscore": ("an underscore", "_acme.example.com"),
+        "empty-label": ("an empty label", "www..example.com"),
+        "hyphen-first": ("a label that begins with a hyphen", "-www.example.com"),
+        "hyphen-last": ("a label that ends with a hyphen", "www-.example.com"),
+        "label-64": ("a label of 64 characters", f"{'a' * 64}.example.com"),
+        "254": ("254 characters", f"{long}.abcd"),
+        "wildcard-inside": ("a wildcard that is not the first label", "www.*.example.com"),
+        "wildcard-part": ("a wildcard for a part of a label", "w*.example.com"),
+        "wildcard-top": ("a wildcard for every domain there is", "*.com"),
+        "wildcard-alone": ("a wildcard of nothing", "*"),
+        "newline": ("a newline at the end", NAME + "\n"),
+        "escape": ("a terminal's escape sequence", "\x1b[2J.example.com"),
+    }
+    return [
+        bundle_vector(
+            f"payload-names-{kind}",
+            "bundle/malformed",
+            comment,
+            changed(members={"names": [name]}),
+        )
+        for kind, (comment, name) in cases.items()
+    ]
+
+
+def other_purposes() -> list[Vector]:
+    """A rehearsal's bundle is none, with its own type and under the other one's."""
+    payload = Bundle().payload()
+    as_rehearsal = envelope(payload, signed=pae(payload, REHEARSAL_TYPE))
+    return [
+        bundle_vector(
+            "envelope-rehearsal",
+            "bundle/malformed",
+            "a bundle of a rehearsal",
+            strict_json.encode(as_rehearsal | {"payloadType": REHEARSAL_TYPE}),
+        ),
+        bundle_vector(
+            "signature-rehearsal",
+            "bundle/bad-signature",
+            "a bundle of a rehearsal that says it is to be installed",
+            strict_json.encode(as_rehearsal),
+        ),
+    ]
+
+
+def rehearsals() -> list[Vector]:
+    """The same checks, for the other type."""
+    payload = Bundle().payload()
+    good = envelope(payload, signed=pae(payload, REHEARSAL_TYPE)) | {"payloadType": REHEARSAL_TYPE}
+    return [
+        bundle_vector("good", "success", "as an agent signs it", strict_json.encode(good)),
+        bundle_vector(
+            "to-be-installed",
+            "bundle/malformed",
+            "a bundle that is to be installed",
+            Bundle().encode(),
+        ),
+        bundle_vector(
+            "signature-to-be-installed",
+            "bundle/bad-signature",
+            "a bundle that is to be installed and says it is of a rehearsal",
+            strict_json.encode(envelope(payload) | {"payloadType": REHEARSAL_TYPE}),
+        ),
     ]
 
 
 def wrong_parties() -> list[Vector]:
     """4. agent and recipient; 5. certificate and key origin."""
     return [
-        _vector(
+        bundle_vector(
             "agent-other",
             "bundle/wrong-agent",
             "our agent's signature under another agent's statement",
             changed(members={"agent": OTHER_AGENT.id}),
         ),
-        _vector(
+        bundle_vector(
             "recipient-other",
             "bundle/wrong-recipient",
             "meant for another puller",
             changed(members={"recipient": OTHER_IDENTITY.id}),
         ),
-        _vector(
+        bundle_vector(
             "certificate-other",
             "bundle/unknown-certificate",
             "a certificate that is no target here",
             changed(members={"certificate": "mail.intra.example.com"}),
         ),
-        _vector(
+        bundle_vector(
             "key-origin-planted",
             "bundle/key-origin-refused",
             "a key made by the agent for a target that makes its own",
@@ -304,7 +363,7 @@ def bad_moments() -> list[Vector]:
     """6. generation; 7. dates."""
     old = Bundle(chain=(leaf(begin=NOW - 50 * DAY, end=NOW - 1), INTERMEDIATE))
     return [
-        _vector(
+        bundle_vector(
             "generation-stale",
             "bundle/stale-generation",
             "below what was installed already",
@@ -312,7 +371,7 @@ def bad_moments() -> list[Vector]:
             floor_generation=str(GENERATION + 1),
             floor_digest="ab" * 32,
         ),
-        _vector(
+        bundle_vector(
             "generation-conflict",
             "bundle/conflicting-generation",
             "the same generation with another content",
@@ -320,26 +379,26 @@ def bad_moments() -> list[Vector]:
             floor_generation=str(GENERATION),
             floor_digest="ab" * 32,
         ),
-        _vector(
+        bundle_vector(
             "generation-future",
             "bundle/future-generation",
             "an hour and a second ahead",
             changed(members={"generation": NOW + 3601}),
         ),
-        _vector(
+        bundle_vector(
             "generation-end-of-time",
             "bundle/future-generation",
             "the largest generation there is",
             changed(members={"generation": 2**53 - 1}),
         ),
-        _vector("expired", "bundle/outside-validity", "expired a second ago", old.encode()),
-        _vector(
+        bundle_vector("expired", "bundle/outside-validity", "expired a second ago", old.encode()),
+        bundle_vector(
             "begins-later",
             "bundle/outside-validity",
             "begins in 301 s",
             changed(chain=(leaf(begin=NOW + 301), INTERMEDIATE)),
         ),
-        _vector(
+        bundle_vector(
             "not-after-differs",
             "bundle/outside-validity",
             "the manifest promises another end than the leaf",
@@ -350,12 +409,12 @@ def bad_moments() -> list[Vector]:
 
 def bad_chains() -> list[Vector]:
     """8. the chain."""
-    own_key = certificate("Vector Leaf", "Vector Leaf", ca=False, sans=(x509.DNSName(NAME),))
+    own_key = leaf(issuer="Vector Leaf")
     stranger = leaf(issuer="Stranger CA")
     stranger_ca = certificate(
-        "Stranger CA", "Stranger CA", ca=True, begin=NOW - DAY, end=NOW + 400 * DAY
+        "Stranger CA", "Stranger Root", ca=True, begin=NOW - DAY, end=NOW + 400 * DAY
     )
-    not_a_ca = leaf("ca.example.com", key="Leaf as CA")
+    not_a_ca = leaf("ca.example.com", subject="Leaf as CA")
     by_leaf = leaf(issuer="Leaf as CA")
     expired = certificate(
         "Vector Intermediate", "Vector Root", ca=True, begin=NOW - 400 * DAY, end=NOW - DAY
@@ -402,9 +461,9 @@ def bad_chains() -> list[Vector]:
             changed(chain_pem="-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"),
         ),
     }
-    root_only = _vector(
+    root_only = bundle_vector(
         "chain-reordered",
-        "bundle/name-mismatch",
+        "bundle/untrusted-chain",
         "the intermediate stands where the leaf belongs",
         changed(
             chain_pem=chain_to_pem((INTERMEDIATE, leaf())),
@@ -413,11 +472,11 @@ def bad_chains() -> list[Vector]:
     )
     return [
         *[
-            _vector(f"chain-{name}", "bundle/untrusted-chain", comment, body)
+            bundle_vector(f"chain-{name}", "bundle/untrusted-chain", comment, body)
             for name, (comment, body) in untrusted.items()
         ],
         *[
-            _vector(f"chain-{name}", "bundle/malformed", comment, body)
+            bundle_vector(f"chain-{name}", "bundle/malformed", comment, body)
             for name, (comment, body) in malformed.items()
         ],
         root_only,
@@ -468,7 +527,7 @@ def bad_names() -> list[Vector]:
         ),
     }
     return [
-        _vector(f"names-{name}", "bundle/name-mismatch", comment, body, **head)
+        bundle_vector(f"names-{name}", "bundle/name-mismatch", comment, body, **head)
         for name, (comment, body, head) in cases.items()
     ]
 
@@ -500,8 +559,6 @@ def bad_keys() -> list[Vector]:
             "opens to another leaf's key",
             changed(key_der=key_to_der(ec_key("Another Key"))),
         ),
-        "garbage": ("opens to no key at all", changed(key_der=b"not a key")),
-        "ed25519": ("opens to a key that no leaf could have", changed(key_der=ed25519_der())),
         "spki-not-the-leafs": (
             "the manifest names another public key than the leaf's",
             changed(
@@ -516,11 +573,11 @@ def bad_keys() -> list[Vector]:
     }
     return [
         *[
-            _vector(f"seal-{name}", "bundle/seal-broken", comment, body)
+            bundle_vector(f"seal-{name}", "bundle/seal-broken", comment, body)
             for name, (comment, body) in sealed.items()
         ],
         *[
-            _vector(f"key-{name}", "bundle/key-mismatch", comment, body)
+            bundle_vector(f"key-{name}", "bundle/key-mismatch", comment, body)
             for name, (comment, body) in mismatched.items()
         ],
     ]
@@ -532,11 +589,15 @@ def vectors() -> list[Vector]:
         *bad_envelopes(),
         *bad_signatures(),
         *bad_payloads(),
+        *bad_name_members(),
+        *other_purposes(),
         *wrong_parties(),
         *bad_moments(),
         *bad_chains(),
+        *chain_vectors.vectors(),
         *bad_names(),
         *bad_keys(),
+        *key_vectors.vectors(),
     ]
 
 

@@ -9,51 +9,16 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import AttributeOID, ExtendedKeyUsageOID, NameOID
 
 from shared.contract.csr import MAX_CSR
+from tests.vectors.der import ec_spki, explicit_p256, integer, point, sequence, signed, tlv
+from tests.vectors.rsa_keys import rsa_key, rsa_numbers
 from tests.vectors.vector import Vector
-from tests.vectors.world import NAME, ec_key
+from tests.vectors.world import NAME, curve_key, ec_key
 
-# Primes of RSA keys that protect nothing, so that the vectors are the same octets in every run.
-_PRIMES = {
-    1024: (
-        "d987f41524129727149d6843d5c1ff912d08367e812d0369c52f3299f9d8b1ac"
-        "f349e13703edbaadedff1a42512b93f2192d14f42a1e4f5e17dd08ec1f3d4481",
-        "d74b9f59550d62d477df3360f35d5e94606f0f8a0b644878ca191675fe71faaf"
-        "652fd5f29dcf3f948569425a5a8cd7a5c126c360e50ba7a5af453831518d8e1d",
-    ),
-    2048: (
-        "d8b185b923423b7bfc26a995ebbe92e46de4494bc48fbc1f18c73f2a5eefdca5"
-        "f2099abf8f7b34079f60aa12f129a27374aaebb85c26c8bbabbbb186b1f7bb45"
-        "6097a380e7e9ee68030fb943e6ca8e8a6cbf3ced8da3ef342494b4f3be9137ee"
-        "7b78c085f21e8edd58043ca37e371cf36805463e3ec4fc6890d2abfc123a4e41",
-        "bfe0692d6419736a5b26ff84a894dd2a2acc5872a35e3f899145500082e3e914"
-        "cb7c800cab9cd89df46f52b465e43c4864f5fb29eecac13e44ee755d593da1be"
-        "8d56d40652f61400f67c8e71fc003a93f9d2f9cab9760af05ed6be3dafcb77bb"
-        "31a4ac05259ba93259d75126dbae31162d73d0a942cc083c1ba499312f014021",
-    ),
-}
 _REFUSED = "policy/csr"
-
-
-def _rsa(bits: int, exponent: int = 65537) -> rsa.RSAPrivateKey:
-    p, q = (int(text, 16) for text in _PRIMES[bits])
-    d = pow(exponent, -1, (p - 1) * (q - 1))
-    return rsa.RSAPrivateNumbers(
-        p,
-        q,
-        d,
-        rsa.rsa_crt_dmp1(d, p),
-        rsa.rsa_crt_dmq1(d, q),
-        rsa.rsa_crt_iqmp(p, q),
-        rsa.RSAPublicNumbers(exponent, p * q),
-    ).private_key()
-
-
-def _curve(curve: ec.EllipticCurve) -> ec.EllipticCurvePrivateKey:
-    return ec.derive_private_key(int.from_bytes(hashlib.sha256(b"vector csr").digest()) >> 1, curve)
 
 
 def _names(*names: str | x509.GeneralName) -> x509.SubjectAlternativeName:
@@ -97,8 +62,8 @@ def _good() -> list[tuple[str, str, str, bytes]]:
     other, wild = "app.example.org", "*.intra.example.com"
     return [
         ("good", "EC P-256, empty subject", NAME, make(NAME)),
-        ("good-p384", "EC P-384", NAME, make(NAME, key=_curve(ec.SECP384R1()))),
-        ("good-rsa-2048", "RSA of 2048 bits", NAME, make(NAME, key=_rsa(2048))),
+        ("good-p384", "EC P-384", NAME, make(NAME, key=curve_key(ec.SECP384R1()))),
+        ("good-rsa-2048", "RSA of 2048 bits", NAME, make(NAME, key=rsa_key(2048))),
         (
             "good-common-name",
             "a common name that is one of the names",
@@ -122,27 +87,65 @@ def _hostile() -> list[tuple[str, str, str, bytes]]:
     unstructured = ((AttributeOID.UNSTRUCTURED_NAME, b"hello"),)
     address = x509.IPAddress(ipaddress.ip_address("192.0.2.1"))
     ed = ed25519.Ed25519PrivateKey.from_private_bytes(hashlib.sha256(b"vector ed").digest())
+    mail = x509.RFC822Name("root@example.com")
+    uri = x509.UniformResourceIdentifier("https://example.com/")
+    own = ec_key("Vector Leaf")
+    san = _san(tlv(0x82, NAME.encode()))
+    broken = sequence(_SAN_OID, tlv(4, b"\x30\x05\x82"))
+    two_passwords = tlv(0x31, tlv(0x0C, b"let"), tlv(0x0C, b"me in"))
     public_of_another = good.replace(_point("Vector Leaf"), _point("Vector Other Leaf"))
     return [
         ("self-signature", "one bit of the signature is another", "own key", _flip(good, -1)),
         ("self-signature-other", "the public key is another", "own key", public_of_another),
         ("signature-sha1", "signed with SHA-1", "algorithm", _rsa_sha1()),
-        ("key-rsa-1024", "RSA of 1024 bits", "RSA of 1024", make(NAME, key=_rsa(1024))),
+        ("key-rsa-1024", "RSA of 1024 bits", "RSA of 1024", make(NAME, key=rsa_key(1024))),
         ("key-rsa-2047", "RSA of 2047 bits", "RSA of 2047", _rsa_2047()),
         (
             "key-rsa-exponent",
             "RSA with the public exponent 257",
             "public exponent",
-            make(NAME, key=_rsa(2048, 257)),
+            make(NAME, key=rsa_key(2048, 257)),
         ),
-        ("key-p521", "EC P-521", "secp521r1", make(NAME, key=_curve(ec.SECP521R1()))),
-        ("key-secp256k1", "EC on secp256k1", "secp256k1", make(NAME, key=_curve(ec.SECP256K1()))),
+        ("key-p521", "EC P-521", "secp521r1", make(NAME, key=curve_key(ec.SECP521R1()))),
+        ("key-secp256k1", "EC on secp256k1", "secp256k1", make(NAME, key=curve_key(ec.SECP256K1()))),
         ("key-ed25519", "Ed25519", "neither EC nor RSA", make(NAME, key=ed)),
-        ("names-extra", "one name more", "which is not granted", make(NAME, other)),
+        (
+            "key-explicit-parameters",
+            "P-256 by its parameters, not by its name",
+            "named curve",
+            _other_spki(ec_spki(point(own), explicit_p256())),
+        ),
+        (
+            "key-compressed-point",
+            "a point of which one half is left out",
+            "whole point",
+            _other_spki(ec_spki(point(own, PublicFormat.CompressedPoint))),
+        ),
+        ("names-extra", "one name more", "is not granted", make(NAME, other)),
+        ("names-dot", "a dot at the end of a name", "ends with a dot", make(NAME + ".")),
+        ("names-u-label", "a U-label", "is not in A-labels", _u_label()),
+        ("names-mail", "an e-mail address beside the name", "the e-mail address", make(NAME, mail)),
+        ("names-uri", "a URI beside the name", "the URI", make(NAME, uri)),
+        ("names-unknown-kind", "a name of no kind there is", "does not parse", _unknown_kind()),
+        ("extension-twice", "two lists of names", "2.5.29.17 twice", _extensions(san, san)),
+        ("extension-broken", "names that are not DER", "does not parse", _extensions(broken)),
+        (
+            "attribute-password-two",
+            "two passwords in one attribute",
+            "not one value",
+            _attributes(_PASSWORD, two_passwords),
+        ),
+        (
+            "attribute-request-two",
+            "one request for extensions with two values",
+            "not one value",
+            _attributes(_REQUEST, tlv(0x31, sequence(san), sequence(san))),
+        ),
+        ("version-2", "a version that does not exist", "not a PKCS#10", _version(1)),
         ("names-missing", "no name of those granted", "no subjectAltName", make()),
         ("names-twice", "one name twice", "twice", make(NAME, NAME)),
-        ("names-capitals", "not in lower case", "which is not granted", make(NAME.upper())),
-        ("names-address", "an address beside the name", "else than DNS", make(NAME, address)),
+        ("names-capitals", "not in lower case", "not in lower case", make(NAME.upper())),
+        ("names-address", "an address beside the name", "the IP address 192.0.2.1", make(NAME, address)),
         ("names-wildcard", "the wildcard above it", "not granted", make(NAME, "*.example.com")),
         (
             "extension-constraints",
@@ -217,6 +220,54 @@ def _pem(der: bytes) -> bytes:
     return x509.load_der_x509_csr(der).public_bytes(Encoding.PEM)
 
 
+_PASSWORD, _REQUEST = (
+    bytes.fromhex(oid) for oid in ("06092a864886f70d010907", "06092a864886f70d01090e")
+)
+_SAN_OID = bytes.fromhex("0603551d11")
+
+
+def _san(*names: bytes) -> bytes:
+    return sequence(_SAN_OID, tlv(4, sequence(*names)))
+
+
+def _by_hand(attributes: bytes, *, version: int = 0, spki: bytes | None = None) -> bytes:
+    """A CSR as no library would write it, with an empty subject, signed by the usual key."""
+    own = ec_key("Vector Leaf")
+    tbs = sequence(
+        integer(version), sequence(), spki or ec_spki(point(own)), tlv(0xA0, attributes)
+    )
+    return sequence(tbs, *signed(tbs, own))
+
+
+def _attributes(kind: bytes, values: bytes) -> bytes:
+    other = sequence(kind, values)
+    return _by_hand(other if kind == _REQUEST else other + _usual())
+
+
+def _extensions(*extensions: bytes) -> bytes:
+    return _by_hand(sequence(_REQUEST, tlv(0x31, sequence(*extensions))))
+
+
+def _u_label() -> bytes:
+    return _extensions(_san(tlv(0x82, "bücher.example.com".encode())))
+
+
+def _unknown_kind() -> bytes:
+    return _extensions(_san(tlv(0x82, NAME.encode()), tlv(0x8F, b"x")))
+
+
+def _usual() -> bytes:
+    return sequence(_REQUEST, tlv(0x31, sequence(_san(tlv(0x82, NAME.encode())))))
+
+
+def _version(number: int) -> bytes:
+    return _by_hand(_usual(), version=number)
+
+
+def _other_spki(spki: bytes) -> bytes:
+    return _by_hand(_usual(), spki=spki)
+
+
 def _must_staple() -> bytes:
     return make(NAME, extensions=(x509.TLSFeature([x509.TLSFeatureType.status_request]),))
 
@@ -224,15 +275,14 @@ def _must_staple() -> bytes:
 def _rsa_sha1() -> bytes:
     """The library signs with SHA-1 no more: only the names of the algorithm are changed."""
     sha256, sha1 = bytes.fromhex("2a864886f70d01010b"), bytes.fromhex("2a864886f70d010105")
-    return make(NAME, key=_rsa(2048)).replace(sha256, sha1)
+    return make(NAME, key=rsa_key(2048)).replace(sha256, sha1)
 
 
 def _rsa_2047() -> bytes:
     """The modulus of 2048 bits with its first bit taken away; who signed it does not matter."""
-    p, q = (int(text, 16) for text in _PRIMES[2048])
-    modulus = (p * q).to_bytes(256, "big")
+    modulus = rsa_numbers(2048).public_numbers.n.to_bytes(256, "big")
     shorter = bytes([modulus[0] & 0x3F | 0x40]) + modulus[1:]
-    whole = make(NAME, key=_rsa(2048))
+    whole = make(NAME, key=rsa_key(2048))
     assert b"\0" + modulus in whole
     return _shortened(whole, modulus, shorter)
 

@@ -11,6 +11,7 @@ from tests.vectors.vector import HERE, Vector
 def everything() -> dict[str, list[Vector]]:
     return {
         "bundle": bundle_vectors.vectors(),
+        "rehearsal": bundle_vectors.rehearsals(),
         "token": other_vectors.tokens(),
         "request": other_vectors.requests(),
         "csr": csr_vectors.vectors(),

@@ -10,7 +10,7 @@ from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from nacl.bindings import crypto_box
 from nacl.hash import blake2b
@@ -20,7 +20,8 @@ from shared.contract import strict_json
 from shared.contract.bundle import PAYLOAD_TYPE, Manifest
 from shared.contract.sealing import Identity, SealContext
 from shared.contract.signing import SigningKey
-from shared.contract.x509 import chain_to_pem, key_to_der, spki_sha256
+from shared.contract.key_policy import key_to_der
+from shared.contract.x509 import chain_to_pem, spki_sha256
 
 NOW = 1_800_000_000
 DAY = 86_400
@@ -42,10 +43,24 @@ def ec_key(label: str) -> ec.EllipticCurvePrivateKey:
     return ec.derive_private_key(secret, ec.SECP256R1())
 
 
+def curve_key(curve: ec.EllipticCurve) -> ec.EllipticCurvePrivateKey:
+    """A key on any curve that is the same in every run."""
+    return ec.derive_private_key(int.from_bytes(hashlib.sha256(b"vector csr").digest()) >> 1, curve)
+
+
 def serial(label: str) -> int:
     return int.from_bytes(hashlib.sha256(b"serial " + label.encode()).digest()[:16]) >> 1
 
 
+Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
+_USUAL = frozenset(
+    (
+        x509.BasicConstraints.oid,
+        x509.KeyUsage.oid,
+        x509.SubjectAlternativeName.oid,
+        x509.ExtendedKeyUsage.oid,
+    )
+)
 _KEY_USAGES = (
     "digital_signature content_commitment key_encipherment data_encipherment "
     "key_agreement key_cert_sign crl_sign encipher_only decipher_only"
@@ -56,42 +71,68 @@ def _name(text: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)]) if text else x509.Name([])
 
 
+def _key(key: str | Key) -> Key:
+    return ec_key(key) if isinstance(key, str) else key
+
+
 def certificate(
     subject: str,
     issuer: str,
     *,
     ca: bool,
+    key: str | Key = "",
+    signed_by: str | Key = "",
+    identified_by: str | Key = "",
     sans: tuple[x509.GeneralName, ...] = (),
     begin: int = NOW - DAY,
     end: int = NOW + 44 * DAY,
-    usage: x509.ObjectIdentifier | None = ExtendedKeyUsageOID.SERVER_AUTH,
-    signed_by: str | None = None,
+    usage: x509.ObjectIdentifier | None = None,
+    bits: tuple[str, ...] = (),
+    path_length: int | None = None,
+    without: tuple[type[x509.ExtensionType], ...] = (),
+    extensions: tuple[tuple[x509.ExtensionType, bool], ...] = (),
+    digest: hashes.HashAlgorithm | None = None,
 ) -> x509.Certificate:
-    """A certificate whose keys are named after its subject and its issuer."""
-    key, issuer_key = ec_key(subject), ec_key(signed_by or issuer)
-    usage_bits = dict.fromkeys(_KEY_USAGES.split(), False)
-    usage_bits |= {"key_cert_sign": True, "crl_sign": True} if ca else {"digital_signature": True}
+    """A certificate whose keys are named after its subject and its issuer, unless others are given.
+
+    Args:
+        identified_by: the key that the authority key identifier is of.
+        bits: of keyUsage, instead of the usual ones.
+        without: extensions to leave out.
+        extensions: more of them, or one instead of a usual one, each with whether it is critical.
+    """
+    own, signer = _key(key or subject), _key(signed_by or issuer)
+    above = _key(identified_by or issuer)
+    usual = ("key_cert_sign", "crl_sign") if ca else ("digital_signature",)
+    usage_bits = {bit: bit in (bits or usual) for bit in _KEY_USAGES.split()}
     builder = (
         x509.CertificateBuilder()
         .subject_name(_name(subject if ca else ""))
         .issuer_name(_name(issuer))
-        .public_key(key.public_key())
+        .public_key(own.public_key())
         .serial_number(serial(subject + issuer))
         .not_valid_before(datetime.fromtimestamp(begin, UTC))
         .not_valid_after(datetime.fromtimestamp(end, UTC))
-        .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
-        .add_extension(x509.KeyUsage(**usage_bits), critical=True)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-        .add_extension(
-            x509.AuthorityKeyIdentifier.from_issuer_public_key(ec_key(issuer).public_key()),
-            critical=False,
-        )
     )
+    found: list[tuple[x509.ExtensionType, bool]] = [
+        (x509.BasicConstraints(ca=ca, path_length=path_length), True),
+        (x509.KeyUsage(**usage_bits), True),
+        (x509.SubjectKeyIdentifier.from_public_key(own.public_key()), False),
+        (x509.AuthorityKeyIdentifier.from_issuer_public_key(above.public_key()), False),
+    ]
     if sans:
-        builder = builder.add_extension(x509.SubjectAlternativeName(sans), critical=True)
-    if usage and not ca:
-        builder = builder.add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
-    return builder.sign(issuer_key, hashes.SHA256(), ecdsa_deterministic=True)
+        found.append((x509.SubjectAlternativeName(sans), True))
+    if usage:
+        found.append((x509.ExtendedKeyUsage([usage]), False))
+    replaced = without + tuple(type(one) for one, _ in extensions if one.oid in _USUAL)
+    for extension, critical in [one for one in found if not isinstance(one[0], replaced)]:
+        builder = builder.add_extension(extension, critical=critical)
+    for extension, critical in extensions:
+        builder = builder.add_extension(extension, critical=critical)
+    if isinstance(signer, ed25519.Ed25519PrivateKey):
+        return builder.sign(signer, None)
+    deterministic = True if isinstance(signer, ec.EllipticCurvePrivateKey) else None
+    return builder.sign(signer, digest or hashes.SHA256(), ecdsa_deterministic=deterministic)
 
 
 YEAR = 365 * DAY
@@ -102,9 +143,19 @@ INTERMEDIATE = certificate(
 
 
 def leaf(*names: str, **changes: Any) -> x509.Certificate:
-    sans = changes.pop("sans", None) or tuple(x509.DNSName(name) for name in names or (NAME,))
-    issuer = changes.pop("issuer", "Vector Intermediate")
-    return certificate(changes.pop("key", "Vector Leaf"), issuer, ca=False, sans=sans, **changes)
+    sans = tuple(x509.DNSName(name) for name in names or (NAME,))
+    return certificate(
+        changes.pop("subject", "Vector Leaf"),
+        changes.pop("issuer", "Vector Intermediate"),
+        ca=False,
+        **({"sans": sans, "usage": ExtendedKeyUsageOID.SERVER_AUTH} | changes),
+    )
+
+
+def intermediate(**changes: Any) -> x509.Certificate:
+    """One instead of the usual :data:`INTERMEDIATE`."""
+    span = {"begin": NOW - YEAR, "end": NOW + 10 * YEAR}
+    return certificate("Vector Intermediate", "Vector Root", ca=True, **(span | changes))
 
 
 def seal(key_der: bytes, to: Identity, context: SealContext) -> bytes:
@@ -122,8 +173,12 @@ class _Raw:
     decode = staticmethod(bytes)
 
 
-def ed25519_der() -> bytes:
-    key = ed25519.Ed25519PrivateKey.from_private_bytes(hashlib.sha256(b"vector ed").digest())
+def ed25519_key() -> ed25519.Ed25519PrivateKey:
+    return ed25519.Ed25519PrivateKey.from_private_bytes(hashlib.sha256(b"vector ed").digest())
+
+
+def pkcs8(key: Key) -> bytes:
+    """Any key as PKCS#8 DER, allowed or not."""
     return key.private_bytes(
         serialization.Encoding.DER,
         serialization.PrivateFormat.PKCS8,

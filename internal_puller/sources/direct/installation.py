@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
-
 from internal_puller import trust
 from internal_puller.install.active import read_active
 from internal_puller.install.installation import Installation
@@ -23,7 +21,8 @@ from internal_puller.state.state import Enrolment, StateDirectory
 from shared.contract import wire
 from shared.contract.bundle import Manifest
 from shared.contract.errors import BundleError, RelayError
-from shared.contract.x509 import key_to_der, load_chain, spki_sha256
+from shared.contract.key_policy import load_pem_key
+from shared.contract.x509 import load_chain, spki_sha256
 
 _NOBODY = "0" * 64
 
@@ -76,7 +75,7 @@ class DirectInstallation(Installation):
 
     def _accept_own(self, issued: Issued, certificate: str) -> trust.Accepted:
         leaf = load_chain(issued.chain)[0]
-        key = load_pem_private_key(issued.key.encode("ascii"), None)
+        key = load_pem_key(issued.key)
         manifest = Manifest(
             agent=_NOBODY,
             recipient=_NOBODY,
@@ -92,7 +91,7 @@ class DirectInstallation(Installation):
         )
         return trust.accept_own(
             manifest,
-            key_to_der(key),  # type: ignore[arg-type]
+            key,
             wanted=self._wanted(certificate),
             floor=self._state.floors().get(certificate),
             now=self._clock(),

@@ -13,7 +13,7 @@ from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from typing import Protocol
 
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from internal_puller.sources.direct.record import (
     NO_MOMENT,
@@ -43,15 +43,8 @@ from shared.contract.errors import (
     RelayError,
 )
 from shared.contract.identifiers import DnsName
-from shared.contract.x509 import (
-    KeyAlgorithm,
-    chain_to_pem,
-    check_validity,
-    generate_key,
-    leaf_sha256,
-    load_chain,
-    make_csr,
-)
+from shared.contract.key_policy import KeyAlgorithm, generate_key, key_to_pem
+from shared.contract.x509 import chain_to_pem, check_validity, leaf_sha256, load_chain, make_csr
 from shared.issuing.ca_choice import Setback, Standing, after_failure, in_turn, without_own_pauses
 from shared.issuing.renewal import (
     HURRY_PERIOD,
@@ -260,13 +253,12 @@ class DirectIssuing:
         known = (self._floors(wanted.certificate), progress.generation)
         key = generate_key(KeyAlgorithm(wanted.key_algorithm))
         csr = make_csr(key, [DnsName(name) for name in wanted.names])
-        pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         attempt = Attempt(
             generation=max(self._now(), *(one + 1 for one in known)),
             names=wanted.names,
             made_for=fingerprint(wanted, *self._direct.directories(wanted)),
             directory=url,
-            key=pem.decode("ascii"),
+            key=key_to_pem(key).decode("ascii"),
             csr=csr.public_bytes(Encoding.PEM).decode("ascii"),
             hurried=self._is_hurried(wanted, progress),
         )

@@ -36,7 +36,7 @@ from external_agent.records.rows import (
 from external_agent.store.interface import Store
 from external_agent.store.open import open_store
 from shared.acme.dns_persist import Offer
-from shared.contract.x509 import KeyAlgorithm
+from shared.contract.key_policy import KeyAlgorithm
 from shared.issuing.renewal import DAY, HOUR
 from tests.big_store import fill
 

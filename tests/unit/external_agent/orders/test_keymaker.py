@@ -19,8 +19,9 @@ from cryptography import x509
 from external_agent.orders.keymaker import ProcessKeyMaker
 from external_agent.orders.keymaker_messages import KeyAnswer, KeyRequest
 from shared.contract.errors import ConfigurationError, KeysRefused
+from shared.contract.key_policy import KeyAlgorithm, load_key
 from shared.contract.sealing import Identity, SealContext
-from shared.contract.x509 import KeyAlgorithm, dns_names, load_key, spki_sha256
+from shared.contract.x509 import dns_names, spki_sha256
 from tests.memory_search import found_in_own_memory
 
 pytestmark = pytest.mark.lab

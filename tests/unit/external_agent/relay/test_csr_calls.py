@@ -10,8 +10,9 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from external_agent.settings import keys
 from shared.contract.identifiers import parse_names
+from shared.contract.key_policy import KeyAlgorithm, PrivateKey, generate_key
 from shared.contract.wire import CERTIFICATES_PATH, Listing, Problem, csr_path
-from shared.contract.x509 import KeyAlgorithm, PrivateKey, generate_key, make_csr
+from shared.contract.x509 import make_csr
 from tests.unit.external_agent.harness import CERTIFICATE, START, Answer, Client, RunningAgent
 
 

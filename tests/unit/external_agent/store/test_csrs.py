@@ -11,8 +11,9 @@ from external_agent.store.interface import Store
 from shared.contract.csr import csr_to_pem
 from shared.contract.errors import CsrRefused, FenceLost, KeysRefused, PolicyError, RequestRefused
 from shared.contract.identifiers import parse_names
+from shared.contract.key_policy import KeyAlgorithm, generate_key
 from shared.contract.wire import Offer, Receipt
-from shared.contract.x509 import KeyAlgorithm, generate_key, make_csr, spki_sha256
+from shared.contract.x509 import make_csr, spki_sha256
 from shared.issuing.renewal import DAY, HOUR
 from tests.agent_world import Puller, enrol, nonce
 from tests.unit.external_agent.conftest import NOW

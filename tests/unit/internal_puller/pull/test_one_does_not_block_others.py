@@ -106,7 +106,7 @@ def test_an_agent_that_thinks_of_new_names_without_end(
         found = honest(puller)  # type: ignore[arg-type]
         turn = len(agent.requests)
         more = (Offer(f"n{turn}-{n}", ("x.example.com",), 9, 9, "agent", False) for n in range(900))
-        return Listing((*found.offers, *more), found.come_back)
+        return Listing.of((*found.offers, *more), found.come_back)
 
     puller = two.puller()
     for _ in range(3):

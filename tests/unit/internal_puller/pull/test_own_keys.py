@@ -17,8 +17,9 @@ from internal_puller.sources.agent.client import RelayClient
 from internal_puller.sources.agent.waiting import waits_for
 from internal_puller.state.pending import MOST_KEYS, PendingKeys
 from shared.contract.errors import KeyMismatch, KeyOriginRefused, RequestRefused
+from shared.contract.key_policy import KeyAlgorithm
 from shared.contract.wire import Problem
-from shared.contract.x509 import KeyAlgorithm, spki_sha256
+from shared.contract.x509 import spki_sha256
 from tests.fake_agent import FakeAgent
 from tests.machine import NAME, Machine
 

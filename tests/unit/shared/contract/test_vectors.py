@@ -8,13 +8,15 @@ import pytest
 
 from internal_puller.state.floor import Floor
 from internal_puller.trust import Wanted, accept
+from shared.contract.bundle import PAYLOAD_TYPE, REHEARSAL_TYPE
 from shared.contract.csr import check_csr
 from shared.contract.enrolment_token import EnrolmentToken
 from shared.contract.errors import RelayError
 from shared.contract.http_signatures import SignedTarget, parse_signatures, verify_request
+from shared.contract.key_policy import load_key
 from shared.contract.sealing import Identity
 from shared.contract.signing import VerifyKey
-from shared.contract.x509 import load_key, load_roots, spki_sha256
+from shared.contract.x509 import load_roots, spki_sha256
 from tests.vectors import generate
 from tests.vectors.vector import HERE, Vector, read_all
 
@@ -43,7 +45,7 @@ def _csr(vector: Vector) -> None:
         raise
 
 
-def _bundle(vector: Vector) -> None:
+def _bundle(vector: Vector, payload_type: str = PAYLOAD_TYPE) -> None:
     head = vector.head
     floor = int(head["floor-generation"])
     pending = bytes.fromhex(head["pending-key"])
@@ -60,6 +62,7 @@ def _bundle(vector: Vector) -> None:
         floor=Floor(floor, head["floor-digest"]) if floor else None,
         pending_keys={spki_sha256(load_key(pending)): pending} if pending else {},
         now=int(head["now"]),
+        payload_type=payload_type,
     )
 
 
@@ -76,6 +79,11 @@ def outcome(check: object, vector: Vector) -> str:
 @pytest.mark.parametrize("vector", **_ids(read_all("bundle")))
 def test_bundle(vector: Vector) -> None:
     assert outcome(_bundle, vector) == vector.expect
+
+
+@pytest.mark.parametrize("vector", **_ids(read_all("rehearsal")))
+def test_rehearsal(vector: Vector) -> None:
+    assert outcome(lambda one: _bundle(one, REHEARSAL_TYPE), vector) == vector.expect
 
 
 @pytest.mark.parametrize("vector", **_ids(read_all("token")))

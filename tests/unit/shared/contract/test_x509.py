@@ -7,28 +7,27 @@ import trustme
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
+from shared.contract.chain_rules import check_chain
 from shared.contract.errors import (
     KeyMismatch,
     MalformedBundle,
     NameMismatch,
     OutsideValidity,
+    UnsuitableKey,
     UntrustedChain,
 )
 from shared.contract.identifiers import parse_names
+from shared.contract.key_policy import KeyAlgorithm, generate_key, key_to_der, load_key
 from shared.contract.x509 import (
-    KeyAlgorithm,
     chain_to_pem,
-    check_chain,
     check_key,
     check_names,
     check_validity,
     dns_names,
-    generate_key,
-    key_to_der,
     load_chain,
-    load_key,
     load_roots,
     make_csr,
+    read_certificates,
     spki_sha256,
 )
 
@@ -79,7 +78,7 @@ def test_names_are_exactly_the_set() -> None:
 def test_key_of_another_leaf() -> None:
     with pytest.raises(KeyMismatch):
         check_key(generate_key(KeyAlgorithm.EC_P256), LEAF)
-    with pytest.raises(KeyMismatch):
+    with pytest.raises(UnsuitableKey):
         load_key(b"no key")
 
 
@@ -92,7 +91,14 @@ def test_a_root_that_does_not_parse_spoils_no_other() -> None:
 def test_pem_and_nothing_else() -> None:
     pem = chain_to_pem([LEAF])
     assert load_chain(pem) == (LEAF,)
-    assert load_chain(pem.replace("\n", "\r\n")) == (LEAF,)
-    for text in ("", pem + "x", "x" + pem, pem * 11, pem[:-30], "é" + pem, pem * 500):
+    one_line = pem.replace("\n", "").replace("E-----", "E-----\n").replace("-----END", "\n-----END")
+    for text in (pem.replace("\n", "\r\n"), one_line, pem[:-1], pem + "\n", "x" + pem, "é" + pem):
         with pytest.raises(MalformedBundle):
             load_chain(text)
+        assert read_certificates(text) == (LEAF,)
+    for text in ("", pem[:-30], pem * 500):
+        for read in (load_chain, read_certificates):
+            with pytest.raises(MalformedBundle):
+                read(text)
+    with pytest.raises(MalformedBundle):
+        load_chain(pem * 11)

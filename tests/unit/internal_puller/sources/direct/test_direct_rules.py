@@ -33,7 +33,7 @@ from shared.contract.errors import (
     PolicyError,
     RelayError,
 )
-from shared.contract.x509 import KeyAlgorithm
+from shared.contract.key_policy import KeyAlgorithm
 
 CA = "https://ca.example.com/dir"
 NOW = 1_800_000_000
