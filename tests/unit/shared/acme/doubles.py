@@ -12,7 +12,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from shared.acme.ports import PendingChallenge
 from shared.contract.identifiers import DnsName
-from shared.contract.x509 import KeyAlgorithm, PrivateKey, generate_key, make_csr
+from shared.contract.key_policy import KeyAlgorithm, PrivateKey, generate_key
+from shared.contract.x509 import make_csr
 from tests.pebble import ChallTestSrv
 
 

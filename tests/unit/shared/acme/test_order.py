@@ -8,7 +8,10 @@ from itertools import cycle
 
 import pytest
 import trustme
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from shared.acme.chain import check_issued_chain, has_issuer
 from shared.acme.order import MOST_FAILURES_IN_A_ROW, drive_order
 from shared.acme.ports import ChallengeSolver, IssuedChain, OrderState, PendingChallenge
 from shared.contract.errors import (
@@ -19,6 +22,8 @@ from shared.contract.errors import (
     PolicyError,
     StoreUnavailable,
 )
+from shared.contract.x509 import chain_to_pem, common_name, load_roots
+from tests.authority import common_authority
 from tests.unit.shared.acme.doubles import MovedClock, RecordedJournal, RecordedSolver, csr_for
 from tests.unit.shared.acme.fake_ca import ORDER, FakeCa, authorization
 
@@ -29,12 +34,9 @@ PROBLEM = {"type": "urn:ietf:params:acme:error:dns", "detail": "no such name", "
 @pytest.fixture(scope="module")
 def issued() -> tuple[bytes, bytes]:
     """A CSR and the chain that answers it."""
-    from cryptography.hazmat.primitives.serialization import load_pem_private_key
-
-    authority = trustme.CA()
-    leaf = authority.issue_cert(NAME)
+    leaf = trustme.CA().create_child_ca().issue_cert(NAME)
     key = load_pem_private_key(leaf.private_key_pem.bytes(), None)
-    chain = leaf.cert_chain_pems[0].bytes() + authority.cert_pem.bytes()
+    chain = b"".join(one.bytes() for one in leaf.cert_chain_pems)
     return csr_for([NAME], key), chain  # type: ignore[arg-type]
 
 
@@ -479,8 +481,57 @@ def test_another_key_is_refused(bench: Bench) -> None:
 def test_a_chain_that_does_not_link_is_refused(bench: Bench) -> None:
     leaf_only = bench.ca.chain.split(b"-----END CERTIFICATE-----\n")[0]
     bench.ca.chain = leaf_only + b"-----END CERTIFICATE-----\n" + trustme.CA().cert_pem.bytes()
-    with pytest.raises(IssuanceRejected, match="not signed by the next"):
+    with pytest.raises(IssuanceRejected, match="not signed by any other"):
         bench.drive()
+
+
+def test_an_order_of_its_own_and_surplus_are_put_right() -> None:
+    """FIELD of CAs: intermediates anyhow, one of somebody else, the root, text, long lines."""
+    root = trustme.CA()
+    middle = root.create_child_ca()
+    leaf = middle.create_child_ca().issue_cert(NAME)
+    csr = csr_for([NAME], load_pem_private_key(leaf.private_key_pem.bytes(), None))  # type: ignore[arg-type]
+    first, second, third = (one.bytes() for one in leaf.cert_chain_pems)
+    right, stranger = first + second + third, trustme.CA().cert_pem.bytes()
+    long_lines = b"\r\n".join(
+        [third.splitlines()[0], b"".join(third.splitlines()[1:-1]), third.splitlines()[-1]]
+    )
+    for sent in (
+        right,
+        first + third + second,
+        third + second + first,
+        right + root.cert_pem.bytes(),
+        root.cert_pem.bytes() + right,
+        first + stranger + second + third,
+        right + right,
+        b"subject=CN=x\n" + first + b"\nissuer=\n\n" + second + third,
+        first + second + long_lines,
+        right.replace(b"\n", b"\r\n"),
+    ):
+        assert check_issued_chain(sent, csr, [NAME]) == right
+        if sent.startswith((first, b"subject")):  # an alternative is looked at by its first
+            assert has_issuer(sent, _root_name(root))
+
+
+def _root_name(root: trustme.CA) -> str:
+    return common_name(load_roots(root.cert_pem.bytes())[0].subject)
+
+
+def test_a_leaf_that_the_root_signed_needs_nothing_above_it() -> None:
+    root = trustme.CA()
+    leaf = root.issue_cert(NAME)
+    csr = csr_for([NAME], load_pem_private_key(leaf.private_key_pem.bytes(), None))  # type: ignore[arg-type]
+    alone = leaf.cert_chain_pems[0].bytes()
+    assert check_issued_chain(alone, csr, [NAME]) == alone
+    assert check_issued_chain(alone + root.cert_pem.bytes(), csr, [NAME]) == alone
+
+
+def test_a_key_that_no_certificate_may_have_is_refused() -> None:
+    weak = rsa.generate_private_key(65537, 1024)
+    authority = common_authority()
+    chain = chain_to_pem([authority.leaf([NAME], weak, not_before=1_790_000_000)]).encode()  # type: ignore[arg-type]
+    with pytest.raises(IssuanceRejected, match="RSA of 1024 bits"):
+        check_issued_chain(chain, csr_for([NAME], weak), [NAME])
 
 
 @pytest.mark.parametrize("chain", [b"", b"<html>", b"\xff" * 100])
