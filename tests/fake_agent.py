@@ -125,6 +125,7 @@ class FakeAgent:
         self.faulty: Callable[[str], bool] = lambda path: True
         self.refuse: Problem | None = None
         self.come_back = 3600
+        self.call_version: Callable[[str], str] = lambda digest: digest
         self.clock: Callable[[], float] = time.time
         self.lose_answers = 0
         self.waiting = 0
@@ -255,7 +256,8 @@ class FakeAgent:
                     csr_wanted=certificate in self.own_keys and certificate not in self.csrs,
                 )
             )
-        return Listing.of(tuple(offers), self.come_back)
+        listing = Listing.of(tuple(offers), self.come_back)
+        return dataclasses.replace(listing, version=self.call_version(listing.version))
 
     def _newest(self, certificate: str, puller: _Puller) -> Issued | None:
         found = [one for one in self.issued.get(certificate, []) if puller.key.id in one.bundles]

@@ -8,6 +8,7 @@ Let's Encrypt narrows it) and that every TLS server loads.
 from __future__ import annotations
 
 import base64
+import re
 from enum import StrEnum
 from typing import assert_never
 
@@ -35,7 +36,7 @@ SIGNATURES = frozenset(
 _EXPONENT = 65537
 _INCONSISTENT = ("Invalid key", "Invalid private key")
 """What the library says of a key that it has read and found wrong in itself; vectors hold it."""
-_BEGIN, _END = "-----BEGIN PRIVATE KEY-----", "-----END PRIVATE KEY-----"
+_PEM_KEY = re.compile(r"-----BEGIN PRIVATE KEY-----([^-]*)-----END PRIVATE KEY-----")
 
 
 class KeyAlgorithm(StrEnum):
@@ -160,15 +161,15 @@ def load_key(der: bytes) -> PrivateKey:
 
 
 def load_pem_key(pem: str) -> PrivateKey:
-    """Return the private key in a PEM text that :func:`key_to_pem` wrote.
+    """Return the one private key in a PEM text; certificates may stand around it.
 
     Raises:
         UnsuitableKey, KeyMismatch: as :func:`load_key` does.
     """
-    body = pem.strip().removeprefix(_BEGIN).removesuffix(_END)
-    if len(body) != len(pem.strip()) - len(_BEGIN) - len(_END):
-        raise UnsuitableKey("The private key is not PKCS#8 in PEM (BEGIN PRIVATE KEY).")
+    bodies = _PEM_KEY.findall(pem)
+    if len(bodies) != 1:
+        raise UnsuitableKey("The text does not hold one private key as PKCS#8 in PEM.")
     try:
-        return load_key(base64.b64decode("".join(body.split()), validate=True))
+        return load_key(base64.b64decode("".join(bodies[0].split()), validate=True))
     except ValueError as error:
         raise UnsuitableKey("The private key's PEM text is damaged.") from error

@@ -38,6 +38,9 @@ Chain = tuple[x509.Certificate, ...]
 
 _UNKNOWN = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.3.6.1.4.1.32473.1"), b"\x05\0")
 _ADDRESS = x509.IPAddress(ipaddress.ip_address("192.0.2.1"))
+_POLICIES = x509.CertificatePolicies(
+    [x509.PolicyInformation(x509.ObjectIdentifier("2.23.140.1.2.1"), None)]
+)
 _CLIENT = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH])
 _SERVER = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH])
 _ANY = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE])
@@ -49,6 +52,10 @@ def _constraints(*, permitted: str = "", excluded: str = "") -> x509.NameConstra
         [x509.DNSName(permitted)] if permitted else None,
         [x509.DNSName(excluded)] if excluded else None,
     )
+
+
+def _identifier(label: str) -> x509.SubjectKeyIdentifier:
+    return x509.SubjectKeyIdentifier.from_public_key(ec_key(label).public_key())
 
 
 def _with(*extensions: tuple[x509.ExtensionType, bool]) -> Chain:
@@ -120,6 +127,14 @@ def _good_chains() -> dict[str, tuple[str, Chain]]:
             "extendedKeyUsage that is critical",
             (leaf(extensions=((_SERVER, True),)), INTERMEDIATE),
         ),
+        "name-constraints-other": (
+            "nameConstraints on a directory name that are not critical",
+            _with((x509.NameConstraints([x509.DirectoryName(x509.Name([]))], None), False)),
+        ),
+        "another-key-identifier": (
+            "the leaf says that another key signed it",
+            (leaf(identified_by="Vector Root"), INTERMEDIATE),
+        ),
         "name-constraints": (
             "an issuer that may sign names like this one",
             _with((_constraints(permitted="intra.example.com"), True)),
@@ -161,6 +176,32 @@ def _bad_chains() -> dict[str, tuple[str, Chain]]:
         "issuer-unknown-critical": (
             "an unknown critical extension in the issuer",
             _with((_UNKNOWN, True)),
+        ),
+        "issuer-usage-critical": (
+            "an issuer whose extendedKeyUsage is critical",
+            _with((_SERVER, True)),
+        ),
+        "issuer-identifier-critical": (
+            "an issuer whose own key identifier is critical",
+            (
+                usual,
+                intermediate(
+                    without=(x509.SubjectKeyIdentifier,),
+                    extensions=((_identifier("Vector Intermediate"), True),),
+                ),
+            ),
+        ),
+        "leaf-name-constraints": (
+            "a leaf with nameConstraints",
+            (leaf(extensions=((_constraints(permitted="example.com"), True),)), INTERMEDIATE),
+        ),
+        "name-constraints-directory": (
+            "critical nameConstraints on a directory name, which the leaf would keep",
+            _with((x509.NameConstraints([x509.DirectoryName(x509.Name([]))], None), True)),
+        ),
+        "policies-critical": (
+            "critical certificatePolicies in the leaf",
+            (leaf(extensions=((_POLICIES, True),)), INTERMEDIATE),
         ),
         "issuer-no-constraints": (
             "an issuer without basicConstraints",

@@ -26,6 +26,7 @@ from shared.contract.errors import (
     SealBroken,
     StaleGeneration,
     UnknownCertificate,
+    UnsuitableKey,
     UntrustedChain,
     WrongAgent,
     WrongRecipient,
@@ -128,7 +129,7 @@ def test_good_bundle() -> None:
     accepted = offer(case.manifest())
     assert key_to_der(accepted.key) == key_to_der(case.key)
     assert accepted.floor.generation == NOW
-    assert "key=" not in repr(accepted)
+    assert "PrivateKey" not in repr(accepted)
 
 
 def test_1_envelope() -> None:
@@ -228,7 +229,7 @@ def test_10_key() -> None:
     swapped = IDENTITY.recipient.seal(key_to_der(new_key()), context)
     refuse(KeyMismatch, dataclasses.replace(manifest, sealed_key=swapped))
     nonsense = IDENTITY.recipient.seal(b"not a key", context)
-    refuse(KeyMismatch, dataclasses.replace(manifest, sealed_key=nonsense))
+    refuse(UnsuitableKey, dataclasses.replace(manifest, sealed_key=nonsense))
 
 
 def test_10_key_of_our_own() -> None:
@@ -236,7 +237,7 @@ def test_10_key_of_our_own() -> None:
     manifest = case.manifest(key_origin="puller", sealed_key=None)
     refuse(KeyMismatch, manifest)
     ours = {manifest.spki_sha256: key_to_der(case.key)}
-    assert offer(manifest, pending=ours, want=wanted(own_key_only=True)).key_der
+    assert offer(manifest, pending=ours, want=wanted(own_key_only=True)).key
     refuse(KeyMismatch, manifest, pending={manifest.spki_sha256: key_to_der(new_key())})
 
 

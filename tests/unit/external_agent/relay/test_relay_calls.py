@@ -250,6 +250,7 @@ def test_news_already_there_is_answered_at_once(running: RunningAgent) -> None:
     client = running.enrolled(CERTIFICATE)
     begin = time.monotonic()
     assert client.get(CERTIFICATES_PATH, "since=ab&wait=50").status == 200
+    assert client.get(CERTIFICATES_PATH, "since=Another_agent.s~name-1&wait=50").status == 200
     assert client.get(CERTIFICATES_PATH, "wait=50").status == 200
     assert time.monotonic() - begin < 10
 

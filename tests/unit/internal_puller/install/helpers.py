@@ -12,11 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import trustme
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from internal_puller.install.installer import install
 from internal_puller.install.material import Material
 from internal_puller.install.report import InstallReport
 from internal_puller.settings.targets import ProbePoint, Target
+from shared.contract.key_policy import key_to_pem
 
 NAME = "www.intra.example.com"
 NOW = 1_790_000_000
@@ -47,8 +50,9 @@ def material(generation: int, name: str = NAME, certificate: str = NAME) -> Mate
     issued = _issued(generation, name)
     chain = b"".join(pem.bytes() for pem in issued.cert_chain_pems)
     digest = f"{generation:064x}"
-    key = issued.private_key_pem.bytes()
-    return Material(certificate, generation, digest, chain.decode(), key)
+    key = load_pem_private_key(issued.private_key_pem.bytes(), None)
+    assert isinstance(key, ec.EllipticCurvePrivateKey)
+    return Material(certificate, generation, digest, chain.decode(), key_to_pem(key))
 
 
 @dataclass

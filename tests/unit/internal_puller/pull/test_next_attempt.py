@@ -61,6 +61,21 @@ def test_a_pause_that_nobody_waits_for_is_forgotten(agent: FakeAgent, machine: M
     puller.close()
 
 
+def test_the_state_is_called_as_the_agent_calls_it(agent: FakeAgent, machine: Machine) -> None:
+    """Another agent may compute it otherwise; only then is the question held."""
+    machine.target(agent)
+    agent.call_version = lambda digest: f"Revision_{digest}.~7"
+    puller = machine.puller()
+    puller.pull(wait=1)
+    begin = time.monotonic()
+    puller.pull(wait=1)
+    assert time.monotonic() - begin > 0.9
+    [one] = agent.pullers.values()
+    known = agent.listing(one).version
+    assert agent.requests[-1] == f"GET /v1/certificates?since={known}&wait=1"
+    puller.close()
+
+
 def test_an_agent_that_never_holds_the_question_is_asked_for_years(machine: Machine) -> None:
     daemon = Daemon(lambda: machine.settings, chance=lambda: 0.5)
     report = PullReport(come_back=3600)

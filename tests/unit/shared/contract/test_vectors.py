@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from internal_puller.state.floor import Floor
-from internal_puller.trust import Wanted, accept
+from internal_puller.trust import Accepted, Wanted, accept
 from shared.contract.bundle import PAYLOAD_TYPE, REHEARSAL_TYPE
 from shared.contract.csr import check_csr
 from shared.contract.enrolment_token import EnrolmentToken
@@ -45,11 +45,12 @@ def _csr(vector: Vector) -> None:
         raise
 
 
-def _bundle(vector: Vector, payload_type: str = PAYLOAD_TYPE) -> None:
+def accepted(vector: Vector, payload_type: str = PAYLOAD_TYPE) -> Accepted:
+    """Return what a vector's bundle gives, checked as its head says."""
     head = vector.head
     floor = int(head["floor-generation"])
     pending = bytes.fromhex(head["pending-key"])
-    accept(
+    return accept(
         vector.body,
         agent=VerifyKey(bytes.fromhex(head["agent"])),
         identity=Identity(bytes.fromhex(head["identity"])),
@@ -78,12 +79,12 @@ def outcome(check: object, vector: Vector) -> str:
 
 @pytest.mark.parametrize("vector", **_ids(read_all("bundle")))
 def test_bundle(vector: Vector) -> None:
-    assert outcome(_bundle, vector) == vector.expect
+    assert outcome(accepted, vector) == vector.expect
 
 
 @pytest.mark.parametrize("vector", **_ids(read_all("rehearsal")))
 def test_rehearsal(vector: Vector) -> None:
-    assert outcome(lambda one: _bundle(one, REHEARSAL_TYPE), vector) == vector.expect
+    assert outcome(lambda one: accepted(one, REHEARSAL_TYPE), vector) == vector.expect
 
 
 @pytest.mark.parametrize("vector", **_ids(read_all("token")))
