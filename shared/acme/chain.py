@@ -50,11 +50,16 @@ def _read(pem: bytes) -> Chain:
 
 
 def _in_order(found: Chain, wanted: str) -> Chain:
-    """Return the leaf for the key, and above each certificate the one that signed it."""
+    """Return the leaf for the key, and above each certificate the one that signed it.
+
+    What had expired when the leaf began is of no use to anybody, and a puller refuses it.
+    """
     leaf = next((one for one in found if spki_sha256(one) == wanted), None)
     if leaf is None:
         raise IssuanceRejected("The CA issued a certificate for another key than the CSR's.")
-    chain, others = [leaf], [one for one in dict.fromkeys(found) if one != leaf]
+    begin = leaf.not_valid_before_utc
+    alive = [one for one in found if one.not_valid_after_utc > begin]
+    chain, others = [leaf], [one for one in dict.fromkeys(alive) if one != leaf]
     while (upper := _issuer(chain[-1], others)) is not None and not issued_by(upper, upper):
         chain.append(upper)
         others.remove(upper)
@@ -64,10 +69,7 @@ def _in_order(found: Chain, wanted: str) -> Chain:
 
 
 def _issuer(lower: x509.Certificate, others: Sequence[x509.Certificate]) -> x509.Certificate | None:
-    """Return who signed it, if it did not expire before what it signed began."""
-    begin = lower.not_valid_before_utc
-    alive = (one for one in others if one.not_valid_after_utc > begin)
-    return next((one for one in alive if issued_by(lower, one)), None)
+    return next((one for one in others if issued_by(lower, one)), None)
 
 
 def has_issuer(pem: bytes, issuer: str) -> bool:

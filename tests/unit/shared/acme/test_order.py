@@ -9,7 +9,7 @@ from itertools import cycle
 import pytest
 import trustme
 from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
 from shared.acme.chain import check_issued_chain, has_issuer
 from shared.acme.order import MOST_FAILURES_IN_A_ROW, drive_order
@@ -22,10 +22,13 @@ from shared.contract.errors import (
     PolicyError,
     StoreUnavailable,
 )
-from shared.contract.x509 import chain_to_pem, common_name, load_roots
+from shared.contract.identifiers import DnsName
+from shared.contract.x509 import chain_to_pem, common_name, load_roots, make_csr
 from tests.authority import common_authority
 from tests.unit.shared.acme.doubles import MovedClock, RecordedJournal, RecordedSolver, csr_for
 from tests.unit.shared.acme.fake_ca import ORDER, FakeCa, authorization
+from tests.vectors.world import DAY, INTERMEDIATE, NOW, YEAR, certificate, ec_key, leaf
+from tests.vectors.world import NAME as VECTOR_NAME
 
 NAME = "www.intra.example.com"
 PROBLEM = {"type": "urn:ietf:params:acme:error:dns", "detail": "no such name", "status": 400}
@@ -524,6 +527,18 @@ def test_a_leaf_that_the_root_signed_needs_nothing_above_it() -> None:
     alone = leaf.cert_chain_pems[0].bytes()
     assert check_issued_chain(alone, csr, [NAME]) == alone
     assert check_issued_chain(alone + root.cert_pem.bytes(), csr, [NAME]) == alone
+
+
+def test_an_issuer_that_had_expired_is_left_out() -> None:
+    """A cross-signed root whose older root is gone: what is below it leads to the younger one."""
+    below, middle, upper = (
+        leaf(),
+        INTERMEDIATE,
+        certificate("Vector Root", "Older Root", ca=True, begin=NOW - YEAR, end=NOW - 2 * DAY),
+    )
+    csr = make_csr(ec_key("Vector Leaf"), [DnsName.parse(VECTOR_NAME)]).public_bytes(Encoding.PEM)
+    sent = chain_to_pem((below, middle, upper)).encode()
+    assert check_issued_chain(sent, csr, [VECTOR_NAME]) == chain_to_pem((below, middle)).encode()
 
 
 def test_a_key_that_no_certificate_may_have_is_refused() -> None:
