@@ -12,15 +12,16 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 from urllib.parse import parse_qs
 
 from cryptography.x509 import load_der_x509_csr
 
+from shared.contract.batches import BatchAnswer, Refusal, decode_batch
 from shared.contract.bundle import KeyOrigin, Manifest, sign_bundle
 from shared.contract.csr import check_csr
 from shared.contract.enrolment_token import EnrolmentToken, authority
-from shared.contract.errors import CsrRefused, RelayError
+from shared.contract.errors import CsrRefused, MalformedMessage, RelayError
 from shared.contract.http_signatures import (
     CLOCK_TOLERANCE,
     PresentedSignature,
@@ -32,6 +33,7 @@ from shared.contract.http_signatures import (
 from shared.contract.key_policy import key_to_der
 from shared.contract.sealing import Recipient, SealContext
 from shared.contract.signing import SigningKey, VerifyKey
+from shared.contract.strict_json import Members
 from shared.contract.wire import (
     PROBLEM_TYPE,
     BundleAnswer,
@@ -47,6 +49,7 @@ from shared.contract.wire import (
 from shared.contract.x509 import chain_to_pem, leaf_sha256, spki_sha256
 from tests.authority import Authority, common_authority, new_key, pem_pair, self_signed
 
+T = TypeVar("T")
 Edit = Callable[[Manifest], Manifest]
 FAULTS = frozenset(
     (
@@ -124,6 +127,9 @@ class FakeAgent:
         self.fault: str | None = None
         self.faulty: Callable[[str], bool] = lambda path: True
         self.refuse: Problem | None = None
+        self.refusing: Callable[[str], bool] = lambda path: True
+        self.retry_after = ""
+        self.unwelcome: set[str] = set()  # certificates whose receipts are not taken
         self.come_back = 3600
         self.call_version: Callable[[str], str] = lambda digest: digest
         self.clock: Callable[[], float] = time.time
@@ -281,6 +287,8 @@ class FakeAgent:
         headers = sign_response(
             status, answer, presented["shr"].signature, self.key, created=int(self.clock())
         )
+        if status != 200 and self.retry_after:
+            headers["Retry-After"] = self.retry_after
         return status, headers, answer
 
     def _verified_token(
@@ -323,7 +331,7 @@ class FakeAgent:
         body: bytes,
     ) -> tuple[int, bytes]:
         try:
-            if self.refuse is not None:
+            if self.refuse is not None and self.refusing(target.path):
                 raise _Refusal(self.refuse)
             if abs(signature.created - self.clock()) > CLOCK_TOLERANCE:
                 raise _Refusal.make("clock", 400, "Your clock is wrong.")
@@ -361,16 +369,23 @@ class FakeAgent:
             case ["certificates", certificate, "csr"] if certificate in puller.granted:
                 return self._take_csr(certificate, body)
             case ["direct"]:
-                with self._changed:
-                    self.direct_reports.append(DirectReport.decode(body))
-                    self._changed.notify_all()
-                return b'{"accepted":true}'
+                return self._keep("reports", DirectReport.read, self.direct_reports, body)
             case ["receipts"]:
-                with self._changed:
-                    self.receipts.append(Receipt.decode(body))
-                    self._changed.notify_all()
-                return b'{"accepted":true}'
+                return self._keep("receipts", Receipt.read, self.receipts, body)
         raise _Refusal.make("certificate-unknown", 404, "There is no such certificate for you.")
+
+    def _keep(self, name: str, read: Callable[[Members], T], kept: list[T], body: bytes) -> bytes:
+        refused = []
+        with self._changed:
+            for place, one in enumerate(decode_batch(body, name, read)):
+                if isinstance(one, MalformedMessage):
+                    refused.append(Refusal(place, "malformed-request", one.what))
+                elif getattr(one, "certificate", "") in self.unwelcome:
+                    refused.append(Refusal(place, "certificate-unknown", "It is not granted."))
+                else:
+                    kept.append(one)
+            self._changed.notify_all()
+        return BatchAnswer(tuple(refused)).encode()
 
     def _take_csr(self, certificate: str, der: bytes) -> bytes:
         with self._changed:

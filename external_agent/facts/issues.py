@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 
+from external_agent.facts.machines import two_machines
 from external_agent.facts.policy import RELAY_CERTIFICATE
 from external_agent.records.direct_rows import DirectRow
 from external_agent.records.model import PullerStatus
@@ -70,6 +71,7 @@ class Kind(StrEnum):
     NOT_INSTALLED = "not-installed"
     PULLER_SILENT = "puller-silent"
     PULLER_SUSPENDED = "puller-suspended"
+    TWO_MACHINES = "two-machines"
     RECORD_BAD = "record-bad"
     RECORD_ENDS = "record-ends"
 
@@ -208,10 +210,26 @@ def _of_recipients(status: CertificateStatus, now: int, limits: Thresholds) -> I
                 Kind.PULLER_SUSPENDED, Severity.CRITICAL, row.id, since, delivery.host, facts
             )
         elif _is_active(delivery):
+            yield from _of_machines(row.id, delivery, now)
             yield from _of_delivery(row.id, delivery, issued, now, limits)
     if not any(one.puller_status != PullerStatus.REVOKED for one in status.deliveries):
         severity = Severity.INFO if issued is None else Severity.WARNING
         yield Concern(Kind.NO_PULLER, severity, row.id, row.created_at)
+
+
+def _of_machines(certificate: str, delivery: DeliveryStatus, now: int) -> Iterator[Concern]:
+    """A copied machine: it ends by itself once one of them has not asked for a week."""
+    pair = two_machines(delivery.machines, now)
+    if pair is not None:
+        one, other = pair
+        facts: dict[str, str | int] = {
+            "host": delivery.host,
+            "one": one.host,
+            "other": other.host,
+            "at": other.first_seen,
+        }
+        since, host = other.first_seen, delivery.host
+        yield Concern(Kind.TWO_MACHINES, Severity.WARNING, certificate, since, host, facts)
 
 
 def _of_delivery(

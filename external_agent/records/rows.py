@@ -118,6 +118,22 @@ class PullerRow:
 
 
 @dataclass(frozen=True, slots=True)
+class MachineRow:
+    """One installation that asked with a puller's key.
+
+    Attributes:
+        installation: 32 lower-case hex digits: of one machine from one boot to the next.
+        host: how it calls itself; an operator reads it.
+        first_seen, last_seen: unix seconds; the last one to the minute.
+    """
+
+    installation: str
+    host: str
+    first_seen: int
+    last_seen: int
+
+
+@dataclass(frozen=True, slots=True)
 class TokenRow:
     """``id`` is the key id of ``public_key``; ``certificates`` is what the token grants."""
 
@@ -395,6 +411,7 @@ class DeliveryStatus:
         installed: generation of its last receipt with outcome ``installed``; 0 for none.
         served: what its last receipt saw being served; empty if it saw nothing.
         served_matches: every served leaf is the newest issued one; ``None`` if nothing was seen.
+        machines: installations that asked with this puller's key; empty where none said.
     """
 
     puller: str
@@ -410,6 +427,7 @@ class DeliveryStatus:
     served_at: int | None
     served_matches: bool | None
     last_receipt: ReceiptRow | None
+    machines: tuple[MachineRow, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

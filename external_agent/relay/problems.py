@@ -90,13 +90,16 @@ def problem(slug: str, detail: str = "", *, retry_after: int | None = None) -> A
     return Answer(status, body, PROBLEM_TYPE, headers)
 
 
+def slug_of(error: RelayError) -> str:
+    """Return what ``error`` is called in ``docs/FORMAT.md``."""
+    if isinstance(error, RequestRefused) and error.problem_type in _REFUSALS:
+        return _REFUSALS[error.problem_type]
+    return next((slug for kind, slug in _BY_CLASS if isinstance(error, kind)), "internal")
+
+
 def problem_of(error: RelayError) -> Answer:
     """Return the problem document that tells a puller of ``error``."""
-    slug = "internal"
-    if isinstance(error, RequestRefused) and error.problem_type in _REFUSALS:
-        slug = _REFUSALS[error.problem_type]
-    else:
-        slug = next((slug for kind, slug in _BY_CLASS if isinstance(error, kind)), "internal")
+    slug = slug_of(error)
     detail = "" if slug in ("internal", "store-unavailable") else error.what
     retry_after = getattr(error, "retry_after", None)
     return problem(slug, detail, retry_after=None if retry_after is None else int(retry_after))

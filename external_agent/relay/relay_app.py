@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
 from starlette.applications import Starlette
@@ -19,10 +19,11 @@ from external_agent.doctor.halves import Halves, for_a_puller
 from external_agent.doctor.turns import Turns
 from external_agent.relay.change_notifier import Bell, TooManyWaits
 from external_agent.relay.enrolment import redeem
-from external_agent.relay.problems import Answer, problem, problem_of
+from external_agent.relay.problems import Answer, problem, problem_of, slug_of
 from external_agent.relay.rehearsal import Rehearsals
 from external_agent.relay.signed_messages import caller_of
 from external_agent.store.interface import Store
+from shared.contract.batches import BatchAnswer, Refusal, decode_batch
 from shared.contract.diagnosis import DOCTOR_PATH, Half
 from shared.contract.errors import (
     ConfigurationError,
@@ -33,23 +34,27 @@ from shared.contract.errors import (
 )
 from shared.contract.identifiers import check_certificate_id
 from shared.contract.rehearsal import RehearsalAnswer
-from shared.contract.strict_json import MAX_INTEGER
+from shared.contract.strict_json import MAX_INTEGER, Members
 from shared.contract.wire import (
     CERTIFICATES_PATH,
     DIRECT_PATH,
     ENROLMENTS_PATH,
+    HOST,
+    INSTALLATION,
     JSON_TYPE,
     MAX_WAIT,
     RECEIPTS_PATH,
     VERSION,
     DirectReport,
     Listing,
+    Machine,
     Receipt,
 )
 
 _ACCEPTED = b'{"accepted":true}'
 _NUMBER = re.compile(r"(?:0|[1-9][0-9]{0,15})\Z")
 Run = Callable[..., Awaitable[Any]]
+T = TypeVar("T")
 
 
 class RelayApp:
@@ -97,7 +102,7 @@ class RelayApp:
             Route(f"{one}/csr", self.leave_csr, methods=["PUT"]),
             Route(f"{one}/rehearsal", self.begin_rehearsal, methods=["POST"]),
             Route(f"{one}/rehearsal", self.rehearsal, methods=["GET"]),
-            Route(RECEIPTS_PATH, self.receive_receipt, methods=["POST"]),
+            Route(RECEIPTS_PATH, self.receive_receipts, methods=["POST"]),
             Route(DIRECT_PATH, self.receive_direct, methods=["POST"]),
             Route(DOCTOR_PATH, self.diagnose, methods=["POST"]),
         ]
@@ -125,21 +130,24 @@ class RelayApp:
 
     async def list_certificates(self, request: Request) -> Response:
         """Everything granted; held until the version is not ``since``, at most ``wait`` s."""
-        members = _query(request, since=VERSION, wait=_NUMBER)
+        members = _query(
+            request, since=VERSION, wait=_NUMBER, installation=INSTALLATION, host=HOST
+        )
         since = members.get("since", "")
         wait = min(int(members.get("wait", "0")), MAX_WAIT)
         puller = caller_of(request.scope).puller
+        machine = _machine(members)
         if not wait:
-            return _ok((await self._listing(puller)).encode())
-        return await self._wait_for_news(request, puller, since, wait)
+            return _ok((await self._listing(puller, machine)).encode())
+        return await self._wait_for_news(request, puller, machine, since, wait)
 
-    async def _listing(self, puller: str) -> Listing:
-        listing = await self._run(self._store.listing_for, puller, now=self._now())
+    async def _listing(self, puller: str, machine: Machine | None) -> Listing:
+        listing = await self._run(self._store.listing_for, puller, now=self._now(), machine=machine)
         assert isinstance(listing, Listing)
         return listing
 
     async def _wait_for_news(
-        self, request: Request, puller: str, since: str, wait: int
+        self, request: Request, puller: str, machine: Machine | None, since: str, wait: int
     ) -> Response:
         loop = asyncio.get_running_loop()
         end = loop.time() + wait
@@ -148,7 +156,8 @@ class RelayApp:
             try:
                 while True:
                     rung.clear()  # before reading, so that no ring in between is lost
-                    listing = await self._listing(puller)
+                    listing = await self._listing(puller, machine)
+                    machine = None  # it asks once, however often the list is read
                     left = end - loop.time()
                     if listing.version != since or left <= 0 or self._bell.closed or gone.done():
                         return _ok(listing.encode())
@@ -187,34 +196,36 @@ class RelayApp:
         )
         return _ok(_ACCEPTED)
 
-    async def receive_receipt(self, request: Request) -> Response:
-        """What a puller installed, and what its server serves."""
-        _query(request)
-        caller = caller_of(request.scope)
-        receipt = Receipt.decode(await request.body())
-        await self._run(
-            self._store.record_receipt,
-            caller.puller,
-            receipt,
-            nonce=caller.nonce,
-            nonce_expires=caller.nonce_expires,
-            now=self._now(),
-        )
-        return _ok(_ACCEPTED)
+    async def receive_receipts(self, request: Request) -> Response:
+        """What a puller installed, and what its servers serve."""
+        sent = await _batch(request, "receipts", Receipt.read)
+        return await self._record(request, sent, self._store.record_receipts)
 
     async def receive_direct(self, request: Request) -> Response:
-        """How a certificate stands that the puller gets by itself."""
-        _query(request)
+        """How certificates stand that the puller gets by itself."""
+        sent = await _batch(request, "reports", DirectReport.read)
+        return await self._record(request, sent, self._store.record_direct)
+
+    async def _record(
+        self, request: Request, sent: Sequence[object], record: Callable[..., object]
+    ) -> Response:
+        """Record what could be read, and say what was refused of all that was sent."""
         caller = caller_of(request.scope)
-        await self._run(
-            self._store.record_direct,
+        refused: dict[int, RelayError] = {
+            place: one for place, one in enumerate(sent) if isinstance(one, MalformedMessage)
+        }
+        readable = [place for place in range(len(sent)) if place not in refused]
+        found = await self._run(
+            record,
             caller.puller,
-            DirectReport.decode(await request.body()),
+            [sent[place] for place in readable],
             nonce=caller.nonce,
             nonce_expires=caller.nonce_expires,
             now=self._now(),
         )
-        return _ok(_ACCEPTED)
+        refused |= {readable[place]: error for place, error in found.items()}
+        told = (Refusal(place, slug_of(one), one.what) for place, one in sorted(refused.items()))
+        return _ok(BatchAnswer(tuple(told)).encode())
 
     async def begin_rehearsal(self, request: Request) -> Response:
         """Order from a staging CA, sealed to the puller that asks; nothing is published."""
@@ -252,6 +263,20 @@ class RelayApp:
         about = tuple(one for one in half.names if one.name in own)  # of others it has no say
         self._halves.keep(puller, replace(half, names=about))
         return _ok(for_a_puller(found).encode())
+
+
+async def _batch(
+    request: Request, name: str, read: Callable[[Members], T]
+) -> Sequence[T | MalformedMessage]:
+    _query(request)
+    return decode_batch(await request.body(), name, read)
+
+
+def _machine(members: Mapping[str, str]) -> Machine | None:
+    """Which machine asks; one half alone says nothing."""
+    if "installation" not in members or "host" not in members:
+        return None
+    return Machine(members["installation"], members["host"])
 
 
 def _certificate(request: Request) -> str:

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Row, delete, insert, select, update
 from external_agent.facts.audit import canonical
 from external_agent.records.model import AttemptState
 from external_agent.records.rows import AccountRow, CertificateRow, GenerationRow
-from external_agent.store.pullers import recipients_of
+from external_agent.store.pullers import recipients_of, require_room
 from external_agent.store.queries import (
     Queries,
     append_event,
@@ -112,6 +112,8 @@ class CertificateQueries(Queries):
                 connection.execute(
                     update(certificates).where(certificates.c.id == certificate).values(changes)
                 )
+                for recipient in recipients_of(connection, certificate) if names else ():
+                    require_room(connection, recipient.id)
                 want_generation(connection, certificate, "changed: " + _words(changes))
                 end_pause(connection, certificate, now)
                 append_event(

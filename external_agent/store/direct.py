@@ -3,36 +3,44 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, func, insert, select, update
+from sqlalchemy import Connection, Row, delete, insert, select, update
 
 from external_agent.facts.audit import canonical
+from external_agent.facts.quotas import REPORT_WINDOW, receipts_in_window
 from external_agent.records.direct_rows import DirectRow
 from external_agent.records.model import PullerStatus
 from external_agent.records.rows import ServedRow
 from external_agent.store.queries import Queries, append_event, use_nonce
 from external_agent.store.relay import admit
-from external_agent.store.tables import direct_certificates, nonces, pullers
+from external_agent.store.tables import direct_certificates, pullers
 from shared.contract.errors import RequestRefused
-from shared.contract.wire import DirectReport
+from shared.contract.wire import MAX_CERTIFICATES, DirectReport
 
-MOST_FOR_A_PULLER = 100
-MESSAGES_AT_ONCE = 60
-"""Messages of one puller whose nonces are still kept, that is of the last ten minutes at most."""
+MOST_FOR_A_PULLER = MAX_CERTIFICATES
 
 
 class DirectQueries(Queries):
     """``DirectStore``."""
 
     def record_direct(
-        self, puller: str, report: DirectReport, *, nonce: str, nonce_expires: int, now: int
-    ) -> None:
+        self, puller: str, sent: Sequence[DirectReport], *, nonce: str, nonce_expires: int, now: int
+    ) -> dict[int, RequestRefused]:
+        refused: dict[int, RequestRefused] = {}
         with self._database.write() as connection:
             use_nonce(connection, puller, nonce, expires_at=nonce_expires, now=now)
-            admit(connection, puller)
-            _keep_quota(connection, puller, report.certificate)
-            _record(connection, puller, report, now)
+            row = admit(connection, puller)
+            held = _held(connection, puller)
+            _keep_quota(connection, row, len(held), len(sent), now)
+            for place, report in enumerate(sent):
+                if report.certificate not in held and len(held) >= MOST_FOR_A_PULLER:
+                    refused[place] = _too_many()
+                    continue
+                _record(connection, puller, report, now)
+                (held.discard if report.outcome == "removed" else held.add)(report.certificate)
+        return refused
 
     def direct_certificates(self) -> list[DirectRow]:
         query = (
@@ -44,23 +52,32 @@ class DirectQueries(Queries):
             return [_row(row) for row in connection.execute(query)]
 
 
-def _keep_quota(connection: Connection, puller: str, certificate: str) -> None:
-    live = select(func.count()).select_from(nonces).where(nonces.c.puller == puller)
-    if connection.execute(live).scalar_one() > MESSAGES_AT_ONCE:
-        raise RequestRefused(
-            f"More than {MESSAGES_AT_ONCE} messages at once.",
-            retry_after=600.0,
-            problem_type="too-many-receipts",
-        )
-    others = (direct_certificates.c.puller == puller) & (
-        direct_certificates.c.certificate != certificate
+def _held(connection: Connection, puller: str) -> set[str]:
+    mine = direct_certificates.c.puller == puller
+    return set(connection.execute(select(direct_certificates.c.certificate).where(mine)).scalars())
+
+
+def _too_many() -> RequestRefused:
+    return RequestRefused(
+        f"A puller may report {MOST_FOR_A_PULLER} certificates of its own.",
+        problem_type="too-many-receipts",
     )
-    held = select(func.count()).select_from(direct_certificates).where(others)
-    if connection.execute(held).scalar_one() >= MOST_FOR_A_PULLER:
+
+
+def _keep_quota(connection: Connection, puller: Row[Any], held: int, more: int, now: int) -> None:
+    """Only the last report of each certificate is kept, so what came lately is counted apart."""
+    since, count = puller.reports_since, puller.reports_count
+    if not 0 <= now - since < REPORT_WINDOW:
+        since, count = now, 0
+    most = receipts_in_window(max(held, more))
+    if count + more > most:
         raise RequestRefused(
-            f"A puller may report {MOST_FOR_A_PULLER} certificates of its own.",
+            f"More than {most} reports in {REPORT_WINDOW} s.",
+            retry_after=float(since + REPORT_WINDOW - now),
             problem_type="too-many-receipts",
         )
+    counted = {"reports_since": since, "reports_count": count + more}
+    connection.execute(update(pullers).where(pullers.c.id == puller.id).values(counted))
 
 
 def _record(connection: Connection, puller: str, report: DirectReport, now: int) -> None:

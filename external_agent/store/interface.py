@@ -41,8 +41,16 @@ from external_agent.records.rows import (
 )
 from shared.acme.dns_persist import Offer
 from shared.contract.bundle import KeyOrigin
+from shared.contract.errors import RequestRefused
 from shared.contract.key_policy import KeyAlgorithm
-from shared.contract.wire import BundleAnswer, DirectReport, EnrolmentAnswer, Listing, Receipt
+from shared.contract.wire import (
+    BundleAnswer,
+    DirectReport,
+    EnrolmentAnswer,
+    Listing,
+    Machine,
+    Receipt,
+)
 from shared.issuing.next_ca import Course
 from shared.issuing.renewal import Advice, Due
 
@@ -251,8 +259,14 @@ class EnrolmentStore(Protocol):
 class RelayStore(Protocol):
     """What pullers read and say; status and grants are read in the same transaction."""
 
-    def listing_for(self, puller: str, *, now: int) -> Listing:
-        """Raises PullerRevoked ("puller-revoked"); RequestRefused ("puller-suspended")."""
+    def listing_for(self, puller: str, *, now: int, machine: Machine | None = None) -> Listing:
+        """Everything granted.
+
+        Args:
+            machine: which one asks, where it said so; remembered, to notice a copy.
+
+        Raises: PullerRevoked ("puller-revoked"); RequestRefused ("puller-suspended").
+        """
 
     def bundle_for(self, puller: str, certificate: str, after: int, *, now: int) -> BundleAnswer:
         """The newest bundle above ``after``, which is also what the puller says it holds.
@@ -260,10 +274,14 @@ class RelayStore(Protocol):
         Raises: as :meth:`listing_for`, and RequestRefused ("not-granted").
         """
 
-    def record_receipt(
-        self, puller: str, receipt: Receipt, *, nonce: str, nonce_expires: int, now: int
-    ) -> None:
-        """Raises: as :meth:`bundle_for`, and RequestRefused ("replayed", "too-many-receipts")."""
+    def record_receipts(
+        self, puller: str, sent: Sequence[Receipt], *, nonce: str, nonce_expires: int, now: int
+    ) -> dict[int, RequestRefused]:
+        """Keep those whose certificates are granted; return why the others were refused, by place.
+
+        Raises: as :meth:`listing_for`, and RequestRefused ("replayed", "too-many-receipts"); then
+            none is kept.
+        """
 
     def leave_csr(
         self,
@@ -471,9 +489,13 @@ class DirectStore(Protocol):
     """Certificates that pullers get by themselves."""
 
     def record_direct(
-        self, puller: str, report: DirectReport, *, nonce: str, nonce_expires: int, now: int
-    ) -> None:
-        """Raises: as ``record_receipt``, but for grants: what it reports is its own."""
+        self, puller: str, sent: Sequence[DirectReport], *, nonce: str, nonce_expires: int, now: int
+    ) -> dict[int, RequestRefused]:
+        """Keep each; return why some were refused, by place: more certificates than a puller may
+        report.
+
+        Raises: as ``record_receipts``.
+        """
 
     def direct_certificates(self) -> list[DirectRow]: ...
 

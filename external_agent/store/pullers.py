@@ -28,7 +28,7 @@ from external_agent.store.tables import (
     tokens,
 )
 from shared.contract.errors import PolicyError
-from shared.contract.wire import MAX_CERTIFICATES
+from shared.contract.wire import MAX_ANSWER, MAX_CERTIFICATES, Listing
 
 
 class PullerQueries(Queries):
@@ -135,11 +135,6 @@ def add_grants(
         PolicyError: no such certificate, or more than one list can tell a puller of.
     """
     held = set(granted(connection, puller))
-    if len(held.union(wanted)) > MAX_CERTIFICATES:
-        raise PolicyError(
-            f"One puller may have {MAX_CERTIFICATES} certificates; this would be more.",
-            do="Enrol a second puller, or put several names into one certificate.",
-        )
     for certificate in wanted:
         if certificate in held:
             continue
@@ -151,6 +146,32 @@ def add_grants(
         _want_if_not_sealed(connection, puller, certificate)
         append_event(
             connection, "granted", now=now, actor=actor, certificate=certificate, puller=puller
+        )
+    require_room(connection, puller)
+
+
+def require_room(connection: Connection, puller: str) -> None:
+    """Refuse, in the transaction that grants or renames, what one list cannot tell a puller of.
+
+    Raises:
+        PolicyError: more certificates, or more octets of names, than a list may have.
+    """
+    query = (
+        select(certificates.c.id, certificates.c.names)
+        .join(grants, grants.c.certificate == certificates.c.id)
+        .where(grants.c.puller == puller, certificates.c.removed_at.is_(None))
+    )
+    held = [(row.id, row.names) for row in connection.execute(query)]
+    another = "Enrol a second puller for some of them, or put several names into one certificate."
+    if len(held) > MAX_CERTIFICATES:
+        raise PolicyError(
+            f"One puller may have {MAX_CERTIFICATES} certificates; this would be more.", do=another
+        )
+    if not Listing.fits(held):
+        raise PolicyError(
+            f"The names of all certificates of one puller may take {MAX_ANSWER >> 20} MiB; these "
+            "would take more.",
+            do=another,
         )
 
 

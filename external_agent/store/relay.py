@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
 from external_agent.facts.audit import canonical
 from external_agent.facts.generation import believed, is_believable
+from external_agent.facts.machines import is_news, remembered, two_machines
+from external_agent.facts.quotas import REPORT_WINDOW, receipts_in_window
 from external_agent.facts.renewal import come_back
 from external_agent.records.model import AttemptState, PullerStatus
-from external_agent.records.rows import ReceiptRow
+from external_agent.records.rows import MachineRow, ReceiptRow
 from external_agent.store.csr_rows import forget_csr, waiting_csrs
 from external_agent.store.database import CHANGES
+from external_agent.store.machines import machines_of, note_machine
 from external_agent.store.queries import (
     Queries,
     append_event,
@@ -34,11 +37,9 @@ from external_agent.store.tables import (
     receipts,
 )
 from shared.contract.errors import KeyMismatch, PullerRevoked, RequestRefused
-from shared.contract.wire import BundleAnswer, Listing, Offer, Receipt
+from shared.contract.wire import BundleAnswer, Listing, Machine, Offer, Receipt
 from shared.issuing.renewal import DAY, HOUR
 
-RECEIPTS_WINDOW = 600
-RECEIPTS_IN_WINDOW = 60
 RECEIPTS_KEPT = 100
 RESTORE_EVERY = 3 * DAY
 """A claim that we were restored costs a duplicate certificate: Let's Encrypt gives 5 in 7 days."""
@@ -49,14 +50,17 @@ _FETCH_NOTED_EVERY = HOUR
 class RelayQueries(Queries):
     """``RelayStore``."""
 
-    def listing_for(self, puller: str, *, now: int) -> Listing:
+    def listing_for(self, puller: str, *, now: int, machine: Machine | None = None) -> Listing:
         with self._database.read() as connection:
             row = admit(connection, puller)
+            known = machines_of(connection, puller) if machine else ()
             newest = _newest_bundles(connection, puller)
             rows = connection.execute(_granted_certificates(puller)).all()
             waiting = waiting_csrs().with_only_columns(csrs.c.certificate)
             left = set(connection.execute(waiting).scalars())
         self._touch(row, now)
+        if machine is not None and is_news(known, machine, now):
+            self._note_machine(puller, known, machine, now)
         offers = tuple(_offer(one, newest, csr_left=one.id in left) for one in rows)
         return Listing.of(offers, min((_come_back(one, now) for one in rows), default=DAY))
 
@@ -67,6 +71,14 @@ class RelayQueries(Queries):
             connection.execute(
                 update(pullers).where(pullers.c.id == row.id).values(last_seen_at=now)
             )
+
+    def _note_machine(
+        self, puller: str, known: Sequence[MachineRow], machine: Machine, now: int
+    ) -> None:
+        """The overview is judged anew at once only for the second machine."""
+        noticed = two_machines(remembered(known, machine, now), now) != two_machines(known, now)
+        with self._database.write(bump=noticed) as connection:
+            note_machine(connection, admit(connection, puller), machine, now)
 
     def bundle_for(self, puller: str, certificate: str, after: int, *, now: int) -> BundleAnswer:
         with self._database.read() as connection:
@@ -88,35 +100,25 @@ class RelayQueries(Queries):
                 _note_fetched(connection, newest, now)
         return BundleAnswer(newest.generation, newest.envelope)
 
-    def record_receipt(
-        self, puller: str, receipt: Receipt, *, nonce: str, nonce_expires: int, now: int
-    ) -> None:
+    def record_receipts(
+        self, puller: str, sent: Sequence[Receipt], *, nonce: str, nonce_expires: int, now: int
+    ) -> dict[int, RequestRefused]:
+        refused: dict[int, RequestRefused] = {}
+        admitted: list[Receipt] = []
         with self._database.write() as connection:
             use_nonce(connection, puller, nonce, expires_at=nonce_expires, now=now)
-            admit(connection, puller, receipt.certificate)
-            _keep_quota(connection, puller, now)
-            if receipt.error == KeyMismatch.type:
-                _replace_lost_key(connection, puller, receipt, now)
-            news = _differs_from_last(connection, puller, receipt)
-            _insert_receipt(connection, puller, receipt, now)
-            if receipt.outcome != "refused":
-                _note_held(connection, puller, receipt.certificate, receipt.generation, now)
-            if news:
-                append_event(
-                    connection,
-                    "receipt",
-                    now=now,
-                    actor="relay",
-                    certificate=receipt.certificate,
-                    puller=puller,
-                    details={
-                        "generation": receipt.generation,
-                        "outcome": receipt.outcome,
-                        "error": receipt.error,
-                        "digest": receipt.digest,
-                        "served": [one.leaf_sha256 for one in receipt.served],
-                    },
-                )
+            admit(connection, puller)
+            for place, receipt in enumerate(sent):
+                try:
+                    admit(connection, puller, receipt.certificate)
+                except RequestRefused as error:
+                    refused[place] = error
+                else:
+                    admitted.append(receipt)
+            _keep_quota(connection, puller, len(admitted), now)
+            for receipt in admitted:
+                _record_receipt(connection, puller, receipt, now)
+        return refused
 
     def receipts(self, certificate: str, *, limit: int = 50) -> list[ReceiptRow]:
         query = (
@@ -349,17 +351,46 @@ def _told_ahead(connection: Connection, puller: str, certificate: str, now: int)
     return noted is not None and 0 <= now - noted < DAY
 
 
-def _keep_quota(connection: Connection, puller: str, now: int) -> None:
+def _keep_quota(connection: Connection, puller: str, more: int, now: int) -> None:
     recent = connection.execute(
         select(func.count())
         .select_from(receipts)
-        .where(receipts.c.puller == puller, receipts.c.received_at > now - RECEIPTS_WINDOW)
+        .where(receipts.c.puller == puller, receipts.c.received_at > now - REPORT_WINDOW)
     ).scalar_one()
-    if recent >= RECEIPTS_IN_WINDOW:
+    granted = connection.execute(
+        select(func.count()).select_from(grants).where(grants.c.puller == puller)
+    ).scalar_one()
+    most = receipts_in_window(granted)
+    if recent + more > most:
         raise RequestRefused(
-            f"More than {RECEIPTS_IN_WINDOW} receipts in {RECEIPTS_WINDOW} s.",
-            retry_after=float(RECEIPTS_WINDOW),
+            f"More than {most} receipts in {REPORT_WINDOW} s.",
+            retry_after=float(REPORT_WINDOW),
             problem_type="too-many-receipts",
+        )
+
+
+def _record_receipt(connection: Connection, puller: str, receipt: Receipt, now: int) -> None:
+    if receipt.error == KeyMismatch.type:
+        _replace_lost_key(connection, puller, receipt, now)
+    news = _differs_from_last(connection, puller, receipt)
+    _insert_receipt(connection, puller, receipt, now)
+    if receipt.outcome != "refused":
+        _note_held(connection, puller, receipt.certificate, receipt.generation, now)
+    if news:
+        append_event(
+            connection,
+            "receipt",
+            now=now,
+            actor="relay",
+            certificate=receipt.certificate,
+            puller=puller,
+            details={
+                "generation": receipt.generation,
+                "outcome": receipt.outcome,
+                "error": receipt.error,
+                "digest": receipt.digest,
+                "served": [one.leaf_sha256 for one in receipt.served],
+            },
         )
 
 

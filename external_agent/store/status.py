@@ -21,6 +21,7 @@ from external_agent.records.rows import (
     ReceiptRow,
 )
 from external_agent.store.csr_rows import csr_row, waiting_csrs
+from external_agent.store.machines import machines_where
 from external_agent.store.persist import wanted_records
 from external_agent.store.queries import (
     Queries,
@@ -36,6 +37,7 @@ from external_agent.store.tables import (
     csrs,
     generations,
     grants,
+    machines,
     persist_records,
     pullers,
     receipts,
@@ -87,6 +89,8 @@ class _Facts:
         self._issued = _newest_generations(connection, [issued], within)
         self._attempts = _newest_generations(connection, sorted(map(str, UNFINISHED)), within)
         self._granted = _granted_pullers(connection, within)
+        asked = select(grants.c.puller).where(within(grants.c.certificate))
+        self._machines = machines_where(connection, machines.c.puller.in_(asked))
         self._csrs = {row.certificate: csr_row(row) for row in connection.execute(known)}
         self._csrs_waiting = {row.certificate for row in connection.execute(waiting)}
         self._offered = _newest_bundles(connection, within, fetched=False)
@@ -138,6 +142,7 @@ class _Facts:
             served_at=None if last is None or not served else last.at,
             served_matches=matches,
             last_receipt=last,
+            machines=self._machines[puller.id],
         )
 
     def _waits_for(self, row: CertificateRow, issued: GenerationRow | None, now: int) -> str:

@@ -96,6 +96,20 @@ pullers = Table(
     Column("enrolled_at", BigInteger, nullable=False),
     Column("last_seen_at", BigInteger),
     Column("token_id", Text, nullable=False),
+    Column("reports_since", BigInteger, nullable=False, server_default="0"),
+    Column("reports_count", Integer, nullable=False, server_default="0"),
+    Column("copy_noted_at", BigInteger),
+)
+
+machines = Table(
+    "machines",
+    metadata,
+    Column("puller", Text, ForeignKey("pullers.id"), nullable=False),
+    Column("installation", Text, nullable=False),
+    Column("host", Text, nullable=False),
+    Column("first_seen", BigInteger, nullable=False),
+    Column("last_seen", BigInteger, nullable=False),
+    PrimaryKeyConstraint("puller", "installation"),
 )
 
 grants = Table(

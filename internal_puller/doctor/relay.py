@@ -12,6 +12,7 @@ from shared.contract.errors import (
     AnswerUnauthenticated,
     ClockWrong,
     PullerRevoked,
+    RefusedForNow,
     RelayError,
     RequestRefused,
     TransportError,
@@ -62,6 +63,8 @@ def _refused(error: RelayError, url: str, way: str) -> Iterator[Finding]:
         return  # the check of the clock says it
     if isinstance(error, PullerRevoked):
         check, do = "enrolment", "Enrol anew: external-agent token NAME, internal-puller enroll."
+    elif isinstance(error, RefusedForNow):
+        check, do = "relay", error.do
     elif isinstance(error, RequestRefused):
         check, do = "enrolment", error.do
     elif isinstance(error, AnswerUnauthenticated):

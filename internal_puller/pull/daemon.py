@@ -167,7 +167,7 @@ class Daemon:
         if self._monotonic() >= self._look_at:
             self._look_at = self._monotonic() + self._jitter(LOOK_AGAIN_SECONDS)
             if puller.look_again():
-                log.info("what is served has changed; a receipt was sent")
+                log.info("what is served has changed; the agent is told")
 
     def _drop_puller(self) -> None:
         if self._puller is not None:

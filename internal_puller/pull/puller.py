@@ -17,6 +17,7 @@ from internal_puller.pull.plan import InPlace, Plan, Work, make_plan
 from internal_puller.settings.config import Settings
 from internal_puller.settings.targets import Target, load_targets
 from internal_puller.sources.agent.client import RelayClient
+from internal_puller.sources.agent.this_machine import this_machine
 from internal_puller.sources.agent.transport import Transport
 from internal_puller.state.files import sweep
 from internal_puller.state.pending import PendingKeys
@@ -31,7 +32,7 @@ from shared.contract.errors import (
     RequestRefused,
     TransportError,
 )
-from shared.contract.wire import Listing, Offer, clamp_come_back
+from shared.contract.wire import Listing, Machine, Offer, clamp_come_back
 
 if TYPE_CHECKING:
     from internal_puller.install.installation import Installation
@@ -41,13 +42,6 @@ if TYPE_CHECKING:
 NO_CONTACT = (TransportError, ClockWrong)
 WhileWaiting = Callable[[], AbstractContextManager[None]]
 LOCK_WAIT = 20.0
-_PASSING_REFUSALS = (
-    "internal",
-    "puller-suspended",
-    "quota",
-    "replayed-nonce",
-    "store-unavailable",
-)
 _NEXT_CSR = 0
 """In place of a generation: what is put off is leaving a CSR."""
 _FIRST_PAUSE = 10.0
@@ -61,6 +55,7 @@ class Puller:
         clock: unix seconds.
         monotonic: seconds, for pauses between attempts.
         say: told in words what is being done.
+        identify: says which machine this is.
     """
 
     def __init__(
@@ -70,6 +65,7 @@ class Puller:
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
         say: Callable[[str], None] = lambda text: None,
+        identify: Callable[[], Machine | None] = this_machine,
     ) -> None:
         self.settings = settings
         self.state = StateDirectory.open(settings.state_directory)
@@ -81,7 +77,7 @@ class Puller:
         self._direct: DirectPart | None = None
         self._client: RelayClient | None = None
         if self._enrolment is not None or not settings.direct_file.exists():
-            self._client = connect(settings, self.state, clock)
+            self._client = connect(settings, self.state, clock, identify)
 
     @property
     def has_agent(self) -> bool:
@@ -173,8 +169,9 @@ class Puller:
     ) -> None:
         try:
             with while_waiting():
-                since = self.state.progress().version if wait else ""
-                listing = client.listing(since=since, wait=self._patience(wait))
+                progress = self.state.progress()
+                since = progress.version if wait else ""
+                listing = client.listing(since=since, wait=self._patience(wait, progress))
         except NO_CONTACT as error:
             self._note_failure(error, report)
         else:
@@ -220,7 +217,7 @@ class Puller:
         progress = self.state.progress()
         self._note_contact(client, progress, listing)
         csrs = self._csrs_due(listing, targets)
-        if plan.asks_for_something or csrs or _receipts(progress):
+        if plan.asks_for_something or csrs or progress.reports_due(self._clock()):
             with self._lock():
                 progress = self.state.progress()  # another run may have changed it meanwhile
                 self._note_contact(client, progress, listing)
@@ -350,11 +347,13 @@ class Puller:
     def _is_deferred(self, certificate: str, generation: int) -> bool:
         return self._pauses.get((certificate, generation), (0.0, 0.0))[1] > self._monotonic()
 
-    def _patience(self, wait: int) -> int:
+    def _patience(self, wait: int, progress: Progress) -> int:
         """Return how long the agent may hold the question: never beyond our own next attempt."""
         now = self._monotonic()
-        left = [math.ceil(max(0.0, until - now)) for _, until in self._pauses.values()]
-        return min([wait, *left])
+        left = [max(0.0, until - now) for _, until in self._pauses.values()]
+        if progress.reports_waiting:
+            left.append(max(0.0, progress.reports_paused_until - self._clock()))
+        return min([wait, *map(math.ceil, left)])
 
     def _forget_pauses(self, plan: Plan) -> None:
         """Drop what is over and led to no attempt: nobody wants that generation any more."""
@@ -468,18 +467,9 @@ class Puller:
     # --- receipts -----------------------------------------------------------------------------
 
     def _deliver(self, client: RelayClient, progress: Progress, report: PullReport) -> None:
-        """Send what is still to be delivered; what the agent refuses for good is dropped."""
-        for certificate, one in progress.certificates.items():
-            if one.receipt is None:
-                continue
-            send = client.send_direct if one.direct else client.send_receipt
-            try:
-                send(one.receipt.encode())
-            except RequestRefused as error:
-                if error.problem_type in _PASSING_REFUSALS or not error.problem_type:
-                    raise
-                report.warnings.append(f"{certificate}: the receipt was not taken: {error.what}")
-            one.receipt = None
+        from internal_puller.outbox.delivery import deliver
+
+        report.warnings += deliver(client, progress, self._clock())
 
     def look_again(self) -> bool:
         """Probe what is served; when that changed, send a fresh receipt. Tell whether it did.
@@ -568,7 +558,10 @@ class Puller:
 
 
 def connect(
-    settings: Settings, state: StateDirectory, clock: Callable[[], float] = time.time
+    settings: Settings,
+    state: StateDirectory,
+    clock: Callable[[], float] = time.time,
+    identify: Callable[[], Machine | None] = this_machine,
 ) -> RelayClient:
     """Return a client for the agent that this machine is enrolled with."""
     enrolment = state.require_enrolment()
@@ -586,6 +579,7 @@ def connect(
         transport,
         timeout=settings.timeout,
         clock=clock,
+        machine=identify(),
     )
 
 
@@ -622,10 +616,6 @@ def _note_shapes(progress: Progress, written: Sequence[Target]) -> None:
 def _lost_contact(error: RelayError | None) -> bool:
     """Whether the agent went away; a refusal is its answer."""
     return isinstance(error, NO_CONTACT) and not isinstance(error, RequestRefused)
-
-
-def _receipts(progress: Progress) -> bool:
-    return any(one.receipt for one in progress.certificates.values())
 
 
 def _note_obstacles(plan: Plan, report: PullReport) -> None:

@@ -6,6 +6,9 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+LONGEST_PAUSE = 3600.0
+"""Seconds that receipts wait at most before the agent is tried again."""
+
 
 @dataclass(slots=True)
 class LastError:
@@ -32,7 +35,7 @@ class CertificateProgress:
         lifetime: seconds that the newest accepted certificate lives from end to end; 0: unknown.
         served: leaf digests seen at the last look, by ``address port sni``.
         reported: the newest installed generation of which a receipt was written.
-        receipt: encoded receipt that the agent has not confirmed yet.
+        receipt: encoded receipt or report that the agent has not confirmed yet.
         direct: it is a report of a certificate that this machine gets by itself.
         error: the last failure, until the next success.
     """
@@ -59,6 +62,7 @@ class Progress:
         clock_difference: seconds by which the agent's clock is ahead of ours.
         tls_check: how the relay's TLS certificate was accepted last: ``pin``, ``roots``, ``none``.
         error: the last failure to reach the agent, until the next success.
+        reports_paused_until: unix seconds; no receipt is sent before, and all else is done.
         shapes: ``Target.shape`` that the files in place were written for, by directory.
     """
 
@@ -70,6 +74,20 @@ class Progress:
     error: LastError | None = None
     certificates: dict[str, CertificateProgress] = field(default_factory=dict)
     shapes: dict[str, str] = field(default_factory=dict)
+    reports_paused_until: int = 0
+
+    @property
+    def reports_waiting(self) -> int:
+        """How many receipts and reports the agent has not confirmed yet."""
+        return sum(one.receipt is not None for one in self.certificates.values())
+
+    def reports_due(self, now: float) -> bool:
+        """Whether a receipt waits, and the agent has not asked us to wait with it.
+
+        A pause that a clock set back made longer than any is void.
+        """
+        paused = 0 < self.reports_paused_until - now <= LONGEST_PAUSE
+        return bool(self.reports_waiting) and not paused
 
     def of(self, certificate: str) -> CertificateProgress:
         return self.certificates.setdefault(certificate, CertificateProgress())

@@ -29,6 +29,7 @@
     │   ├── SignatureMalformed            signature headers outside the profile
     │   ├── AnswerUnauthenticated         not signed by the pinned agent for this request
     │   ├── RequestRefused                a signed refusal
+    │   ├── RefusedForNow                 a signed refusal that ends by itself
     │   └── PullerRevoked                 a signed refusal that retrying does not cure
     ├── BundleError                   8   never installed
     │   ├── MalformedBundle
@@ -308,6 +309,7 @@ class RequestRefused(TransportError):
     """
 
     type = "transport/refused"
+    do = "Look at the agent: its log says more, and external-agent status."
 
     def __init__(
         self,
@@ -319,6 +321,13 @@ class RequestRefused(TransportError):
     ) -> None:
         super().__init__(what, do=do, retry_after=retry_after)
         self.problem_type = problem_type
+
+
+class RefusedForNow(RequestRefused):
+    """A signed 429 or 5xx: the agent is there and cannot, or does not want to, take it now."""
+
+    type = "transport/refused-for-now"
+    do = "Nothing: it is tried again. If it goes on, look at the agent: external-agent status."
 
 
 class PullerRevoked(RequestRefused):

@@ -188,6 +188,10 @@ class Members:
             self.refuse(f"member {name!r} is not a list of at most {max_items}")
         return value
 
+    def leave_the_rest(self) -> None:
+        """Take no notice of what is left: the object was refused, and what is beside it is not."""
+        self._values.clear()
+
     def nothing_left(self) -> None:
         """Refuse members that nobody asked for."""
         if self._values:

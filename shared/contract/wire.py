@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Self
 
@@ -32,8 +33,10 @@ DIRECT_PATH = "/v1/direct"
 MAX_WAIT = 50
 MIN_COME_BACK = 60
 MAX_COME_BACK = 86400
-MAX_ANSWER = 2 * 1024 * 1024
-MAX_CERTIFICATES = 1000
+MAX_ANSWER = 8 * 1024 * 1024
+MAX_CERTIFICATES = 4000
+_OFFER_FRAME = 192
+"""Octets of an offer beside its id and its list of names, at most."""
 JSON_TYPE = "application/json"
 PROBLEM_TYPE = "application/problem+json"
 
@@ -182,6 +185,24 @@ class Offer:
         )
 
 
+INSTALLATION = re.compile(r"[0-9a-f]{32}\Z")
+HOST = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """Which machine asks for the list, so that a copy of it is noticed.
+
+    Attributes:
+        installation: 32 lower-case hexadecimal digits: the same from one boot to the next, and of
+            no other machine.
+        host: how it calls itself.
+    """
+
+    installation: str
+    host: str
+
+
 @dataclass(frozen=True, slots=True)
 class Listing:
     """Everything granted to one puller.
@@ -201,6 +222,16 @@ class Listing:
         """Return the list with the name that this agent gives to its state (decision 0003)."""
         state = strict_json.encode([offer.members() for offer in offers])
         return cls(offers, come_back, hashlib.sha256(state).hexdigest()[:16])
+
+    @staticmethod
+    def fits(certificates: Iterable[tuple[str, str]]) -> bool:
+        """Tell whether a list of these stays within :data:`MAX_ANSWER`, however they stand.
+
+        Args:
+            certificates: id and names of each, the names as JSON text.
+        """
+        whole = sum(len(one) + len(names) + _OFFER_FRAME for one, names in certificates)
+        return whole <= MAX_ANSWER - _OFFER_FRAME
 
     def encode(self) -> bytes:
         return strict_json.encode(
@@ -342,9 +373,8 @@ class Receipt:
         )
 
     @classmethod
-    def decode(cls, data: bytes) -> Self:
-        members = _read(data, "The receipt", MAX_BODY)
-        receipt = cls(
+    def read(cls, members: Members) -> Self:
+        return cls(
             certificate=_id(members),
             generation=members.integer("generation"),
             digest=members.hex_digest("digest"),
@@ -353,8 +383,6 @@ class Receipt:
             served=members.objects("served", Served.read, max_items=16),
             at=members.integer("at"),
         )
-        members.nothing_left()
-        return receipt
 
 
 def receipt_error(error: RelayError | None) -> str:
@@ -414,9 +442,8 @@ class DirectReport:
         )
 
     @classmethod
-    def decode(cls, data: bytes) -> Self:
-        members = _read(data, "The report", MAX_BODY)
-        report = cls(
+    def read(cls, members: Members) -> Self:
+        return cls(
             certificate=_id(members),
             names=read_sorted_names(members),
             generation=members.integer("generation"),
@@ -430,8 +457,6 @@ class DirectReport:
             served=members.objects("served", Served.read, max_items=16),
             at=members.integer("at"),
         )
-        members.nothing_left()
-        return report
 
 
 def _error_word(members: Members) -> str:

@@ -16,6 +16,7 @@ import pytest
 
 from external_agent.facts.access import Role, digest_of, token_text
 from external_agent.records.rows import ErrorNote
+from shared.contract.batches import encode_batch
 from shared.contract.wire import RECEIPTS_PATH, Receipt, Served, bundle_path
 from shared.issuing.renewal import DAY, HOUR
 from tests.browser.axe import axe_source
@@ -36,7 +37,8 @@ ALL = (*HEALTHY, FAILING, DIFFERENT, SILENT)
 def report(client: Client, certificate: str, generation: int, leaf: str, at: int) -> None:
     seen = (Served(leaf, at + 80 * DAY, None),)
     receipt = Receipt(certificate, generation, "ab" * 32, "installed", "none", seen, at)
-    assert client.send("POST", RECEIPTS_PATH, receipt.encode()).status == 200
+    body = encode_batch("receipts", [receipt.encode().decode()])
+    assert client.send("POST", RECEIPTS_PATH, body).status == 200
 
 
 @pytest.fixture(scope="module")

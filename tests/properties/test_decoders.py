@@ -19,6 +19,7 @@ from internal_puller.sources.agent.peer_key import spki_sha256 as peer_spki
 from internal_puller.state.floor import Floor
 from internal_puller.state.progress import Progress
 from internal_puller.trust import Wanted, accept, describe
+from shared.contract.batches import BatchAnswer, Refusal, decode_batch, encode_batch
 from shared.contract.bundle import PAYLOAD_TYPE, Manifest, parse_envelope, sign_bundle
 from shared.contract.enrolment_token import PREFIX, EnrolmentToken
 from shared.contract.errors import (
@@ -71,12 +72,26 @@ ENVELOPE, DIGEST = sign_bundle(MANIFEST, AGENT)
 WANTED = Wanted(NAME, (NAME,), False, ((common_authority().root,),))
 TOKEN = EnrolmentToken("https://relay.example.com:8443", AGENT.public, b"s" * 32, "0" * 64, NOW)
 GRANT = Grant(NAME, (NAME,))
+
+
+def _receipts(data: bytes) -> tuple[Receipt | MalformedMessage, ...]:
+    """One that cannot be read is told in its place, so it is no error of the whole."""
+    return decode_batch(data, "receipts", Receipt.read)
+
+
 MESSAGES: list[tuple[Callable[[bytes], Any], bytes]] = [
     (EnrolmentRequest.decode, EnrolmentRequest(b"k" * 32, b"s" * 32, "host", NOW).encode()),
     (EnrolmentAnswer.decode, EnrolmentAnswer("0" * 64, (GRANT,)).encode()),
     (Listing.decode, Listing.of((Offer(NAME, (NAME,), NOW, NOW, "agent", False),), 60).encode()),
     (BundleAnswer.decode, BundleAnswer(NOW, ENVELOPE).encode()),
-    (Receipt.decode, Receipt(NAME, NOW, "0" * 64, "installed", "none", (), NOW).encode()),
+    (
+        _receipts,
+        encode_batch(
+            "receipts",
+            [Receipt(NAME, NOW, "0" * 64, "installed", "none", (), NOW).encode().decode()],
+        ),
+    ),
+    (BatchAnswer.decode, BatchAnswer((Refusal(3, "certificate-unknown", "no"),)).encode()),
     (Problem.decode, Problem("clock", "Clock", 400, "wrong").encode()),
 ]
 

@@ -62,6 +62,13 @@ CONCERNS: Mapping[Kind, tuple[str, str]] = {
         "{host} is suspended: its enrolment token was offered by somebody else, too.",
         "Find out who had the token, then: external-agent puller confirm {puller}, or revoke",
     ),
+    Kind.TWO_MACHINES: (
+        "Two machines use the keys of {host}: {one} and {other}, by turns since {at}. One is a "
+        "copy of the other.",
+        "On the copy, stop internal-puller, remove its state directory "
+        "(/var/lib/split-horizon-relay/puller), and enrol it with a token of its own: "
+        "external-agent token {certificate}",
+    ),
     Kind.RECORD_BAD: (
         "The dns-persist-01 record of {name} does not stand: {words}",
         "Print it: external-agent dns-persist record {name}",

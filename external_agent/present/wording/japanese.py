@@ -66,6 +66,13 @@ CONCERNS: Mapping[Kind, tuple[str, str]] = {
         "トークンを誰が持っていたか調べてから、external-agent puller confirm {puller} または "
         "revoke を実行してください。",
     ),
+    Kind.TWO_MACHINES: (
+        "{host} の鍵を 2 台のマシンが使っています: {one} と {other} が {at} から交互に"
+        "接続しています。一方は他方の複製です。",
+        "複製した側で internal-puller を停止し、状態ディレクトリ "
+        "(/var/lib/split-horizon-relay/puller)を削除してから、専用の登録トークンで登録し直して"
+        "ください: external-agent token {certificate}",
+    ),
     Kind.RECORD_BAD: (
         "{name} の dns-persist-01 レコードが有効ではありません: {words}",
         "レコードを表示するには: external-agent dns-persist record {name}",

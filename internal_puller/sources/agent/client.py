@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import time
 from base64 import urlsafe_b64encode
@@ -16,6 +17,7 @@ from shared.contract.errors import (
     KeysRefused,
     MalformedMessage,
     PullerRevoked,
+    RefusedForNow,
     RelayError,
     RequestRefused,
     TokenExpired,
@@ -41,6 +43,7 @@ from shared.contract.wire import (
     EnrolmentAnswer,
     EnrolmentRequest,
     Listing,
+    Machine,
     Problem,
     bundle_path,
     csr_path,
@@ -48,6 +51,7 @@ from shared.contract.wire import (
 )
 
 if TYPE_CHECKING:
+    from shared.contract.batches import BatchAnswer
     from shared.contract.diagnosis import Half
     from shared.contract.rehearsal import RehearsalAnswer
 
@@ -62,6 +66,9 @@ _ENROLMENT_REFUSALS: dict[str, type[RelayError]] = {
 
 class RelayClient:
     """
+    Args:
+        machine: which one this is, for the agent to notice a copy; ``None`` where it is not known.
+
     Attributes:
         clock_difference: seconds by which the agent's clock was ahead of ours in its last answer;
             ``None`` before the first. Reported, never judged.
@@ -76,6 +83,7 @@ class RelayClient:
         *,
         timeout: float,
         clock: Callable[[], float] = time.time,
+        machine: Machine | None = None,
     ) -> None:
         self._authority = authority(relay_url)
         self._agent = agent
@@ -83,6 +91,7 @@ class RelayClient:
         self._transport = transport
         self._timeout = timeout
         self._clock = clock
+        self._machine = machine
         self.clock_difference: int | None = None
 
     @property
@@ -102,7 +111,12 @@ class RelayClient:
             TransportError: no answer signed by the agent, or a refusal signed by it.
             ClockWrong: our clocks differ by more than 300 s.
         """
-        query = f"since={since}&wait={wait}" if wait and since else ""
+        members: dict[str, str] = {}
+        if wait and since:
+            members |= {"since": since, "wait": str(wait)}
+        if self._machine is not None:
+            members |= {"installation": self._machine.installation, "host": self._machine.host}
+        query = "&".join(f"{name}={value}" for name, value in members.items())
         return Listing.decode(self._call("GET", CERTIFICATES_PATH, query, wait=wait))
 
     def bundle(self, certificate: str, *, after: int) -> BundleAnswer:
@@ -113,13 +127,20 @@ class RelayClient:
         """Leave the CSR for the next generation. Raises as :meth:`listing`."""
         self._call("PUT", csr_path(certificate), body=csr_der)
 
-    def send_receipt(self, encoded: bytes) -> None:
-        """Deliver an encoded ``Receipt``. Raises as :meth:`listing`."""
-        self._call("POST", RECEIPTS_PATH, body=encoded)
+    def send_receipts(self, batch: bytes) -> BatchAnswer:
+        """Deliver ``receipts`` (``shared.contract.batches``). Raises as :meth:`listing`."""
+        return self._deliver(RECEIPTS_PATH, batch)
 
-    def send_direct(self, encoded: bytes) -> None:
-        """Deliver an encoded ``DirectReport``. Raises as :meth:`listing`."""
-        self._call("POST", DIRECT_PATH, body=encoded)
+    def send_direct(self, batch: bytes) -> BatchAnswer:
+        """Deliver ``reports`` of direct certificates. Raises as :meth:`listing`."""
+        return self._deliver(DIRECT_PATH, batch)
+
+    def _deliver(self, path: str, batch: bytes) -> BatchAnswer:
+        from shared.contract.batches import BatchAnswer  # not on the quiet path of `pull`
+
+        answer = BatchAnswer.decode(self._call("POST", path, body=batch))
+        told = (dataclasses.replace(one, detail=printable(one.detail)) for one in answer.refused)
+        return BatchAnswer(tuple(told))
 
     def diagnose(self, ours: Half) -> Half:
         """Give the agent the puller's half of a diagnosis, and get its own.
@@ -201,9 +222,13 @@ class RelayClient:
         try:
             problem = Problem.decode(answer.body)
         except MalformedMessage as error:
-            return error
+            if not _ends_by_itself(answer.status):
+                return error
+            problem = Problem("", f"status {answer.status}", answer.status, "")
         detail = printable(problem.detail or problem.title)
         what = f"The agent refuses: {detail}"
+        if _ends_by_itself(answer.status):
+            return RefusedForNow(what, problem_type=problem.slug, retry_after=_retry_after(answer))
         if problem.slug == "clock":
             return ClockWrong(
                 f"The agent's clock is {self.clock_difference or 0:+d} s away from this machine's."
@@ -225,6 +250,11 @@ _SUSPENDED = (
 def printable(text: str) -> str:
     """Return text of the other side as it may go to a terminal or a log: one line, no controls."""
     return "".join(one if one.isprintable() else "�" for one in text)[:500]
+
+
+def _ends_by_itself(status: int) -> bool:
+    """Whether a signed refusal is for now only: too much at once, or a fault at the agent."""
+    return status == 429 or status >= 500
 
 
 def _retry_after(answer: Answer) -> float | None:

@@ -128,6 +128,7 @@ def _start_anew(
         progress.version = ""
         for one in progress.certificates.values():
             one.offered, one.receipt, one.reported = 0, None, 0
+    progress.reports_paused_until = 0
     progress.tls_check = client.tls_check
     progress.clock_difference = client.clock_difference or 0
     progress.last_contact = enrolment.enrolled_at

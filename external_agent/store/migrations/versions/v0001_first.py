@@ -99,8 +99,24 @@ def upgrade() -> None:
         sa.Column("enrolled_at", sa.BigInteger(), nullable=False),
         sa.Column("last_seen_at", sa.BigInteger(), nullable=True),
         sa.Column("token_id", sa.Text(), nullable=False),
+        sa.Column("reports_since", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("reports_count", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("copy_noted_at", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("sealing_id"),
+    )
+    op.create_table(
+        "machines",
+        sa.Column("puller", sa.Text(), nullable=False),
+        sa.Column("installation", sa.Text(), nullable=False),
+        sa.Column("host", sa.Text(), nullable=False),
+        sa.Column("first_seen", sa.BigInteger(), nullable=False),
+        sa.Column("last_seen", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["puller"],
+            ["pullers.id"],
+        ),
+        sa.PrimaryKeyConstraint("puller", "installation"),
     )
     op.create_table(
         "tokens",

@@ -220,8 +220,8 @@ def test_facts_stay_separate_and_say_since_when(world: World) -> None:
             CERTIFICATE, generation, "ab" * 32, "installed", "none",
             (Served(served, START + 1000, None),), START + 100,
         )  # fmt: skip
-        world.store.record_receipt(
-            puller, receipt, nonce=new_nonce(), nonce_expires=START + 900, now=START + 100
+        world.store.record_receipts(
+            puller, [receipt], nonce=new_nonce(), nonce_expires=START + 900, now=START + 100
         )
         assert behind() == expected
     receipts = world.ask("GET", f"/v1/receipts?puller={puller}&limit=1").json()

@@ -9,6 +9,7 @@ import re
 import pytest
 
 from external_agent.settings import keys
+from shared.contract.batches import encode_batch
 from shared.contract.errors import StoreUnavailable
 from shared.contract.wire import RECEIPTS_PATH, Receipt, Served, bundle_path
 from tests.unit.external_agent.harness import CERTIFICATE, START, RunningAgent, wait_until
@@ -68,7 +69,8 @@ def test_status_shows_four_separate_facts(running: RunningAgent) -> None:
             (Served(served, START + 1000, None),),
             START,
         )
-        assert client.send("POST", RECEIPTS_PATH, receipt.encode()).status == 200
+        body = encode_batch("receipts", [receipt.encode().decode()])
+        assert client.send("POST", RECEIPTS_PATH, body).status == 200
         (puller,) = certificate(running)["pullers"]  # type: ignore[misc]
         assert puller["installed"]["generation"] == generation
         assert puller["served"]["matches"] is matches

@@ -11,6 +11,8 @@ import pytest
 
 from external_agent.doctor import doctor as doctor_module
 from external_agent.doctor.doctor import Doctor
+from external_agent.facts.quotas import receipts_in_window
+from shared.contract.batches import BatchAnswer, encode_batch
 from shared.contract.diagnosis import DOCTOR_PATH, Finding, Half, Verdict
 from shared.contract.wire import (
     CERTIFICATES_PATH,
@@ -47,7 +49,8 @@ def receipt(certificate: str, generation: int, **changes: object) -> bytes:
         "served": (Served("cd" * 32, START + 1000, None),),
         "at": START,
     }
-    return Receipt(**{**members, **changes}).encode()  # type: ignore[arg-type]
+    made = Receipt(**{**members, **changes})  # type: ignore[arg-type]
+    return encode_batch("receipts", [made.encode().decode()])
 
 
 # --- whose is what ---------------------------------------------------------------------------
@@ -68,13 +71,11 @@ def test_a_puller_sees_its_own_and_nothing_of_others(running: RunningAgent) -> N
             client.get(bundle_path(foreign)),
             client.get(bundle_path(foreign), "after=1"),
             client.send("PUT", csr_path(foreign), b"CSR"),
-            client.send("POST", RECEIPTS_PATH, receipt(foreign, made[foreign])),
         ]
         unknown = [
             client.get(bundle_path("unknown.example.com")),
             client.get(bundle_path("unknown.example.com"), "after=1"),
             client.send("PUT", csr_path("unknown.example.com"), b"CSR"),
-            client.send("POST", RECEIPTS_PATH, receipt("unknown.example.com", 1)),
         ]
         # Foreign and unknown look the same: nobody learns which names others have.
         for one, other in zip(refused, unknown, strict=True):
@@ -84,6 +85,12 @@ def test_a_puller_sees_its_own_and_nothing_of_others(running: RunningAgent) -> N
             assert one.slug == other.slug
             text = one.body.replace(foreign.encode(), b"X")
             assert text == other.body.replace(b"unknown.example.com", b"X")
+        (one,), (other,) = (
+            BatchAnswer.decode(client.send("POST", RECEIPTS_PATH, body).body).refused
+            for body in (receipt(foreign, made[foreign]), receipt("unknown.example.com", 1))
+        )
+        assert one.slug == other.slug == "certificate-unknown"
+        assert one.detail.replace(foreign, "X") == other.detail.replace("unknown.example.com", "X")
     assert running.store.receipts(CERTIFICATE) == running.store.receipts(OTHER) == []
 
 
@@ -159,13 +166,49 @@ def test_receipts_have_a_quota_for_each_puller(running: RunningAgent) -> None:
     noisy, quiet = running.enrolled(CERTIFICATE), running.enrolled(CERTIFICATE, host="quiet")
     answers = [
         noisy.send("POST", RECEIPTS_PATH, receipt(CERTIFICATE, 1, outcome="refused"))
-        for _ in range(61)
+        for _ in range(receipts_in_window(1) + 1)
     ]
     assert answers[0].status == 200
     last = answers[-1]
     assert (last.status, last.signed, last.slug) == (429, True, "quota")
     assert int(last.headers["retry-after"]) > 0
     assert quiet.send("POST", RECEIPTS_PATH, receipt(CERTIFICATE, 1)).status == 200
+
+
+def test_one_receipt_harms_no_other(running: RunningAgent) -> None:
+    client = running.enrolled(CERTIFICATE)
+    generation = running.publish(CERTIFICATE)
+    good = receipt(CERTIFICATE, generation)[len(b'{"receipts":[') : -2].decode()
+    foreign = receipt(OTHER, generation)[len(b'{"receipts":[') : -2].decode()
+    broken = good.replace('"installed"', '"eaten"')
+    surplus = good.replace('"at"', '"mood":1,"at"')
+    body = encode_batch("receipts", [broken, foreign, good, surplus, good])
+    answer = client.send("POST", RECEIPTS_PATH, body)
+    assert (answer.status, answer.signed) == (200, True)
+    found = {one.index: one.slug for one in BatchAnswer.decode(answer.body).refused}
+    wrong, unknown = "malformed-request", "certificate-unknown"
+    assert found == {0: wrong, 1: unknown, 3: wrong}
+    assert [one.generation for one in running.store.receipts(CERTIFICATE)] == [generation] * 2
+    assert running.store.receipts(OTHER) == []
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"{}",
+        b'{"receipts":[]}',
+        b'{"receipts":{}}',
+        b'{"receipts":[1]}',
+        b'{"receipts":[' + b",".join([b"{}"] * 101) + b"]}",
+        receipt(CERTIFICATE, 1)[len(b'{"receipts":[') : -2],
+        receipt(CERTIFICATE, 1).replace(b'{"receipts"', b'{"more":1,"receipts"'),
+    ],
+)
+def test_a_call_of_another_shape_is_refused_whole(running: RunningAgent, body: bytes) -> None:
+    client = running.enrolled(CERTIFICATE)
+    answer = client.send("POST", RECEIPTS_PATH, body)
+    assert (answer.status, answer.slug) == (400, "malformed-request")
+    assert running.store.receipts(CERTIFICATE) == []
 
 
 # --- long poll -------------------------------------------------------------------------------
@@ -311,10 +354,11 @@ def test_a_stopping_agent_answers_parked_polls(own_agent: RunningAgent) -> None:
 
 def test_a_puller_reports_what_it_gets_by_itself(running: RunningAgent) -> None:
     web, stranger = running.enrolled(CERTIFICATE), Client(running)
-    sent = DirectReport(
+    report = DirectReport(
         OTHER, (OTHER,), START, START + 1000, "ab" * 32, 0, "installed", "none", (), START
     ).encode()
-    assert web.send("POST", DIRECT_PATH, sent).json() == {"accepted": True}
+    sent = encode_batch("reports", [report.decode()])
+    assert web.send("POST", DIRECT_PATH, sent).json() == {"refused": []}
     assert stranger.send("POST", DIRECT_PATH, sent).status == 401
     assert web.send("POST", DIRECT_PATH, b"{}").slug == "malformed-request"
     assert web.send("GET", DIRECT_PATH).slug == "not-found"

@@ -10,6 +10,7 @@ import time
 
 import pytest
 
+from shared.contract.batches import BatchAnswer, encode_batch
 from shared.contract.signing import SigningKey
 from shared.contract.wire import CERTIFICATES_PATH, RECEIPTS_PATH, Listing, Receipt, bundle_path
 from tests.unit.external_agent.harness import (
@@ -38,7 +39,8 @@ def receipt(**changes: object) -> bytes:
         "served": (),
         "at": START,
     }
-    return Receipt(**{**members, **changes}).encode()  # type: ignore[arg-type]
+    made = Receipt(**{**members, **changes})  # type: ignore[arg-type]
+    return encode_batch("receipts", [made.encode().decode()])
 
 
 def test_a_signed_request_gets_a_signed_answer(client: Client) -> None:
@@ -329,7 +331,8 @@ def test_the_nonce_is_judged_before_the_grant(client: Client) -> None:
     body = receipt(certificate="app.example.org")
     assert client.send("POST", RECEIPTS_PATH, receipt(), nonce=nonce).status == 200
     assert client.send("POST", RECEIPTS_PATH, body, nonce=nonce).slug == "replayed-nonce"
-    assert client.send("POST", RECEIPTS_PATH, body).slug == "certificate-unknown"
+    (refused,) = BatchAnswer.decode(client.send("POST", RECEIPTS_PATH, body).body).refused
+    assert (refused.index, refused.slug) == (0, "certificate-unknown")
 
 
 def test_a_proxy_may_rewrite_host(client: Client) -> None:

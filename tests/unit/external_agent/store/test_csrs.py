@@ -302,7 +302,7 @@ def test_the_first_one_is_awaited_after_an_hour(store: Store, puller: Puller) ->
 
 def _refused(store: Store, puller: Puller, generation: int, error: str, *, now: int) -> None:
     receipt = Receipt(NAME, generation, "0" * 64, "refused", error, (), now)
-    store.record_receipt(puller.id, receipt, nonce=nonce(), nonce_expires=now + 300, now=now)
+    store.record_receipts(puller.id, [receipt], nonce=nonce(), nonce_expires=now + 300, now=now)
 
 
 def test_a_lost_key_is_replaced_once_a_day(store: Store, puller: Puller) -> None:

@@ -7,9 +7,10 @@ from dataclasses import replace
 import pytest
 
 from external_agent.commands.show import show_status
+from external_agent.facts.quotas import receipts_in_window
 from external_agent.present.status_view import status_view
-from external_agent.store.direct import MESSAGES_AT_ONCE, MOST_FOR_A_PULLER
 from external_agent.store.interface import Store
+from shared.contract.batches import decode_batch, encode_batch
 from shared.contract.errors import MalformedMessage, PullerRevoked, RequestRefused
 from shared.contract.wire import DirectReport, Served
 from tests.agent_world import Puller, enrol, nonce
@@ -42,7 +43,16 @@ def report(certificate: str = OTHER, **changes: object) -> DirectReport:
 
 
 def send(store: Store, puller: Puller, sent: DirectReport, now: int = NOW, used: str = "") -> None:
-    store.record_direct(puller.id, sent, nonce=used or nonce(), nonce_expires=now + 300, now=now)
+    refused = store.record_direct(
+        puller.id, [sent], nonce=used or nonce(), nonce_expires=now + 300, now=now
+    )
+    for error in refused.values():
+        raise error
+
+
+def through_the_wire(*sent: DirectReport) -> tuple[DirectReport | MalformedMessage, ...]:
+    body = encode_batch("reports", [one.encode().decode() for one in sent])
+    return decode_batch(body, "reports", DirectReport.read)
 
 
 def kinds(store: Store) -> list[str]:
@@ -112,21 +122,35 @@ def test_a_puller_speaks_for_itself_only(store: Store, puller: Puller) -> None:
     assert row.highest_seen == 0, "nothing that the agent issues is touched"
 
 
-def test_quotas_are_for_each_puller(store: Store, puller: Puller) -> None:
+def test_quotas_are_for_each_puller(
+    store: Store, puller: Puller, monkeypatch: pytest.MonkeyPatch
+) -> None:
     second = enrol(store, [NAME], now=NOW)
-    now = NOW
-    for number in range(MOST_FOR_A_PULLER):
-        now += 60
-        send(store, puller, report(f"host{number}.example.org"), now)
+    monkeypatch.setattr("external_agent.store.direct.MOST_FOR_A_PULLER", 3)
+    for number in range(3):
+        send(store, puller, report(f"host{number}.example.org"))
     with pytest.raises(RequestRefused, match="of its own") as refused:
-        send(store, puller, report(), now + 600)
+        send(store, puller, report())
     assert refused.value.problem_type == "too-many-receipts"
-    send(store, puller, report("host1.example.org"), now + 600)
-    send(store, second, report(), now)
-    for _ in range(MESSAGES_AT_ONCE - 1):
-        send(store, second, report(), now)
-    with pytest.raises(RequestRefused, match="at once"):
-        send(store, second, report(), now)
+    send(store, puller, report("host1.example.org"))
+    send(store, puller, report("host1.example.org", outcome="removed"))
+    send(store, puller, report())
+    for _ in range(receipts_in_window(1)):
+        send(store, second, report())
+    with pytest.raises(RequestRefused, match="More than 64 reports in 600 s") as late:
+        send(store, second, report(), NOW + 599)
+    assert late.value.retry_after == 1
+    send(store, second, report(), NOW + 600)
+
+
+def test_a_thousand_reports_come_at_once(store: Store, puller: Puller) -> None:
+    for part in range(10):
+        many = [report(f"host{part}-{number}.example.org") for number in range(100)]
+        assert (
+            store.record_direct(puller.id, many, nonce=nonce(), nonce_expires=NOW + 300, now=NOW)
+            == {}
+        )
+    assert len(store.direct_certificates()) == 1000
 
 
 def test_replayed_revoked_suspended(store: Store, puller: Puller) -> None:
@@ -158,10 +182,10 @@ def test_replayed_revoked_suspended(store: Store, puller: Puller) -> None:
     ],
 )
 def test_hostile_members(changes: dict[str, object]) -> None:
-    with pytest.raises(MalformedMessage):
-        DirectReport.decode(report(**changes).encode())
+    (read,) = through_the_wire(report(**changes))
+    assert isinstance(read, MalformedMessage)
 
 
 def test_round_trip() -> None:
     for one in (report(), report(leaf_sha256=None, generation=0, not_after=0, served=())):
-        assert DirectReport.decode(one.encode()) == one
+        assert through_the_wire(one) == (one,)

@@ -7,9 +7,10 @@ from dataclasses import replace
 
 import pytest
 
+from external_agent.facts.quotas import REPORT_WINDOW, receipts_in_window
 from external_agent.records.rows import ErrorNote
 from external_agent.store.interface import Store
-from external_agent.store.relay import RECEIPTS_IN_WINDOW, RECEIPTS_KEPT, RECEIPTS_WINDOW
+from external_agent.store.relay import RECEIPTS_KEPT
 from shared.contract.errors import PullerRevoked, RequestRefused
 from shared.contract.wire import Receipt, Served
 from shared.issuing.renewal import DAY
@@ -32,9 +33,11 @@ def _receipt(generation: int, **changes: object) -> Receipt:
 
 
 def _send(store: Store, puller: Puller, receipt: Receipt, now: int, used: str = "") -> None:
-    store.record_receipt(
-        puller.id, receipt, nonce=used or nonce(), nonce_expires=now + 300, now=now
+    refused = store.record_receipts(
+        puller.id, [receipt], nonce=used or nonce(), nonce_expires=now + 300, now=now
     )
+    for error in refused.values():
+        raise error
 
 
 def _wanted(store: Store) -> int:
@@ -222,15 +225,15 @@ def test_a_receipt_is_an_event_when_it_says_something_new(store: Store, puller: 
 def test_receipts_have_a_quota_for_each_puller(store: Store, puller: Puller) -> None:
     other = enrol(store, [NAME], now=NOW)
     generation = issue(store, NAME, now=NOW)
-    for _ in range(RECEIPTS_IN_WINDOW):
+    for _ in range(receipts_in_window(1)):
         _send(store, puller, _receipt(generation), NOW)
     with pytest.raises(RequestRefused) as refused:
         _send(store, puller, _receipt(generation), NOW)
     assert refused.value.problem_type == "too-many-receipts"
     _send(store, other, _receipt(generation), NOW)
     for window in range(1, 3):
-        for _ in range(RECEIPTS_IN_WINDOW):
-            _send(store, puller, _receipt(generation), NOW + window * RECEIPTS_WINDOW)
+        for _ in range(receipts_in_window(1)):
+            _send(store, puller, _receipt(generation), NOW + window * REPORT_WINDOW)
     mine = [one for one in store.receipts(NAME, limit=1000) if one.puller == puller.id]
     assert len(mine) == RECEIPTS_KEPT
 

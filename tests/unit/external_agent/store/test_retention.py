@@ -25,7 +25,7 @@ def _events(store: Store, count: int, at: int) -> None:
 
 def _receipt(store: Store, puller: str, outcome: str, at: int) -> None:
     receipt = Receipt(NAME, at, "ab" * 32, outcome, "none", (), at)
-    store.record_receipt(puller, receipt, nonce=nonce(), nonce_expires=at + 300, now=at)
+    store.record_receipts(puller, [receipt], nonce=nonce(), nonce_expires=at + 300, now=at)
 
 
 def test_the_trail_stays_whole_without_its_beginning(store: Store) -> None:

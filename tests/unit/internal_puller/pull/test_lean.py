@@ -46,7 +46,9 @@ OF_OURS = {
     "internal_puller.outbox": "report",
     "internal_puller.pull": "lean_pull plan puller",
     "internal_puller.settings": "account config targets targets_file toml_file",
-    "internal_puller.sources.agent": ("client lean_httpx network peer_key proxies transport"),
+    "internal_puller.sources.agent": (
+        "client lean_httpx network peer_key proxies this_machine transport"
+    ),
     "internal_puller.state": "files floor pending progress state",
     "shared.contract": (
         "bundle enrolment_token errors http_signatures identifiers outside_validity sealing "
