@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import ssl
 import threading
 import time
@@ -50,6 +51,7 @@ from shared.contract.x509 import chain_to_pem, leaf_sha256, spki_sha256
 from tests.authority import Authority, common_authority, new_key, pem_pair, self_signed
 
 T = TypeVar("T")
+_MACHINE = re.compile(r"[?&]installation=[^&]*&host=[^&]*")
 Edit = Callable[[Manifest], Manifest]
 FAULTS = frozenset(
     (
@@ -122,7 +124,7 @@ class FakeAgent:
         self.used_keys: set[str] = set()
         self.receipts: list[Receipt] = []
         self.direct_reports: list[DirectReport] = []
-        self.requests: list[str] = []
+        self.requests: list[str] = []  # without what says which machine asks
         self.headers: list[dict[str, str]] = []
         self.fault: str | None = None
         self.faulty: Callable[[str], bool] = lambda path: True
@@ -437,7 +439,7 @@ class FakeAgent:
     def serve(self, handler: _Handler, body: bytes) -> None:
         path = handler.path.partition("?")[0]
         with self._changed:
-            self.requests.append(f"{handler.command} {handler.path}")
+            self.requests.append(f"{handler.command} {_MACHINE.sub('', handler.path)}")
             self.headers.append({name.lower(): value for name, value in handler.headers.items()})
             self._changed.notify_all()
         status, headers, answer = self.answer(handler, body)

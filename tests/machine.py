@@ -14,8 +14,10 @@ from internal_puller.pull.puller import Puller
 from internal_puller.settings.config import Settings
 from internal_puller.settings.targets import Target, load_targets, save_targets
 from internal_puller.sources.agent.enrolment import enrol
+from internal_puller.sources.agent.this_machine import this_machine
 from internal_puller.state.progress import Progress
 from internal_puller.state.state import StateDirectory
+from shared.contract import wire
 from tests.fake_agent import FakeAgent
 
 NAME = "www.intra.example.com"
@@ -26,14 +28,21 @@ class Machine:
     Args:
         base: a directory of its own.
         clock: unix seconds, as this machine has them.
+        identify: which machine it says it is.
         settings: what differs from the defaults.
     """
 
     def __init__(
-        self, base: Path, *, clock: Callable[[], float] = time.time, **settings: Any
+        self,
+        base: Path,
+        *,
+        clock: Callable[[], float] = time.time,
+        identify: Callable[[], wire.Machine | None] = this_machine,
+        **settings: Any,
     ) -> None:
         self.base = base
         self.clock = clock
+        self.identify = identify
         self.settings = Settings(
             state_directory=base / "state",
             targets_file=base / "targets.toml",
@@ -75,7 +84,7 @@ class Machine:
         return load_targets(self.settings.targets_file)
 
     def puller(self) -> Puller:
-        return Puller(self.settings, clock=self.clock)
+        return Puller(self.settings, clock=self.clock, identify=self.identify)
 
     def pull(self, *, retry: bool = False, wait: int = 0) -> PullReport:
         """One pull by a new process, as it were."""

@@ -44,6 +44,8 @@ WhileWaiting = Callable[[], AbstractContextManager[None]]
 LOCK_WAIT = 20.0
 _NEXT_CSR = 0
 """In place of a generation: what is put off is leaving a CSR."""
+_SAVE_EVERY = 2.0
+"""Seconds; the file tells of all certificates, so once for each would be quadratic."""
 _FIRST_PAUSE = 10.0
 _LONGEST_PAUSE = 3600.0
 
@@ -238,6 +240,7 @@ class Puller:
         sweep(self.state.path)
         for target in plan.unreported:
             installation.report_again(target, progress.of(target.certificate))
+        saved = self._monotonic()
         for work in plan.work:
             outcome = self._attempt(installation, work, progress)
             if outcome is not None:
@@ -246,7 +249,13 @@ class Puller:
                     report.contact = outcome.error
                 if outcome.error is None:
                     _note_shapes(progress, work.targets)
-            self.state.save_progress(progress, durable=True)
+            # What was installed and not saved is seen in place and reported by the next run; of
+            # anything else only this file knows.
+            done = outcome is not None and outcome.error is None
+            if not done or self._monotonic() - saved >= _SAVE_EVERY:
+                self.state.save_progress(progress, durable=True)
+                saved = self._monotonic()
+        self.state.save_progress(progress, durable=True)
         if self._client is not None and report.contact is None:
             try:
                 self._deliver(self._client, progress, report)

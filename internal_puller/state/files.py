@@ -15,7 +15,7 @@ from internal_puller.settings.account import is_trusted
 from shared.contract.errors import ConfigurationError, LooseFileMode
 from shared.host.whole_file import replace_whole, sync_directory
 
-MAX_BYTES = 8 << 20
+MAX_BYTES = 64 << 20
 _LEFT_OVER_SECONDS = 3600
 
 
@@ -76,6 +76,18 @@ def read_private(path: Path) -> bytes | None:
             return file.read(MAX_BYTES)
     finally:
         os.close(descriptor)
+
+
+def file_version(path: Path) -> object:
+    """Return what is another whenever the file was replaced, changed, or given other rights.
+
+    ``None`` where it is missing or cannot be looked at.
+    """
+    try:
+        status = path.lstat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def write_private(path: Path, content: bytes, *, durable: bool = True) -> None:

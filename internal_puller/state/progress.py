@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 LONGEST_PAUSE = 3600.0
@@ -93,7 +93,7 @@ class Progress:
         return self.certificates.setdefault(certificate, CertificateProgress())
 
     def encode(self) -> bytes:
-        return json.dumps(asdict(self), separators=(",", ":"), sort_keys=True).encode()
+        return json.dumps(self, default=_members, separators=(",", ":"), sort_keys=True).encode()
 
     @classmethod
     def decode(cls, data: bytes) -> Progress:
@@ -108,6 +108,11 @@ class Progress:
             return cls(**values, error=error, certificates=certificates)
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             return cls()
+
+
+def _members(one: object) -> dict[str, object]:
+    """Not ``dataclasses.asdict``, which copies every text of a thousand certificates."""
+    return {name: getattr(one, name) for name in getattr(type(one), "__slots__", ())}
 
 
 def _error(value: dict[str, Any] | None) -> LastError | None:

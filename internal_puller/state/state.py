@@ -15,7 +15,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from internal_puller.state.files import private_directory, read_private, write_private
+from internal_puller.state.files import (
+    MAX_BYTES,
+    file_version,
+    private_directory,
+    read_private,
+    write_private,
+)
 from internal_puller.state.floor import Floor
 from internal_puller.state.progress import Progress
 from shared.contract import strict_json
@@ -26,8 +32,6 @@ from shared.contract.sealing import Identity
 from shared.contract.signing import SigningKey, VerifyKey
 from shared.contract.strict_json import Members
 from shared.contract.wire import MAX_CERTIFICATES, Grant
-
-_MAX_JSON = 8 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +85,7 @@ class Enrolment:
 
 
 def _members(data: bytes, path: Path) -> Members:
-    return strict_json.decode_object(data, str(path), max_size=_MAX_JSON, error=ConfigurationError)
+    return strict_json.decode_object(data, str(path), max_size=MAX_BYTES, error=ConfigurationError)
 
 
 class StateDirectory:
@@ -89,6 +93,7 @@ class StateDirectory:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._floors: tuple[object, dict[str, Floor]] | None = None
 
     @classmethod
     def open(cls, path: Path) -> StateDirectory:
@@ -158,13 +163,10 @@ class StateDirectory:
             ConfigurationError: the file is damaged; going on without it would allow going back.
         """
         path = self.path / "floors.json"
-        content = read_private(path)
-        if content is None:
-            return {}
-        members = _members(content, path)
-        floors = dict(members.objects("floors", _read_floor, max_items=100_000))
-        members.nothing_left()
-        return floors
+        version = file_version(path)
+        if self._floors is None or self._floors[0] != version:
+            self._floors = version, _read_floors(path)
+        return dict(self._floors[1])
 
     def raise_floor(self, certificate: str, floor: Floor) -> None:
         """Make ``floor`` durable; one that stands higher already stays."""
@@ -173,7 +175,9 @@ class StateDirectory:
         if present == floor or (present and present.generation > floor.generation):
             return
         floors[certificate] = floor
-        write_private(self.path / "floors.json", _encode_floors(floors))
+        path = self.path / "floors.json"
+        write_private(path, _encode_floors(floors))
+        self._floors = file_version(path), floors
 
     # --- progress -----------------------------------------------------------------------------
 
@@ -183,6 +187,16 @@ class StateDirectory:
 
     def save_progress(self, progress: Progress, *, durable: bool) -> None:
         write_private(self.path / "progress.json", progress.encode(), durable=durable)
+
+
+def _read_floors(path: Path) -> dict[str, Floor]:
+    content = read_private(path)
+    if content is None:
+        return {}
+    members = _members(content, path)
+    floors = dict(members.objects("floors", _read_floor, max_items=100_000))
+    members.nothing_left()
+    return floors
 
 
 def _read_floor(members: Members) -> tuple[str, Floor]:

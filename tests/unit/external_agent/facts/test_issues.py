@@ -29,6 +29,7 @@ from external_agent.records.rows import (
     DeliveryStatus,
     ErrorNote,
     GenerationRow,
+    MachineRow,
     PersistRow,
     ReceiptRow,
     ServedRow,
@@ -181,6 +182,16 @@ def received(outcome: str) -> ReceiptRow:
             delivery(puller_status=PullerStatus.SUSPENDED),
             Kind.PULLER_SUSPENDED,
             Severity.CRITICAL,
+        ),
+        (
+            delivery(
+                machines=(
+                    MachineRow("1" * 32, "web1", NOW - 2 * DAY, NOW - 60),
+                    MachineRow("2" * 32, "web1-copy", NOW - DAY, NOW - 30),
+                )
+            ),
+            Kind.TWO_MACHINES,
+            Severity.WARNING,
         ),
         (record(verdict="missing", words="there is none"), Kind.RECORD_BAD, Severity.WARNING),
         (record(until=NOW + 20 * DAY), Kind.RECORD_ENDS, Severity.WARNING),

@@ -133,6 +133,30 @@ def test_nothing_new_is_200(running: RunningAgent) -> None:
     assert BundleAnswer.decode(again.body) == BundleAnswer(generation, None)
 
 
+@pytest.mark.parametrize(
+    "query",
+    [
+        "installation=" + "A" * 32 + "&host=web1",
+        "installation=" + "a" * 31 + "&host=web1",
+        "installation=" + "a" * 32 + "&host=a%20b",
+        "installation=" + "a" * 32 + "&host=",
+        "installation=" + "a" * 32 + "&host=" + "x" * 65,
+        "installation=" + "a" * 32 + "&host=%1b[31m",
+    ],
+)
+def test_what_is_said_of_the_machine_is_checked(running: RunningAgent, query: str) -> None:
+    answer = running.enrolled(CERTIFICATE).get(CERTIFICATES_PATH, query)
+    assert (answer.status, answer.slug) == (400, "malformed-request")
+
+
+def test_half_of_it_says_nothing(running: RunningAgent) -> None:
+    client = running.enrolled(CERTIFICATE)
+    for query in ("host=web1", "installation=" + "a" * 32):
+        assert client.get(CERTIFICATES_PATH, query).status == 200
+    (delivery,) = running.store.status(START, only=CERTIFICATE)[0].deliveries
+    assert delivery.machines == ()
+
+
 # --- receipts --------------------------------------------------------------------------------
 
 

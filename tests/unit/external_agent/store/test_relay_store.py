@@ -11,7 +11,7 @@ from external_agent.facts.quotas import REPORT_WINDOW, receipts_in_window
 from external_agent.records.rows import ErrorNote
 from external_agent.store.interface import Store
 from external_agent.store.relay import RECEIPTS_KEPT
-from shared.contract.errors import PullerRevoked, RequestRefused
+from shared.contract.errors import PolicyError, PullerRevoked, RequestRefused
 from shared.contract.wire import Receipt, Served
 from shared.issuing.renewal import DAY
 from tests.agent_world import Puller, enrol, nonce
@@ -185,11 +185,66 @@ def test_nonces_are_used_once_until_they_expire(store: Store, puller: Puller) ->
     _send(store, puller, _receipt(generation), NOW + 301, used)
 
 
-def test_a_refused_change_leaves_its_nonce_unused(store: Store, puller: Puller) -> None:
+def test_a_refused_call_leaves_its_nonce_unused(store: Store, puller: Puller) -> None:
     used = nonce()
-    with pytest.raises(RequestRefused, match="not granted"):
-        _send(store, puller, replace(_receipt(1), certificate="x.example.com"), NOW, used)
+    store.suspend_puller(puller.id, "a test", now=NOW)
+    with pytest.raises(RequestRefused, match="suspended"):
+        _send(store, puller, _receipt(1), NOW, used)
+    store.confirm_puller(puller.id, now=NOW)
     _send(store, puller, _receipt(0), NOW, used)
+
+
+def test_one_that_is_not_granted_harms_no_other(store: Store, puller: Puller) -> None:
+    generation = issue(store, NAME, now=NOW)
+    store.add_certificate("b.example.org", ["b.example.org"], directory_url="https://x/", now=NOW)
+    sent = [
+        replace(_receipt(1), certificate="x.example.com"),
+        _receipt(generation),
+        replace(_receipt(1), certificate="b.example.org"),
+    ]
+    refused = store.record_receipts(
+        puller.id, sent, nonce=nonce(), nonce_expires=NOW + 300, now=NOW
+    )
+    assert {place: one.problem_type for place, one in refused.items()} == {
+        0: "not-granted",
+        2: "not-granted",
+    }
+    assert len(store.receipts(NAME)) == 1
+    assert store.receipts("b.example.org") == []
+
+
+def test_a_quota_refuses_the_whole_call_and_grows_with_what_is_granted(
+    store: Store, puller: Puller
+) -> None:
+    def send(count: int) -> None:
+        sent = [_receipt(0)] * count
+        store.record_receipts(puller.id, sent, nonce=nonce(), nonce_expires=NOW + 300, now=NOW)
+
+    with pytest.raises(RequestRefused, match="More than 64 receipts in 600 s") as refused:
+        send(65)
+    assert (refused.value.problem_type, refused.value.retry_after) == ("too-many-receipts", 600)
+    assert store.receipts(NAME) == []
+    for name in ("b.example.org", "c.example.org"):
+        store.add_certificate(name, [name], directory_url="https://x/", now=NOW)
+        store.grant(puller.id, name, now=NOW)
+    send(65)
+    assert len(store.receipts(NAME, limit=100)) == 65
+
+
+def test_a_puller_is_granted_no_more_than_one_list_can_say(
+    store: Store, puller: Puller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long = [f"{number:03}.{'a' * 60}.example.org" for number in range(100)]
+    monkeypatch.setattr("shared.contract.wire.MAX_ANSWER", 10_000)
+    store.add_certificate("long", long, directory_url="https://x/", now=NOW)
+    store.grant(puller.id, "long", now=NOW)
+    store.add_certificate("more", long, directory_url="https://x/", now=NOW)
+    with pytest.raises(PolicyError, match="names of all certificates of one puller"):
+        store.grant(puller.id, "more", now=NOW)
+    with pytest.raises(PolicyError, match="names of all certificates of one puller"):
+        store.change_certificate(NAME, names=long, now=NOW)
+    assert store.grants(puller.id) == ("long", NAME)
+    assert len(store.listing_for(puller.id, now=NOW).encode()) <= 10_000
 
 
 def test_a_receipt_is_an_event_when_it_says_something_new(store: Store, puller: Puller) -> None:

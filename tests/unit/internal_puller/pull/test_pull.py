@@ -22,6 +22,8 @@ from shared.contract.errors import (
     NameMismatch,
     PolicyError,
     PullerRevoked,
+    RefusedForNow,
+    RequestRefused,
     ServedMismatch,
     StaleGeneration,
     UntrustedChain,
@@ -31,6 +33,8 @@ from shared.contract.wire import Problem
 from tests.authority import Authority
 from tests.fake_agent import FakeAgent, edited
 from tests.machine import NAME, Machine
+
+OTHER = "app.intra.example.com"
 
 
 def test_nothing_issued_yet_is_quiet(agent: FakeAgent, machine: Machine) -> None:
@@ -192,29 +196,72 @@ def test_agent_away_is_exit_7_and_the_receipt_is_kept(agent: FakeAgent, machine:
     assert len(agent.receipts) == before + 1
 
 
-def test_receipt_refused_for_good_is_dropped(agent: FakeAgent, machine: Machine) -> None:
+def test_receipt_refused_for_good_is_dropped_and_harms_no_other(
+    agent: FakeAgent, machine: Machine
+) -> None:
+    machine.enrol(agent, NAME, OTHER)
+    for name in (NAME, OTHER):
+        machine.target(agent, name)
+        agent.issue(name)
+    agent.unwelcome = {OTHER}
+    report = machine.pull()
+    assert report.exit_code == 0
+    assert report.warnings == [f"{OTHER}: the receipt was not taken: It is not granted."]
+    assert [one.certificate for one in agent.receipts] == [NAME]
+    assert machine.progress.reports_waiting == 0
+    assert agent.requests.count("POST /v1/receipts") == 1
+
+
+@pytest.mark.parametrize(
+    ("slug", "status"), [("quota", 429), ("internal", 500), ("store-unavailable", 503)]
+)
+def test_refused_receipts_delay_receipts_and_nothing_else(
+    agent: FakeAgent, machine: Machine, slug: str, status: int
+) -> None:
     machine.target(agent)
     agent.issue(NAME)
-    agent.fault, agent.faulty = "cut", lambda path: path == "/v1/receipts"
-    machine.pull()
-    agent.fault = None
-    puller = machine.puller()
-    original = puller._client.send_receipt
-    agent_refusal = Problem("certificate-unknown", "unknown", 404, "not yours")
+    agent.refuse = Problem(slug, "Too many", status, "More than 64 receipts in 600 s.")
+    agent.refusing = lambda path: path == "/v1/receipts"
+    agent.retry_after = "600"
+    now = time.time()
+    agent.clock = machine.clock = lambda: now
+    report = machine.pull()
+    assert (report.exit_code, report.contact) == (0, None)
+    [warning] = report.warnings
+    assert "the agent takes no more receipts now; again in 600 s" in warning
+    newer = agent.issue(NAME)
+    assert machine.pull().exit_code == 0  # another process, minutes before the pause is over
+    assert machine.active() == newer.generation
+    assert agent.requests.count("POST /v1/receipts") == 1
+    agent.refuse = None
+    now += 599
+    assert machine.pull().exit_code == 0
+    assert agent.receipts == []
+    now += 1
+    assert machine.pull().exit_code == 0
+    assert [one.generation for one in agent.receipts] == [newer.generation]
+    assert machine.progress.reports_paused_until == 0
 
-    def send(encoded: bytes) -> None:
-        agent.refuse = agent_refusal
-        try:
-            original(encoded)
-        finally:
-            agent.refuse = None
 
-    puller._client.send_receipt = send  # type: ignore[method-assign]
-    report = puller.pull()
-    puller.close()
-    assert report.exit_code == 0
-    assert "not taken" in report.warnings[0]
-    assert machine.progress.of(NAME).receipt is None
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_a_list_refused_for_now_says_who_and_when(
+    agent: FakeAgent, machine: Machine, status: int
+) -> None:
+    agent.refuse = Problem("store-unavailable", "No", status, "The database is not available.")
+    agent.retry_after = "30"
+    contact = machine.pull().contact
+    assert isinstance(contact, RefusedForNow)
+    assert contact.retry_after == 30
+    assert "network" not in contact.do
+
+
+def test_a_refusal_that_is_not_for_now_is_another(agent: FakeAgent, machine: Machine) -> None:
+    agent.refuse = Problem("puller-revoked", "No", 403, "Revoked.")
+    assert isinstance(machine.pull().contact, PullerRevoked)
+    agent.refuse = Problem("malformed-request", "No", 400, "No.")
+    contact = machine.pull().contact
+    assert isinstance(contact, RequestRefused)
+    assert not isinstance(contact, RefusedForNow)
 
 
 def test_killed_before_its_receipt_was_written(agent: FakeAgent, machine: Machine) -> None:
