@@ -243,6 +243,46 @@ def test_refused_receipts_delay_receipts_and_nothing_else(
     assert machine.progress.reports_paused_until == 0
 
 
+def test_the_agent_holds_no_question_beyond_the_pause_of_receipts(
+    agent: FakeAgent, machine: Machine
+) -> None:
+    machine.target(agent)
+    agent.issue(NAME)
+    agent.refuse = Problem("quota", "Too many", 429, "Too many.")
+    agent.refusing = lambda path: path == "/v1/receipts"
+    now = time.time()
+    agent.clock = machine.clock = lambda: now
+    machine.pull()
+    now = float(machine.progress.reports_paused_until - 1)
+    assert machine.pull(wait=50).exit_code == 0
+    assert agent.requests[-1].endswith("&wait=1")
+
+
+def test_floors_are_read_once_and_a_change_by_another_process_is_seen(
+    agent: FakeAgent, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine.target(agent)
+    agent.issue(NAME)
+    machine.pull()
+    mine, other = machine.state, machine.state
+    read: list[Path] = []
+
+    def noted(path: Path) -> bytes | None:
+        read.append(path)
+        return path.read_bytes()
+
+    monkeypatch.setattr("internal_puller.state.state.read_private", noted)
+    before = mine.floors()
+    assert mine.floors() == before
+    mine.raise_floor(OTHER, Floor(5, "1" * 64))
+    assert mine.floors()[OTHER].generation == 5
+    assert len(read) == 1
+    other.raise_floor(OTHER, Floor(6, "2" * 64))
+    assert mine.floors()[OTHER].generation == 6
+    mine.floors().clear()
+    assert mine.floors()[OTHER].generation == 6
+
+
 @pytest.mark.parametrize("status", [429, 500, 503])
 def test_a_list_refused_for_now_says_who_and_when(
     agent: FakeAgent, machine: Machine, status: int

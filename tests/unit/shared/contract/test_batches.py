@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from shared.contract.batches import (
@@ -23,6 +23,7 @@ NAME = "www.intra.example.com"
 
 
 @given(st.lists(st.integers(1, 40_000), max_size=300))
+@example([1] * 250)
 def test_every_call_is_bounded_and_nothing_is_lost(sizes: list[int]) -> None:
     items = [f'"{"ü" * (size // 2)}"' for size in sizes]
     parts = [items[part] for part in batches(items)]

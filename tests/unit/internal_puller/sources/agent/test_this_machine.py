@@ -11,6 +11,7 @@ from shared.contract.wire import HOST, INSTALLATION, Machine
 from tests.fake_agent import FakeAgent
 from tests.machine import Machine as Intranet
 
+ROOT = Path(__file__).resolve().parents[5]
 BOOT, NEXT_BOOT = "0123456789abcdef0123456789abcdef", "ffffffffffffffffffffffffffffffff"
 
 
@@ -41,6 +42,13 @@ def test_the_same_from_one_boot_to_the_next(tmp_path: Path) -> None:
 
 def test_the_unit_says_what_its_sandbox_hides(tmp_path: Path) -> None:
     assert machine(tmp_path, boot=None, environment={BOOT_ID: BOOT}) == machine(tmp_path)
+
+
+@pytest.mark.parametrize("unit", ["internal-puller", "internal-puller-run"])
+def test_the_shipped_units_say_it(unit: str) -> None:
+    text = (ROOT / f"deploy/systemd/{unit}.service").read_text()
+    assert "ProcSubset=pid" in text
+    assert f"Environment={BOOT_ID}=%b\n" in text
 
 
 def test_every_part_makes_it_another(tmp_path: Path) -> None:
