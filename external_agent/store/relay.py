@@ -76,7 +76,8 @@ class RelayQueries(Queries):
         self, puller: str, known: Sequence[MachineRow], machine: Machine, now: int
     ) -> None:
         """The overview is judged anew at once only for the second machine."""
-        noticed = two_machines(remembered(known, machine, now), now) != two_machines(known, now)
+        before, after = known, remembered(known, machine, now)
+        noticed = two_machines(before, now) is None and two_machines(after, now) is not None
         with self._database.write(bump=noticed) as connection:
             note_machine(connection, admit(connection, puller), machine, now)
 

@@ -7,12 +7,13 @@ from dataclasses import replace
 
 import pytest
 
+from external_agent.facts.machines import REMEMBERED
 from external_agent.facts.quotas import REPORT_WINDOW, receipts_in_window
 from external_agent.records.rows import ErrorNote
 from external_agent.store.interface import Store
 from external_agent.store.relay import RECEIPTS_KEPT
 from shared.contract.errors import PolicyError, PullerRevoked, RequestRefused
-from shared.contract.wire import Receipt, Served
+from shared.contract.wire import Machine, Receipt, Served
 from shared.issuing.renewal import DAY
 from tests.agent_world import Puller, enrol, nonce
 from tests.unit.external_agent.conftest import NOW
@@ -333,3 +334,33 @@ def test_reads_beside_writes(store: Store, puller: Puller) -> None:
     revoked.set()
     thread.join(10)
     assert "late" not in seen
+
+
+def test_who_asks_is_remembered_and_only_a_copy_wakes_the_overview(
+    store: Store, puller: Puller
+) -> None:
+    def asks(letter: str, at: int) -> bool:
+        """Tell whether it was worth judging everything anew."""
+        before = store.change_counter()
+        store.listing_for(puller.id, now=at, machine=Machine(letter * 32, f"web-{letter}"))
+        return store.change_counter() != before
+
+    assert [asks(one, NOW + 100 * turn) for turn, one in enumerate("aabbabab")] == [
+        *[False] * 4,
+        True,
+        *[False] * 3,
+    ]
+    (delivery,) = store.status(NOW + 800)[0].deliveries
+    assert {one.host: one.last_seen for one in delivery.machines} == {
+        "web-a": NOW + 600,
+        "web-b": NOW + 700,
+    }
+    told = [one for one in store.events() if one.kind == "two-machines"]
+    assert [(one.puller, one.details) for one in told] == [
+        (puller.id, {"hosts": ["web-a", "web-b"]})
+    ]
+    for number in range(12):
+        asks(f"{number:x}", NOW + 1000 + 100 * number)
+    (delivery,) = store.status(NOW + 9000)[0].deliveries
+    assert len(delivery.machines) == REMEMBERED
+    assert len([one for one in store.events() if one.kind == "two-machines"]) == 1
