@@ -1,18 +1,49 @@
-"""How much one puller may say: counted by our clock, and growing with what it is granted."""
+"""How much a puller may do within a window: by this agent's clock, and growing with its grants.
+
+What the other side says of itself (a time, a name, a number) is never what is counted: rows that
+this agent wrote are, by when it wrote them. A machine with a thousand certificates has a thousand
+times as much to say as one with one.
+"""
 
 from __future__ import annotations
 
-REPORT_WINDOW = 600
-"""Seconds, by the agent's clock, in which receipts and reports are counted."""
+from shared.issuing.renewal import DAY
+
+WINDOW = 600
+"""Seconds in which :func:`allowed` and :func:`calls` count."""
+EVENTS_WINDOW = DAY
+"""Seconds in which :func:`event_bytes` counts."""
+REDEMPTIONS = 20
+"""Attempts to redeem one enrolment token within :data:`WINDOW`."""
+DIRECT_AT_LEAST = 1000
+"""Certificates of its own that any puller may report."""
 
 
-def receipts_in_window(grants: int) -> int:
-    """Return how many receipts of one puller are taken in :data:`REPORT_WINDOW`.
+def allowed(grants: int) -> int:
+    """Return how many messages of one kind a puller may send within :data:`WINDOW`.
 
-    A renewal of everything is one for each certificate; looking again at what is served every five
-    minutes, and one try after a failure, may be as many again.
+    Four for each certificate are what an honest machine sends at worst: installed, rolled back,
+    and twice that something else is served; the rest is for a small machine that somebody repairs.
 
     Args:
-        grants: certificates that are granted to it, or that it gets by itself.
+        grants: certificates that this agent knows the puller has, granted or reported.
     """
     return 60 + 4 * grants
+
+
+def calls(grants: int) -> int:
+    """Return how many calls of any kind that change something fit into :data:`WINDOW`."""
+    return 2 * allowed(grants)
+
+
+def direct_certificates(grants: int) -> int:
+    """Return how many certificates of its own a puller may report."""
+    return DIRECT_AT_LEAST + grants
+
+
+def event_bytes(grants: int) -> int:
+    """Return how many bytes of the audit trail a puller's messages may fill within a day.
+
+    A renewal fills about 1 KiB, with its CSR; 8 KiB are one every three hours.
+    """
+    return 256 * 1024 + 8 * 1024 * grants

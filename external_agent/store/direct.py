@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, delete, insert, select, update
 
 from external_agent.facts.audit import canonical
-from external_agent.facts.quotas import REPORT_WINDOW, receipts_in_window
+from external_agent.facts.quotas import WINDOW, allowed
 from external_agent.records.direct_rows import DirectRow
 from external_agent.records.model import PullerStatus
 from external_agent.records.rows import ServedRow
@@ -67,13 +67,13 @@ def _too_many() -> RequestRefused:
 def _keep_quota(connection: Connection, puller: Row[Any], held: int, more: int, now: int) -> None:
     """Only the last report of each certificate is kept, so what came lately is counted apart."""
     since, count = puller.reports_since, puller.reports_count
-    if not 0 <= now - since < REPORT_WINDOW:
+    if not 0 <= now - since < WINDOW:
         since, count = now, 0
-    most = receipts_in_window(max(held, more))
+    most = allowed(max(held, more))
     if count + more > most:
         raise RequestRefused(
-            f"More than {most} reports in {REPORT_WINDOW} s.",
-            retry_after=float(since + REPORT_WINDOW - now),
+            f"More than {most} reports in {WINDOW} s.",
+            retry_after=float(since + WINDOW - now),
             problem_type="too-many-receipts",
         )
     counted = {"reports_since": since, "reports_count": count + more}

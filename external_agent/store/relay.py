@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Row, delete, func, insert, select, update
 from external_agent.facts.audit import canonical
 from external_agent.facts.generation import believed, is_believable
 from external_agent.facts.machines import is_news, remembered, two_machines
-from external_agent.facts.quotas import REPORT_WINDOW, receipts_in_window
+from external_agent.facts.quotas import WINDOW, allowed
 from external_agent.facts.renewal import come_back
 from external_agent.records.model import AttemptState, PullerStatus
 from external_agent.records.rows import MachineRow, ReceiptRow
@@ -356,16 +356,16 @@ def _keep_quota(connection: Connection, puller: str, more: int, now: int) -> Non
     recent = connection.execute(
         select(func.count())
         .select_from(receipts)
-        .where(receipts.c.puller == puller, receipts.c.received_at > now - REPORT_WINDOW)
+        .where(receipts.c.puller == puller, receipts.c.received_at > now - WINDOW)
     ).scalar_one()
     granted = connection.execute(
         select(func.count()).select_from(grants).where(grants.c.puller == puller)
     ).scalar_one()
-    most = receipts_in_window(granted)
+    most = allowed(granted)
     if recent + more > most:
         raise RequestRefused(
-            f"More than {most} receipts in {REPORT_WINDOW} s.",
-            retry_after=float(REPORT_WINDOW),
+            f"More than {most} receipts in {WINDOW} s.",
+            retry_after=float(WINDOW),
             problem_type="too-many-receipts",
         )
 

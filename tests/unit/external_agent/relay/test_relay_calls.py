@@ -11,7 +11,7 @@ import pytest
 
 from external_agent.doctor import doctor as doctor_module
 from external_agent.doctor.doctor import Doctor
-from external_agent.facts.quotas import receipts_in_window
+from external_agent.facts.quotas import allowed
 from shared.contract.batches import BatchAnswer, encode_batch
 from shared.contract.diagnosis import DOCTOR_PATH, Finding, Half, Verdict
 from shared.contract.wire import (
@@ -190,7 +190,7 @@ def test_receipts_have_a_quota_for_each_puller(running: RunningAgent) -> None:
     noisy, quiet = running.enrolled(CERTIFICATE), running.enrolled(CERTIFICATE, host="quiet")
     answers = [
         noisy.send("POST", RECEIPTS_PATH, receipt(CERTIFICATE, 1, outcome="refused"))
-        for _ in range(receipts_in_window(1) + 1)
+        for _ in range(allowed(1) + 1)
     ]
     assert answers[0].status == 200
     last = answers[-1]

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from external_agent.commands.show import show_status
-from external_agent.facts.quotas import receipts_in_window
+from external_agent.facts.quotas import allowed
 from external_agent.present.status_view import status_view
 from external_agent.store.interface import Store
 from shared.contract.batches import decode_batch, encode_batch
@@ -135,7 +135,7 @@ def test_quotas_are_for_each_puller(
     send(store, puller, report("host1.example.org"))
     send(store, puller, report("host1.example.org", outcome="removed"))
     send(store, puller, report())
-    for _ in range(receipts_in_window(1)):
+    for _ in range(allowed(1)):
         send(store, second, report())
     with pytest.raises(RequestRefused, match="More than 64 reports in 600 s") as late:
         send(store, second, report(), NOW + 599)

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from external_agent.facts.machines import REMEMBERED
-from external_agent.facts.quotas import REPORT_WINDOW, receipts_in_window
+from external_agent.facts.quotas import WINDOW, allowed
 from external_agent.records.rows import ErrorNote
 from external_agent.store.interface import Store
 from external_agent.store.relay import RECEIPTS_KEPT
@@ -281,15 +281,15 @@ def test_a_receipt_is_an_event_when_it_says_something_new(store: Store, puller: 
 def test_receipts_have_a_quota_for_each_puller(store: Store, puller: Puller) -> None:
     other = enrol(store, [NAME], now=NOW)
     generation = issue(store, NAME, now=NOW)
-    for _ in range(receipts_in_window(1)):
+    for _ in range(allowed(1)):
         _send(store, puller, _receipt(generation), NOW)
     with pytest.raises(RequestRefused) as refused:
         _send(store, puller, _receipt(generation), NOW)
     assert refused.value.problem_type == "too-many-receipts"
     _send(store, other, _receipt(generation), NOW)
     for window in range(1, 3):
-        for _ in range(receipts_in_window(1)):
-            _send(store, puller, _receipt(generation), NOW + window * REPORT_WINDOW)
+        for _ in range(allowed(1)):
+            _send(store, puller, _receipt(generation), NOW + window * WINDOW)
     mine = [one for one in store.receipts(NAME, limit=1000) if one.puller == puller.id]
     assert len(mine) == RECEIPTS_KEPT
 
