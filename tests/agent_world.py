@@ -65,7 +65,6 @@ def redeem(store: Store, token: str, puller: Puller, *, now: int) -> None:
         sealing_key=puller.identity.recipient.public,
         host=puller.host,
         nonce=nonce(),
-        nonce_expires=now + 300,
         now=now,
     )
 

@@ -38,6 +38,7 @@ from external_agent.present.dashboard.app import Dashboard
 from external_agent.present.dashboard.front import Front
 from external_agent.present.metrics.gauges import Gauges
 from external_agent.present.metrics.metrics import Metrics
+from external_agent.relay.admission import Admission
 from external_agent.relay.authentication import Authenticator
 from external_agent.relay.challenge_app import ChallengeListener
 from external_agent.relay.challenge_http import ChallengeAnswers
@@ -196,18 +197,20 @@ class Agent:
                 )
             )
         )
+        calls = RelayApp(
+            store,
+            self._bell,
+            clock,
+            self._run,
+            self._own_keys,
+            doctor=doctor,
+            halves=halves,
+            rehearsals=rehearsals,
+        ).asgi()
         relay = SignedMessages(
-            RelayApp(
-                store,
-                self._bell,
-                clock,
-                self._run,
-                self._own_keys,
-                doctor=doctor,
-                halves=halves,
-                rehearsals=rehearsals,
-            ).asgi(),
+            calls,
             Authenticator(store, [authority(url) for url in settings.relay_origins], self._run),
+            Admission(store, calls.routes, self._run, clock),
             agent_keys.signing,
             clock,
             metrics.observe_relay,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import replace
 
 from shared.contract.diagnosis import Finding, Half, Verdict
 
+SpokenOf = Callable[[str], Collection[str]]
 MOST = 1000
 """So many pullers; each has one half."""
 _OF_THE_OPERATOR = frozenset({"files", "disk", "database", "listeners", "dns-01"})
@@ -53,9 +54,26 @@ class Halves:
             while len(self._halves) > MOST:
                 del self._halves[next(iter(self._halves))]
 
-    def about(self, names: Iterable[str]) -> list[Half]:
-        """Return those that speak of one of these names."""
-        wanted = set(names)
+    def all(self) -> list[tuple[str, Half]]:
+        """Return the puller and its half, the oldest first."""
         with self._lock:
-            halves = list(self._halves.values())
-        return [half for half in halves if any(one.name in wanted for one in half.names)]
+            return list(self._halves.items())
+
+
+def heard(halves: Halves, about: Collection[str], spoken_of: SpokenOf) -> list[Half]:
+    """Return what pullers say of some names; may block.
+
+    Who may speak is decided now and not when it was said: a half is gone at once when its puller
+    is revoked or suspended, and says nothing of a name that was withdrawn from it.
+
+    Args:
+        spoken_of: gives the names of which a puller may speak now.
+    """
+    found = []
+    for puller, half in halves.all():
+        if any(one.name in about for one in half.names):
+            permitted = spoken_of(puller)
+            names = tuple(one for one in half.names if one.name in permitted)
+            if any(one.name in about for one in names):
+                found.append(replace(half, names=names))
+    return found

@@ -13,7 +13,7 @@ WINDOW = 600
 """Seconds in which :func:`allowed` and :func:`calls` count."""
 EVENTS_WINDOW = DAY
 """Seconds in which :func:`event_bytes` counts."""
-REDEMPTIONS = 20
+REDEMPTIONS = 60
 """Attempts to redeem one enrolment token within :data:`WINDOW`."""
 DIRECT_AT_LEAST = 1000
 """Certificates of its own that any puller may report."""
@@ -23,17 +23,12 @@ def allowed(grants: int) -> int:
     """Return how many messages of one kind a puller may send within :data:`WINDOW`.
 
     Four for each certificate are what an honest machine sends at worst: installed, rolled back,
-    and twice that something else is served; the rest is for a small machine that somebody repairs.
+    and twice that something else is served; the rest is for a small machine that is being repaired.
 
     Args:
-        grants: certificates that this agent knows the puller has, granted or reported.
+        grants: certificates granted to the puller.
     """
     return 60 + 4 * grants
-
-
-def calls(grants: int) -> int:
-    """Return how many calls of any kind that change something fit into :data:`WINDOW`."""
-    return 2 * allowed(grants)
 
 
 def direct_certificates(grants: int) -> int:
@@ -41,9 +36,18 @@ def direct_certificates(grants: int) -> int:
     return DIRECT_AT_LEAST + grants
 
 
-def event_bytes(grants: int) -> int:
-    """Return how many bytes of the audit trail a puller's messages may fill within a day.
+def calls(grants: int) -> int:
+    """Return how many calls of any kind that change something fit into :data:`WINDOW`.
 
-    A renewal fills about 1 KiB, with its CSR; 8 KiB are one every three hours.
+    That is :func:`allowed`, and two for each certificate that it may report. How many it does
+    report is not asked: a puller could raise its own quota by it.
     """
-    return 256 * 1024 + 8 * 1024 * grants
+    return allowed(grants) + 2 * direct_certificates(grants)
+
+
+def event_bytes(grants: int) -> int:
+    """Return how many bytes of the audit trail a puller's messages may fill in a day.
+
+    A renewal fills about 1 KiB, with its CSR; the first report of a certificate half of that.
+    """
+    return 1024 * 1024 + 2 * 1024 * grants

@@ -6,6 +6,7 @@ from fastapi import FastAPI
 from fastapi import Request as HttpRequest
 from starlette.responses import Response
 
+from external_agent.doctor.halves import heard
 from external_agent.operator import examples
 from external_agent.operator.answers import answer
 from external_agent.operator.calls import Calls
@@ -40,7 +41,8 @@ def diagnosis_calls(app: FastAPI, services: Services) -> None:
             raise ConfigurationError("This agent has no doctor.")
         ours = await services.examine(wanted.certificates)
         names = {one.name for one in ours.names}
-        theirs = services.halves.about(names)
+        spoken_of = services.store.names_spoken_of
+        theirs = await services.run(heard, services.halves, names, spoken_of)
         found = [(half, one) for half in theirs for one in compare(ours, half)]
         rows = [
             *(_view("both", half.host, one) for half, one in found),

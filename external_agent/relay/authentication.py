@@ -1,12 +1,12 @@
 """Who is asking: reads the signature headers of a request and finds the key they belong to.
 
-The order is fixed: shape, signature, clock; nonce and grant come later, in the transaction that
-reads or changes something.
+The order is fixed: shape and key id, before anything of the body is read; signature; clock. What
+the caller may do is decided after that, by ``admission``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -19,6 +19,7 @@ from shared.contract.http_signatures import (
     TOKEN_LABEL,
     PresentedSignature,
     SignedTarget,
+    check_profile,
     parse_signatures,
     verify_request,
 )
@@ -53,6 +54,21 @@ class RequestHead:
 
 
 @dataclass(frozen=True, slots=True)
+class Claim:
+    """Whose request this says it is; nothing of it is proven.
+
+    Attributes:
+        key: known here under the key id that is claimed: the puller's, or the token's.
+        token: the token's signature, while enrolling.
+    """
+
+    head: RequestHead
+    key: VerifyKey
+    request: PresentedSignature
+    token: PresentedSignature | None
+
+
+@dataclass(frozen=True, slots=True)
 class Caller:
     """Whose request this is, proven.
 
@@ -69,10 +85,6 @@ class Caller:
     nonce: str
     enrolment: EnrolmentRequest | None = None
     token: str = ""
-
-    @property
-    def nonce_expires(self) -> int:
-        return self.created + CLOCK_TOLERANCE
 
     def clock_difference(self, now: float) -> int | None:
         """Return the seconds by which the clocks differ, if that is too much."""
@@ -135,57 +147,60 @@ class Authenticator:
         self._authorities = tuple(dict.fromkeys(authorities))
         self._run = run
 
-    async def authenticate(self, head: RequestHead, body: bytes) -> Caller:
+    async def identify(self, head: RequestHead) -> Claim:
+        """Find the key that a request claims to be signed by, before its body is read.
+
+        Raises:
+            Refused: unsigned refusal: the signatures' shape, or a key that is not known here.
+            StoreError: the keys could not be looked up.
+        """
+        enrolling = head.target.method == "POST" and head.target.path == ENROLMENTS_PATH
+        try:
+            presented = parse_signatures(head.signature_input, head.signature)
+            if set(presented) != ({REQUEST_LABEL, TOKEN_LABEL} if enrolling else {REQUEST_LABEL}):
+                raise SignatureMalformed("The request carries other signatures than it must.")
+            for one in presented.values():
+                check_profile(one, head.target)
+            mine, token = presented[REQUEST_LABEL], presented.get(TOKEN_LABEL)
+            if token is None:
+                row = await self._run(self._keys.puller, mine.keyid)
+                key = VerifyKey(row.signing_key) if isinstance(row, PullerRow) else None
+            else:
+                if (token.nonce, token.created) != (mine.nonce, mine.created):
+                    raise SignatureMalformed("The two signatures do not belong together.")
+                row = await self._run(self._keys.token, token.keyid)
+                key = VerifyKey(row.public_key) if isinstance(row, TokenRow) else None
+        except SignatureMalformed as error:
+            raise Refused("signature-malformed", error.what) from error
+        if key is None:
+            raise Refused("not-authenticated")
+        return Claim(head, key, mine, token)
+
+    def verify(self, claim: Claim, body: bytes) -> Caller:
         """Return the proven caller; its clock is for the caller of this method to judge.
 
         Raises:
             Refused: unsigned refusal.
-            StoreError: the keys could not be looked up.
         """
         try:
-            presented = parse_signatures(head.signature_input, head.signature)
-            if head.target.method == "POST" and head.target.path == ENROLMENTS_PATH:
-                return await self._enrolling(presented, head, body)
-            return await self._enrolled(presented, head, body)
-        except SignatureMalformed as error:
-            raise Refused("signature-malformed", error.what) from error
+            if claim.token is not None:
+                return self._enrolling(claim, claim.token, body)
+            self._verify(claim.request, claim.head, body, claim.key)
         except (BadSignature, KeysRefused) as error:
             raise Refused("not-authenticated") from error
         except MalformedMessage as error:
             raise Refused("malformed-request", error.what) from error
+        mine = claim.request
+        return Caller(claim.key.id, mine.signature, mine.created, mine.nonce)
 
-    async def _enrolled(
-        self, presented: Mapping[str, PresentedSignature], head: RequestHead, body: bytes
-    ) -> Caller:
-        if set(presented) != {REQUEST_LABEL}:
-            raise SignatureMalformed("The request carries other signatures than it must.")
-        mine = presented[REQUEST_LABEL]
-        row = await self._run(self._keys.puller, mine.keyid)
-        if not isinstance(row, PullerRow):
-            raise BadSignature("The key is unknown.")
-        self._verify(mine, head, body, VerifyKey(row.signing_key))
-        return Caller(row.id, mine.signature, mine.created, mine.nonce)
-
-    async def _enrolling(
-        self, presented: Mapping[str, PresentedSignature], head: RequestHead, body: bytes
-    ) -> Caller:
-        if set(presented) != {REQUEST_LABEL, TOKEN_LABEL}:
-            raise SignatureMalformed("An enrolment is signed by the token and by the new key.")
-        by_token, by_puller = presented[TOKEN_LABEL], presented[REQUEST_LABEL]
-        if (by_token.nonce, by_token.created) != (by_puller.nonce, by_puller.created):
-            raise SignatureMalformed("The two signatures do not belong together.")
-        row = await self._run(self._keys.token, by_token.keyid)
-        if not isinstance(row, TokenRow):
-            raise BadSignature("The token is unknown.")
+    def _enrolling(self, claim: Claim, token: PresentedSignature, body: bytes) -> Caller:
         # Two verifications with two keys, each chosen by its label alone: with one key look-up
         # for both, whoever is in the middle would sign both labels himself.
-        self._verify(by_token, head, body, VerifyKey(row.public_key))
+        self._verify(token, claim.head, body, claim.key)
         offer = EnrolmentRequest.decode(body)
-        key = VerifyKey(offer.signing_key)
-        self._verify(by_puller, head, body, key)
-        return Caller(
-            key.id, by_puller.signature, by_puller.created, by_puller.nonce, offer, row.id
-        )
+        key, mine = VerifyKey(offer.signing_key), claim.request
+        self._verify(mine, claim.head, body, key)
+        return Caller(key.id, mine.signature, mine.created, mine.nonce, offer, claim.key.id)
 
     def _verify(
         self, presented: PresentedSignature, head: RequestHead, body: bytes, key: VerifyKey

@@ -99,6 +99,5 @@ def redeem(store: EnrolmentStore, caller: Caller, now: int) -> EnrolmentAnswer:
         sealing_key=offer.sealing_key,
         host=offer.host,
         nonce=caller.nonce,
-        nonce_expires=caller.nonce_expires,
         now=now,
     )

@@ -51,6 +51,8 @@ _REFUSALS = {
     "not-granted": "certificate-unknown",
     "too-many-receipts": "quota",
     "too-many-csrs": "quota",
+    "too-many-calls": "quota",
+    "too-many-reports": "quota",
     "too-many-examinations": "quota",
     "examination-under-way": "too-many-waits",
     "puller-revoked": "puller-revoked",

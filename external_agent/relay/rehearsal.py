@@ -138,7 +138,9 @@ class Rehearsals:
             entry.state = entry.state.after(Step(name, True, what))
 
         try:
-            entry.bundle = rehearse(self._tools, row, recipient, staging, told)
+            bundle = rehearse(self._tools, row, recipient, staging, told)
+            self._wanted(row.id, recipient.id)  # it took its time
+            entry.bundle = bundle
             entry.state = replace(entry.state, outcome="done")
         except RelayError as error:
             step = Step("failed", False, error.what, error.do)

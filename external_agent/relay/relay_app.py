@@ -1,4 +1,4 @@
-"""The relay API: what enrolled pullers may ask. Every request here was verified before."""
+"""The relay API: what enrolled pullers may ask. Every request here was verified and admitted."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from starlette.routing import Route
 
 from external_agent.doctor.halves import Halves, for_a_puller
 from external_agent.doctor.turns import Turns
+from external_agent.relay.admission import CERTIFICATE
 from external_agent.relay.change_notifier import Bell, TooManyWaits
 from external_agent.relay.enrolment import redeem
 from external_agent.relay.problems import Answer, problem, problem_of, slug_of
@@ -32,7 +33,6 @@ from shared.contract.errors import (
     RelayError,
     RequestRefused,
 )
-from shared.contract.identifiers import check_certificate_id
 from shared.contract.rehearsal import RehearsalAnswer
 from shared.contract.strict_json import MAX_INTEGER, Members
 from shared.contract.wire import (
@@ -93,8 +93,8 @@ class RelayApp:
         self._rehearsals = rehearsals
 
     def asgi(self) -> Starlette:
-        """Return the app, to be wrapped in ``SignedMessages``."""
-        one = CERTIFICATES_PATH + "/{certificate}"
+        """Return the app, for ``SignedMessages`` with an ``Admission`` of its routes."""
+        one = f"{CERTIFICATES_PATH}/{{{CERTIFICATE}}}"
         routes = [
             Route(ENROLMENTS_PATH, self.enrol, methods=["POST"]),
             Route(CERTIFICATES_PATH, self.list_certificates, methods=["GET"]),
@@ -130,9 +130,7 @@ class RelayApp:
 
     async def list_certificates(self, request: Request) -> Response:
         """Everything granted; held until the version is not ``since``, at most ``wait`` s."""
-        members = _query(
-            request, since=VERSION, wait=_NUMBER, installation=INSTALLATION, host=HOST
-        )
+        members = _query(request, since=VERSION, wait=_NUMBER, installation=INSTALLATION, host=HOST)
         since = members.get("since", "")
         wait = min(int(members.get("wait", "0")), MAX_WAIT)
         puller = caller_of(request.scope).puller
@@ -176,7 +174,11 @@ class RelayApp:
             raise MalformedMessage("A generation is below 2^53.")
         caller = caller_of(request.scope)
         answer = await self._run(
-            self._store.bundle_for, caller.puller, _certificate(request), after, now=self._now()
+            self._store.bundle_for,
+            caller.puller,
+            request.path_params[CERTIFICATE],
+            after,
+            now=self._now(),
         )
         return _ok(answer.encode())
 
@@ -187,10 +189,8 @@ class RelayApp:
         await self._run(
             self._store.leave_csr,
             caller.puller,
-            _certificate(request),
+            request.path_params[CERTIFICATE],
             await request.body(),
-            nonce=caller.nonce,
-            nonce_expires=caller.nonce_expires,
             now=self._now(),
             own_keys=self._own_keys(),
         )
@@ -210,18 +210,13 @@ class RelayApp:
         self, request: Request, sent: Sequence[object], record: Callable[..., object]
     ) -> Response:
         """Record what could be read, and say what was refused of all that was sent."""
-        caller = caller_of(request.scope)
+        puller = caller_of(request.scope).puller
         refused: dict[int, RelayError] = {
             place: one for place, one in enumerate(sent) if isinstance(one, MalformedMessage)
         }
         readable = [place for place in range(len(sent)) if place not in refused]
         found = await self._run(
-            record,
-            caller.puller,
-            [sent[place] for place in readable],
-            nonce=caller.nonce,
-            nonce_expires=caller.nonce_expires,
-            now=self._now(),
+            record, puller, [sent[place] for place in readable], now=self._now()
         )
         refused |= {readable[place]: error for place, error in found.items()}
         told = (Refusal(place, slug_of(one), one.what) for place, one in sorted(refused.items()))
@@ -232,7 +227,7 @@ class RelayApp:
         _query(request)
         if self._rehearsals is None:
             return _response(problem("not-found"))
-        puller, certificate = caller_of(request.scope).puller, _certificate(request)
+        puller, certificate = caller_of(request.scope).puller, request.path_params[CERTIFICATE]
         try:
             state = await self._run(self._rehearsals.begin, certificate, puller)
         except ConfigurationError as error:
@@ -244,7 +239,7 @@ class RelayApp:
         _query(request)
         if self._rehearsals is None:
             return _response(problem("not-found"))
-        puller, certificate = caller_of(request.scope).puller, _certificate(request)
+        puller, certificate = caller_of(request.scope).puller, request.path_params[CERTIFICATE]
         state, bundle = await self._run(self._rehearsals.state, certificate, puller)
         return _ok(RehearsalAnswer(state, bundle).encode())
 
@@ -261,6 +256,7 @@ class RelayApp:
         found = await self._doctor.of_puller(puller, granted)
         own = {one.name for one in found.names}
         about = tuple(one for one in half.names if one.name in own)  # of others it has no say
+        await self._run(self._store.admit, puller, now=self._now())  # it took its time
         self._halves.keep(puller, replace(half, names=about))
         return _ok(for_a_puller(found).encode())
 
@@ -277,13 +273,6 @@ def _machine(members: Mapping[str, str]) -> Machine | None:
     if "installation" not in members or "host" not in members:
         return None
     return Machine(members["installation"], members["host"])
-
-
-def _certificate(request: Request) -> str:
-    try:
-        return check_certificate_id(request.path_params["certificate"])
-    except PolicyError as error:
-        raise PolicyError("No such certificate is granted to this puller.") from error
 
 
 def _query(request: Request, **permitted: re.Pattern[str]) -> dict[str, str]:

@@ -13,9 +13,10 @@ from typing import Any
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from external_agent.relay.admission import Admission
 from external_agent.relay.authentication import Authenticator, Caller, Refused, read_head
-from external_agent.relay.problems import Answer, problem
-from shared.contract.errors import StoreError
+from external_agent.relay.problems import Answer, problem, problem_of
+from shared.contract.errors import RelayError, StoreError
 from shared.contract.http_signatures import MAX_BODY, sign_response
 from shared.contract.signing import SigningKey
 
@@ -36,6 +37,7 @@ class SignedMessages:
 
     Args:
         app: handles verified requests; reads its caller with :func:`caller_of`.
+        admission: decides what may be handled, and whether its answer may leave.
         key: the agent's signing key.
         clock: unix seconds.
         observe: told of the status of every answer, and whether it was signed.
@@ -45,12 +47,14 @@ class SignedMessages:
         self,
         app: ASGIApp,
         authenticator: Authenticator,
+        admission: Admission,
         key: SigningKey,
         clock: Callable[[], float],
         observe: Callable[[int, bool], None] = lambda status, signed: None,
     ) -> None:
         self._app = app
         self._authenticator = authenticator
+        self._admission = admission
         self._key = key
         self._clock = clock
         self._observe = observe
@@ -59,7 +63,7 @@ class SignedMessages:
         if scope["type"] != "http":
             return
         try:
-            caller, body = await self._admit(scope, receive)
+            caller, body = await self._authenticate(scope, receive)
         except Refused as refusal:
             _log.info("request refused", reason=refusal.slug, peer=(scope.get("client") or [""])[0])
             await self._send(send, problem(refusal.slug, refusal.detail), None)
@@ -70,11 +74,12 @@ class SignedMessages:
             return
         await self._send(send, await self._answer(caller, scope, body, receive), caller)
 
-    async def _admit(self, scope: Scope, receive: Receive) -> tuple[Caller, bytes]:
+    async def _authenticate(self, scope: Scope, receive: Receive) -> tuple[Caller, bytes]:
         raw_path = scope.get("raw_path") or scope["path"].encode("latin-1")
         head = read_head(scope["method"], raw_path, scope["query_string"], scope["headers"])
+        claim = await self._authenticator.identify(head)
         body = await _read_body(scope["headers"], receive, allowed=head.target.has_body)
-        return await self._authenticator.authenticate(head, body), body
+        return self._authenticator.verify(claim, body), body
 
     async def _answer(self, caller: Caller, scope: Scope, body: bytes, receive: Receive) -> Answer:
         difference = caller.clock_difference(self._clock())
@@ -89,7 +94,10 @@ class SignedMessages:
         inner[_CALLER] = caller
         captured = _Captured()
         try:
-            await self._app(inner, _replay(body, receive), captured)
+            async with self._admission.of(caller, inner):
+                await self._app(inner, _replay(body, receive), captured)
+        except RelayError as error:
+            return problem_of(error)
         except Exception:  # the caller gets a signed 500, the operator the traceback
             _log.exception("error in the relay API", path=inner["path"])
             return problem("internal")

@@ -14,9 +14,9 @@ from sqlalchemy import Connection, Row, func, insert, or_, select, update
 
 from external_agent.records.model import AttemptState, PullerStatus
 from external_agent.records.rows import AwaitedCsr, CsrRow
+from external_agent.store.admission import admit
 from external_agent.store.csr_rows import can_be_ordered, csr_row, forget_csr, waiting_csrs
-from external_agent.store.queries import Queries, append_event, use_nonce
-from external_agent.store.relay import admit
+from external_agent.store.queries import Queries, append_event
 from external_agent.store.tables import certificates, csrs, generations, grants, pullers
 from shared.contract.csr import check_csr
 from shared.contract.errors import CsrRefused, RequestRefused
@@ -37,13 +37,10 @@ class CsrQueries(Queries):
         certificate: str,
         csr_der: bytes,
         *,
-        nonce: str,
-        nonce_expires: int,
         now: int,
         own_keys: Collection[str] = (),
     ) -> bool:
         with self._database.write() as connection:
-            use_nonce(connection, puller, nonce, expires_at=nonce_expires, now=now)
             admit(connection, puller, certificate)
             outcome = _leave(connection, puller, certificate, csr_der, own_keys=own_keys, now=now)
         if isinstance(outcome, CsrRefused):

@@ -8,35 +8,33 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, delete, insert, select, update
 
+from external_agent.facts import quotas
 from external_agent.facts.audit import canonical
-from external_agent.facts.quotas import WINDOW, allowed
 from external_agent.records.direct_rows import DirectRow
 from external_agent.records.model import PullerStatus
 from external_agent.records.rows import ServedRow
-from external_agent.store.queries import Queries, append_event, use_nonce
-from external_agent.store.relay import admit
+from external_agent.store.admission import admit, grants_held
+from external_agent.store.queries import Queries, append_event
 from external_agent.store.tables import direct_certificates, pullers
 from shared.contract.errors import RequestRefused
-from shared.contract.wire import MAX_CERTIFICATES, DirectReport
-
-MOST_FOR_A_PULLER = MAX_CERTIFICATES
+from shared.contract.wire import DirectReport
 
 
 class DirectQueries(Queries):
     """``DirectStore``."""
 
     def record_direct(
-        self, puller: str, sent: Sequence[DirectReport], *, nonce: str, nonce_expires: int, now: int
+        self, puller: str, sent: Sequence[DirectReport], *, now: int
     ) -> dict[int, RequestRefused]:
         refused: dict[int, RequestRefused] = {}
         with self._database.write() as connection:
-            use_nonce(connection, puller, nonce, expires_at=nonce_expires, now=now)
             row = admit(connection, puller)
             held = _held(connection, puller)
+            most = quotas.direct_certificates(grants_held(connection, puller))
             _keep_quota(connection, row, len(held), len(sent), now)
             for place, report in enumerate(sent):
-                if report.certificate not in held and len(held) >= MOST_FOR_A_PULLER:
-                    refused[place] = _too_many()
+                if report.certificate not in held and len(held) >= most:
+                    refused[place] = _too_many(most)
                     continue
                 _record(connection, puller, report, now)
                 (held.discard if report.outcome == "removed" else held.add)(report.certificate)
@@ -57,23 +55,23 @@ def _held(connection: Connection, puller: str) -> set[str]:
     return set(connection.execute(select(direct_certificates.c.certificate).where(mine)).scalars())
 
 
-def _too_many() -> RequestRefused:
+def _too_many(most: int) -> RequestRefused:
     return RequestRefused(
-        f"A puller may report {MOST_FOR_A_PULLER} certificates of its own.",
-        problem_type="too-many-receipts",
+        f"This puller may report {most} certificates of its own.",
+        problem_type="too-many-reports",
     )
 
 
 def _keep_quota(connection: Connection, puller: Row[Any], held: int, more: int, now: int) -> None:
     """Only the last report of each certificate is kept, so what came lately is counted apart."""
     since, count = puller.reports_since, puller.reports_count
-    if not 0 <= now - since < WINDOW:
+    if not 0 <= now - since < quotas.WINDOW:
         since, count = now, 0
-    most = allowed(max(held, more))
+    most = quotas.allowed(max(held, more))
     if count + more > most:
         raise RequestRefused(
-            f"More than {most} reports in {WINDOW} s.",
-            retry_after=float(since + WINDOW - now),
+            f"More than {most} reports in {quotas.WINDOW} s.",
+            retry_after=float(since + quotas.WINDOW - now),
             problem_type="too-many-receipts",
         )
     counted = {"reports_since": since, "reports_count": count + more}

@@ -8,10 +8,12 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, insert, or_, select, update
 
+from external_agent.facts import quotas
 from external_agent.facts.audit import canonical
 from external_agent.facts.policy import require_ordinary
 from external_agent.records.model import PullerStatus
 from external_agent.records.rows import TokenRow
+from external_agent.store.admission import use_nonce
 from external_agent.store.pullers import (
     add_grants,
     granted,
@@ -24,7 +26,6 @@ from external_agent.store.queries import (
     append_event,
     require_certificate,
     token_row,
-    use_nonce,
 )
 from external_agent.store.tables import certificates, pullers, tokens
 from shared.contract.enrolment_token import MAX_LIFETIME
@@ -110,12 +111,11 @@ class EnrolmentQueries(Queries):
         sealing_key: bytes,
         host: str,
         nonce: str,
-        nonce_expires: int,
         now: int,
     ) -> EnrolmentAnswer:
         keys = _Keys(signing_key, sealing_key, host)
         with self._database.write() as connection:
-            use_nonce(connection, keys.puller, nonce, expires_at=nonce_expires, now=now)
+            use_nonce(connection, token_id, nonce, most=quotas.REDEMPTIONS, now=now)
             outcome = _redeem(connection, token_id, keys, now)
         if isinstance(outcome, EnrolmentError):
             raise outcome

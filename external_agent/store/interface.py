@@ -216,7 +216,6 @@ class EnrolmentStore(Protocol):
         sealing_key: bytes,
         host: str,
         nonce: str,
-        nonce_expires: int,
         now: int,
     ) -> EnrolmentAnswer:
         """Enrol the keys' owner by one conditional update: of any number, exactly one wins.
@@ -228,7 +227,8 @@ class EnrolmentStore(Protocol):
             TokenUnknown, TokenExpired: also for a token that was voided.
             TokenUsed: redeemed by other keys before; that puller is now suspended.
             KeysRefused: one of the keys belongs to another puller, or to a revoked one.
-            RequestRefused: the nonce was used (``problem_type`` "replayed").
+            RequestRefused: the nonce was used (``problem_type`` "replayed"), or the token is tried
+                too often ("too-many-calls").
         """
 
     def pullers(self) -> list[PullerRow]: ...
@@ -259,6 +259,19 @@ class EnrolmentStore(Protocol):
 class RelayStore(Protocol):
     """What pullers read and say; status and grants are read in the same transaction."""
 
+    def admit(
+        self, puller: str, certificate: str | None = None, *, nonce: str | None = None, now: int
+    ) -> None:
+        """Decide whether a puller may call, about this certificate; keep the nonce of the call.
+
+        Raises:
+            PullerRevoked ("puller-revoked"); RequestRefused ("puller-suspended", "not-granted",
+                "replayed", "too-many-calls"). Nothing is written then.
+        """
+
+    def names_spoken_of(self, puller: str) -> frozenset[str]:
+        """Names of what is granted to it now; none of a puller that may not call."""
+
     def listing_for(self, puller: str, *, now: int, machine: Machine | None = None) -> Listing:
         """Everything granted.
 
@@ -275,11 +288,11 @@ class RelayStore(Protocol):
         """
 
     def record_receipts(
-        self, puller: str, sent: Sequence[Receipt], *, nonce: str, nonce_expires: int, now: int
+        self, puller: str, sent: Sequence[Receipt], *, now: int
     ) -> dict[int, RequestRefused]:
         """Keep those whose certificates are granted; return why the others were refused, by place.
 
-        Raises: as :meth:`listing_for`, and RequestRefused ("replayed", "too-many-receipts"); then
+        Raises: as :meth:`listing_for`, and RequestRefused ("too-many-receipts"); then
             none is kept.
         """
 
@@ -289,8 +302,6 @@ class RelayStore(Protocol):
         certificate: str,
         csr_der: bytes,
         *,
-        nonce: str,
-        nonce_expires: int,
         now: int,
         own_keys: Collection[str] = (),
     ) -> bool:
@@ -302,7 +313,7 @@ class RelayStore(Protocol):
 
         Raises:
             CsrRefused: it breaks a rule, its key was used before, or none is wanted; noted.
-            RequestRefused, PullerRevoked: as :meth:`bundle_for`; "replayed", "too-many-csrs".
+            RequestRefused, PullerRevoked: as :meth:`bundle_for`; "too-many-csrs".
         """
 
     def receipts(self, certificate: str, *, limit: int = 50) -> list[ReceiptRow]: ...
@@ -489,7 +500,7 @@ class DirectStore(Protocol):
     """Certificates that pullers get by themselves."""
 
     def record_direct(
-        self, puller: str, sent: Sequence[DirectReport], *, nonce: str, nonce_expires: int, now: int
+        self, puller: str, sent: Sequence[DirectReport], *, now: int
     ) -> dict[int, RequestRefused]:
         """Keep each; return why some were refused, by place: more certificates than a puller may
         report.

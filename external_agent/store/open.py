@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from external_agent.store.access import AccessQueries
+from external_agent.store.admission import AdmissionQueries
 from external_agent.store.alerts import AlertQueries
 from external_agent.store.attempts import AttemptQueries
 from external_agent.store.certificates import CertificateQueries
@@ -28,6 +29,7 @@ class SqlStore(
     CertificateQueries,
     EnrolmentQueries,
     PullerQueries,
+    AdmissionQueries,
     RelayQueries,
     CsrQueries,
     TrailQueries,

@@ -1,4 +1,4 @@
-"""What every group of queries stands on: the database, rows read, events and nonces written."""
+"""What every group of queries stands on: the database, rows read, events written."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, insert, select, update
+from sqlalchemy import Connection, Row, insert, select, update
 
 from external_agent.facts.audit import FIRST, canonical, event_hash
 from external_agent.records.model import AttemptState, PullerStatus
@@ -23,8 +23,8 @@ from external_agent.records.rows import (
     TokenRow,
 )
 from external_agent.store.database import Database
-from external_agent.store.tables import certificates, events, facts, nonces
-from shared.contract.errors import PolicyError, RequestRefused
+from external_agent.store.tables import certificates, events, facts
+from shared.contract.errors import PolicyError
 from shared.contract.key_policy import KeyAlgorithm
 from shared.issuing.next_ca import Trouble
 
@@ -244,20 +244,3 @@ def append_event(
         update(facts).where(facts.c.key == EVENT_HEAD).values(number=seq, text=digest)
     )
     return row
-
-
-def use_nonce(
-    connection: Connection, puller: str, nonce: str, *, expires_at: int, now: int
-) -> None:
-    """Record a request's nonce in the transaction that it changes something in.
-
-    Raises:
-        RequestRefused: it was used before ("replayed").
-    """
-    connection.execute(delete(nonces).where(nonces.c.expires_at < now))
-    used = connection.execute(
-        select(nonces.c.nonce).where(nonces.c.puller == puller, nonces.c.nonce == nonce)
-    ).first()
-    if used is not None:
-        raise RequestRefused("This request was made before.", problem_type="replayed")
-    connection.execute(insert(nonces).values(puller=puller, nonce=nonce, expires_at=expires_at))

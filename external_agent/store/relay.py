@@ -13,8 +13,9 @@ from external_agent.facts.generation import believed, is_believable
 from external_agent.facts.machines import is_news, remembered, two_machines
 from external_agent.facts.quotas import WINDOW, allowed
 from external_agent.facts.renewal import come_back
-from external_agent.records.model import AttemptState, PullerStatus
+from external_agent.records.model import AttemptState
 from external_agent.records.rows import MachineRow, ReceiptRow
+from external_agent.store.admission import admit, granted_certificates
 from external_agent.store.csr_rows import forget_csr, waiting_csrs
 from external_agent.store.database import CHANGES
 from external_agent.store.machines import machines_of, note_machine
@@ -22,7 +23,6 @@ from external_agent.store.queries import (
     Queries,
     append_event,
     receipt_row,
-    use_nonce,
     want_generation,
 )
 from external_agent.store.tables import (
@@ -36,7 +36,7 @@ from external_agent.store.tables import (
     pullers,
     receipts,
 )
-from shared.contract.errors import KeyMismatch, PullerRevoked, RequestRefused
+from shared.contract.errors import KeyMismatch, RequestRefused
 from shared.contract.wire import BundleAnswer, Listing, Machine, Offer, Receipt
 from shared.issuing.renewal import DAY, HOUR
 
@@ -55,7 +55,7 @@ class RelayQueries(Queries):
             row = admit(connection, puller)
             known = machines_of(connection, puller) if machine else ()
             newest = _newest_bundles(connection, puller)
-            rows = connection.execute(_granted_certificates(puller)).all()
+            rows = connection.execute(granted_certificates(puller)).all()
             waiting = waiting_csrs().with_only_columns(csrs.c.certificate)
             left = set(connection.execute(waiting).scalars())
         self._touch(row, now)
@@ -102,12 +102,11 @@ class RelayQueries(Queries):
         return BundleAnswer(newest.generation, newest.envelope)
 
     def record_receipts(
-        self, puller: str, sent: Sequence[Receipt], *, nonce: str, nonce_expires: int, now: int
+        self, puller: str, sent: Sequence[Receipt], *, now: int
     ) -> dict[int, RequestRefused]:
         refused: dict[int, RequestRefused] = {}
         admitted: list[Receipt] = []
         with self._database.write() as connection:
-            use_nonce(connection, puller, nonce, expires_at=nonce_expires, now=now)
             admit(connection, puller)
             for place, receipt in enumerate(sent):
                 try:
@@ -154,39 +153,6 @@ class RelayQueries(Queries):
                     select(facts.c.number).where(facts.c.key == CHANGES)
                 ).scalar_one()
             )
-
-
-def admit(connection: Connection, puller: str, certificate: str | None = None) -> Row[Any]:
-    """Refuse whoever may not, in the transaction that reads or writes for them."""
-    row = connection.execute(select(pullers).where(pullers.c.id == puller)).one_or_none()
-    if row is None or row.status == PullerStatus.REVOKED:
-        raise PullerRevoked("This puller is revoked.", problem_type="puller-revoked")
-    if row.status == PullerStatus.SUSPENDED:
-        raise RequestRefused(
-            "This puller is suspended until an operator confirms it.",
-            do="On the agent: external-agent puller confirm, or puller revoke.",
-            problem_type="puller-suspended",
-        )
-    if certificate is not None:
-        held = connection.execute(
-            _granted_certificates(puller).where(certificates.c.id == certificate)
-        ).first()
-        if held is None:
-            raise RequestRefused(
-                f"Certificate {certificate:.200} is not granted to this puller.",
-                do="On the agent: external-agent token NAME gives a token that grants it.",
-                problem_type="not-granted",
-            )
-    return row
-
-
-def _granted_certificates(puller: str) -> Any:
-    return (
-        select(certificates)
-        .join(grants, grants.c.certificate == certificates.c.id)
-        .where(grants.c.puller == puller, certificates.c.removed_at.is_(None))
-        .order_by(certificates.c.id)
-    )
 
 
 def _newest_bundles(connection: Connection, puller: str) -> dict[str, tuple[int, int]]:

@@ -166,6 +166,21 @@ def parse_signatures(signature_input: str, signature: str) -> dict[str, Presente
     return found
 
 
+def check_profile(presented: PresentedSignature, target: SignedTarget) -> None:
+    """Return if a signature is of the one shape that a request may have; no body is needed.
+
+    Raises:
+        SignatureMalformed: other components or another tag than the profile permits, or no nonce.
+    """
+    # 1. The tag belongs to the label, so that no signature serves in another's place.
+    expected_tag = TOKEN_TAG if presented.label == TOKEN_LABEL else REQUEST_TAG
+    if presented.tag != expected_tag or not presented.nonce:
+        raise SignatureMalformed("A signature's tag or nonce is not what its label demands.")
+    # 2. Exactly the components of the profile.
+    if presented.components != _inner_list(target.components()):
+        raise SignatureMalformed("The signature covers other components than it must.")
+
+
 def verify_request(
     presented: PresentedSignature,
     target: SignedTarget,
@@ -179,13 +194,8 @@ def verify_request(
         SignatureMalformed: other components, tag or key id than the profile permits.
         BadSignature: not signed by that key, or changed on the way.
     """
-    # 1. The tag belongs to the label, so that no signature serves in another's place.
-    expected_tag = TOKEN_TAG if presented.label == TOKEN_LABEL else REQUEST_TAG
-    if presented.tag != expected_tag or not presented.nonce:
-        raise SignatureMalformed("A signature's tag or nonce is not what its label demands.")
-    # 2. Exactly the components of the profile.
-    if presented.components != _inner_list(target.components()):
-        raise SignatureMalformed("The signature covers other components than it must.")
+    # 1. and 2.
+    check_profile(presented, target)
     # 3. The key that the caller chose for this label, and no other.
     if presented.keyid != key.id:
         raise BadSignature("The request is signed by another key than expected.")

@@ -92,7 +92,6 @@ def _want(store: Store, directory_url: str, count: int) -> None:
         sealing_key=Identity.generate().recipient.public,
         host="bench",
         nonce="A" * 22,
-        nonce_expires=now + 300,
         now=now,
     )
 

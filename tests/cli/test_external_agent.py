@@ -111,7 +111,6 @@ def enrol(agent: Terminal, token: str, host: str = "web1") -> str:
             sealing_key=sealing.recipient.public,
             host=host,
             nonce=os.urandom(11).hex(),
-            nonce_expires=now + 300,
             now=now,
         )
     finally:

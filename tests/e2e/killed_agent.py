@@ -14,7 +14,7 @@ from typing import Any
 from external_agent.orders.keymaker import ProcessKeyMaker
 from shared.acme.keys import load_account_key
 from shared.contract.signing import SigningKey
-from tests.agent_world import AgentWorld, nonce
+from tests.agent_world import AgentWorld
 from tests.failpoints import KeyMakerWithFailpoints, Killer, with_failpoints
 
 
@@ -37,8 +37,6 @@ def run(case: dict[str, Any]) -> None:
         if case["csr"]:
             with_failpoints(world.store, kill).leave_csr(
                 *(case["puller"], case["certificate"], bytes.fromhex(case["csr"])),
-                nonce=nonce(),
-                nonce_expires=world.now() + 300,
                 now=world.now(),
             )
         world.scheduler.run_until_idle()

@@ -26,7 +26,7 @@ from shared.contract.key_policy import KeyAlgorithm, PrivateKey, generate_key, l
 from shared.contract.sealing import SealContext
 from shared.contract.signing import SigningKey
 from shared.contract.x509 import make_csr, spki_sha256
-from tests.agent_world import AgentWorld, ChallengeBoard, Port80, Puller, nonce
+from tests.agent_world import AgentWorld, ChallengeBoard, Port80, Puller
 from tests.canary import leaks
 from tests.failpoints import COMMITS, OF_OWN_KEYS, KeyMakerWithFailpoints, Recorder, with_failpoints
 from tests.lab.ca import LabCa
@@ -131,8 +131,6 @@ class Case:
         now = int(time.time())
         store.leave_csr(
             *(self.puller.id, self.name, self.csr),
-            nonce=nonce(),
-            nonce_expires=now + 300,
             now=now,
         )
 

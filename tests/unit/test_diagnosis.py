@@ -20,7 +20,7 @@ from external_agent.doctor.authority import (
     record_to_set,
 )
 from external_agent.doctor.examination import examine
-from external_agent.doctor.halves import MOST, Halves
+from external_agent.doctor.halves import MOST, Halves, heard
 from external_agent.doctor.machine import database_findings, listener_findings
 from external_agent.doctor.public_dns import (
     Answers,
@@ -224,8 +224,21 @@ def test_halves_are_bounded_and_found_by_name() -> None:
     for number in range(MOST + 5):
         seen = (NameSeen(f"{number}.example.com", (), False),)
         halves.keep(str(number), Half("puller", "h", number, names=seen))
-    assert halves.about(["0.example.com"]) == []
-    assert [one.at for one in halves.about([f"{MOST}.example.com"])] == [MOST]
+    names = {f"{number}.example.com" for number in range(MOST + 5)}
+    assert heard(halves, {"0.example.com"}, lambda puller: names) == []
+    assert [one.at for one in heard(halves, {"9.example.com"}, lambda puller: names)] == [9]
+
+
+def test_a_puller_is_heard_of_what_it_may_speak_of_now() -> None:
+    halves = Halves()
+    seen = (NameSeen("a.example.com", (), False), NameSeen("b.example.com", (), False))
+    halves.keep("one", Half("puller", "h", 1, names=seen))
+    (both,) = heard(halves, {"a.example.com"}, lambda puller: {"a.example.com", "b.example.com"})
+    assert both.names == seen
+    (one,) = heard(halves, {"a.example.com"}, lambda puller: {"a.example.com"})
+    assert one.names == seen[:1]
+    assert heard(halves, {"a.example.com"}, lambda puller: {"b.example.com"}) == []
+    assert heard(halves, {"a.example.com"}, lambda puller: ()) == []
 
 
 # --- the agent's side ------------------------------------------------------------------------

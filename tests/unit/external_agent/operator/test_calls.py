@@ -11,7 +11,7 @@ from external_agent.facts.access import Role
 from external_agent.records.rows import ErrorNote
 from shared.contract.errors import IssuanceRateLimited, IssuanceUnavailable, StoreUnavailable
 from shared.contract.wire import Receipt, Served
-from tests.unit.external_agent.harness import CERTIFICATE, OTHER, START, new_nonce
+from tests.unit.external_agent.harness import CERTIFICATE, OTHER, START
 from tests.unit.external_agent.operator.test_access import slug
 from tests.unit.external_agent.operator.test_roles import CALLS
 from tests.unit.external_agent.operator.world import World
@@ -220,9 +220,7 @@ def test_facts_stay_separate_and_say_since_when(world: World) -> None:
             CERTIFICATE, generation, "ab" * 32, "installed", "none",
             (Served(served, START + 1000, None),), START + 100,
         )  # fmt: skip
-        world.store.record_receipts(
-            puller, [receipt], nonce=new_nonce(), nonce_expires=START + 900, now=START + 100
-        )
+        world.store.record_receipts(puller, [receipt], now=START + 100)
         assert behind() == expected
     receipts = world.ask("GET", f"/v1/receipts?puller={puller}&limit=1").json()
     assert [one["served"][0]["leaf_sha256"] for one in receipts["items"]] == [leaf]

@@ -119,7 +119,6 @@ class World:
             sealing_key=Identity.generate().recipient.public,
             host=host,
             nonce=new_nonce(),
-            nonce_expires=now + 600,
             now=now,
         )
         return signing.id

@@ -31,7 +31,7 @@ def reported(running: RunningAgent, *, outcome: str = "installed", leaf: str = "
         served=(Served(leaf, now + 90 * 86400, None),),
         at=now,
     )
-    running.store.record_direct(puller.id, [report], nonce="n", nonce_expires=now + 600, now=now)
+    running.store.record_direct(puller.id, [report], now=now)
     return puller.id
 
 

@@ -15,7 +15,7 @@ from shared.contract.key_policy import KeyAlgorithm, generate_key
 from shared.contract.wire import Offer, Receipt
 from shared.contract.x509 import make_csr, spki_sha256
 from shared.issuing.renewal import DAY, HOUR
-from tests.agent_world import Puller, enrol, nonce
+from tests.agent_world import Puller, enrol
 from tests.unit.external_agent.conftest import NOW
 from tests.unit.external_agent.issued import claim, finish
 
@@ -28,10 +28,8 @@ def new_csr(*names: str) -> bytes:
     return make_csr(key, parse_names(names or (NAME,))).public_bytes(Encoding.DER)
 
 
-def leave(store: Store, puller: Puller, csr: bytes, *, now: int = NOW, used: str = "") -> bool:
-    return store.leave_csr(
-        puller.id, NAME, csr, nonce=used or nonce(), nonce_expires=now + 300, now=now
-    )
+def leave(store: Store, puller: Puller, csr: bytes, *, now: int = NOW) -> bool:
+    return store.leave_csr(puller.id, NAME, csr, now=now)
 
 
 def offer(store: Store, puller: Puller, *, now: int = NOW) -> Offer:
@@ -115,7 +113,7 @@ def test_a_key_is_used_for_one_certificate(store: Store, puller: Puller) -> None
     store.add_certificate(other, [NAME], directory_url=DIRECTORY, now=NOW, key_origin="puller")
     second = enrol(store, [other], now=NOW)
     with pytest.raises(CsrRefused, match="used before"):
-        store.leave_csr(second.id, other, csr, nonce=nonce(), nonce_expires=NOW + 300, now=NOW)
+        store.leave_csr(second.id, other, csr, now=NOW)
 
 
 def test_a_key_of_the_agents_own(store: Store, puller: Puller) -> None:
@@ -124,8 +122,6 @@ def test_a_key_of_the_agents_own(store: Store, puller: Puller) -> None:
     with pytest.raises(CsrRefused, match="used before"):
         store.leave_csr(
             *(puller.id, NAME, csr),
-            nonce=nonce(),
-            nonce_expires=NOW + 300,
             now=NOW,
             own_keys={spki_sha256(key)},
         )
@@ -212,15 +208,6 @@ def test_none_is_wanted_while_the_agent_makes_the_key(store: Store, puller: Pull
         leave(store, puller, new_csr())
 
 
-def test_a_request_counts_once(store: Store, puller: Puller) -> None:
-    used = nonce()
-    csr = new_csr()
-    leave(store, puller, csr, used=used)
-    with pytest.raises(RequestRefused) as refused:
-        leave(store, puller, csr, used=used)
-    assert refused.value.problem_type == "replayed"
-
-
 def test_quota(store: Store, puller: Puller) -> None:
     for _ in range(LEFT_IN_WINDOW):
         with pytest.raises(CsrRefused):
@@ -302,7 +289,7 @@ def test_the_first_one_is_awaited_after_an_hour(store: Store, puller: Puller) ->
 
 def _refused(store: Store, puller: Puller, generation: int, error: str, *, now: int) -> None:
     receipt = Receipt(NAME, generation, "0" * 64, "refused", error, (), now)
-    store.record_receipts(puller.id, [receipt], nonce=nonce(), nonce_expires=now + 300, now=now)
+    store.record_receipts(puller.id, [receipt], now=now)
 
 
 def test_a_lost_key_is_replaced_once_a_day(store: Store, puller: Puller) -> None:

@@ -7,13 +7,13 @@ from dataclasses import replace
 import pytest
 
 from external_agent.commands.show import show_status
-from external_agent.facts.quotas import allowed
+from external_agent.facts import quotas
 from external_agent.present.status_view import status_view
 from external_agent.store.interface import Store
 from shared.contract.batches import decode_batch, encode_batch
 from shared.contract.errors import MalformedMessage, PullerRevoked, RequestRefused
 from shared.contract.wire import DirectReport, Served
-from tests.agent_world import Puller, enrol, nonce
+from tests.agent_world import Puller, enrol
 from tests.unit.external_agent.conftest import NOW
 
 NAME, OTHER = "www.intra.example.com", "app.example.org"
@@ -42,10 +42,8 @@ def report(certificate: str = OTHER, **changes: object) -> DirectReport:
     return replace(made, **changes)  # type: ignore[arg-type]
 
 
-def send(store: Store, puller: Puller, sent: DirectReport, now: int = NOW, used: str = "") -> None:
-    refused = store.record_direct(
-        puller.id, [sent], nonce=used or nonce(), nonce_expires=now + 300, now=now
-    )
+def send(store: Store, puller: Puller, sent: DirectReport, now: int = NOW) -> None:
+    refused = store.record_direct(puller.id, [sent], now=now)
     for error in refused.values():
         raise error
 
@@ -122,43 +120,38 @@ def test_a_puller_speaks_for_itself_only(store: Store, puller: Puller) -> None:
     assert row.highest_seen == 0, "nothing that the agent issues is touched"
 
 
-def test_quotas_are_for_each_puller(
+def test_how_many_is_for_each_puller_and_grows_with_its_grants(
     store: Store, puller: Puller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    assert quotas.direct_certificates(0) >= 1000
+    monkeypatch.setattr(quotas, "DIRECT_AT_LEAST", 3)
     second = enrol(store, [NAME], now=NOW)
-    monkeypatch.setattr("external_agent.store.direct.MOST_FOR_A_PULLER", 3)
-    for number in range(3):
+    for number in range(3 + 1):
         send(store, puller, report(f"host{number}.example.org"))
-    with pytest.raises(RequestRefused, match="of its own") as refused:
+    with pytest.raises(RequestRefused, match="4 certificates of its own") as refused:
         send(store, puller, report())
-    assert refused.value.problem_type == "too-many-receipts"
+    assert refused.value.problem_type == "too-many-reports"
     send(store, puller, report("host1.example.org"))
-    send(store, puller, report("host1.example.org", outcome="removed"))
-    send(store, puller, report())
-    for _ in range(allowed(1)):
-        send(store, second, report())
+    send(store, second, report())
+
+
+def test_how_often_is_counted_by_our_clock(store: Store, puller: Puller) -> None:
+    for _ in range(quotas.allowed(1)):
+        send(store, puller, report())
     with pytest.raises(RequestRefused, match="More than 64 reports in 600 s") as late:
-        send(store, second, report(), NOW + 599)
+        send(store, puller, report(), NOW + 599)
     assert late.value.retry_after == 1
-    send(store, second, report(), NOW + 600)
+    send(store, puller, report(), NOW + 600)
 
 
 def test_a_thousand_reports_come_at_once(store: Store, puller: Puller) -> None:
     for part in range(10):
         many = [report(f"host{part}-{number}.example.org") for number in range(100)]
-        assert (
-            store.record_direct(puller.id, many, nonce=nonce(), nonce_expires=NOW + 300, now=NOW)
-            == {}
-        )
+        assert store.record_direct(puller.id, many, now=NOW) == {}
     assert len(store.direct_certificates()) == 1000
 
 
-def test_replayed_revoked_suspended(store: Store, puller: Puller) -> None:
-    used = nonce()
-    send(store, puller, report(), used=used)
-    with pytest.raises(RequestRefused) as refused:
-        send(store, puller, report(), used=used)
-    assert refused.value.problem_type == "replayed"
+def test_revoked_suspended(store: Store, puller: Puller) -> None:
     store.suspend_puller(puller.id, "a test", now=NOW)
     with pytest.raises(RequestRefused):
         send(store, puller, report())

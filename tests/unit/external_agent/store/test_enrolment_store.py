@@ -90,7 +90,6 @@ def _redeem_with(store: Store, token: str, puller: Puller, used: str) -> None:
         sealing_key=puller.identity.recipient.public,
         host="h",
         nonce=used,
-        nonce_expires=NOW + 300,
         now=NOW,
     )
 

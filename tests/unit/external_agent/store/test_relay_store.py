@@ -15,7 +15,7 @@ from external_agent.store.relay import RECEIPTS_KEPT
 from shared.contract.errors import PolicyError, PullerRevoked, RequestRefused
 from shared.contract.wire import Machine, Receipt, Served
 from shared.issuing.renewal import DAY
-from tests.agent_world import Puller, enrol, nonce
+from tests.agent_world import Puller, enrol
 from tests.unit.external_agent.conftest import NOW
 from tests.unit.external_agent.issued import issue
 
@@ -33,10 +33,8 @@ def _receipt(generation: int, **changes: object) -> Receipt:
     return replace(receipt, **changes)  # type: ignore[arg-type]
 
 
-def _send(store: Store, puller: Puller, receipt: Receipt, now: int, used: str = "") -> None:
-    refused = store.record_receipts(
-        puller.id, [receipt], nonce=used or nonce(), nonce_expires=now + 300, now=now
-    )
+def _send(store: Store, puller: Puller, receipt: Receipt, now: int) -> None:
+    refused = store.record_receipts(puller.id, [receipt], now=now)
     for error in refused.values():
         raise error
 
@@ -176,25 +174,6 @@ def test_a_refused_receipt_holds_nothing(store: Store, puller: Puller) -> None:
     assert _wanted(store) == before
 
 
-def test_nonces_are_used_once_until_they_expire(store: Store, puller: Puller) -> None:
-    generation = issue(store, NAME, now=NOW)
-    used = nonce()
-    _send(store, puller, _receipt(generation), NOW, used)
-    with pytest.raises(RequestRefused) as refused:
-        _send(store, puller, _receipt(generation), NOW + 300, used)
-    assert refused.value.problem_type == "replayed"
-    _send(store, puller, _receipt(generation), NOW + 301, used)
-
-
-def test_a_refused_call_leaves_its_nonce_unused(store: Store, puller: Puller) -> None:
-    used = nonce()
-    store.suspend_puller(puller.id, "a test", now=NOW)
-    with pytest.raises(RequestRefused, match="suspended"):
-        _send(store, puller, _receipt(1), NOW, used)
-    store.confirm_puller(puller.id, now=NOW)
-    _send(store, puller, _receipt(0), NOW, used)
-
-
 def test_one_that_is_not_granted_harms_no_other(store: Store, puller: Puller) -> None:
     generation = issue(store, NAME, now=NOW)
     store.add_certificate("b.example.org", ["b.example.org"], directory_url="https://x/", now=NOW)
@@ -203,9 +182,7 @@ def test_one_that_is_not_granted_harms_no_other(store: Store, puller: Puller) ->
         _receipt(generation),
         replace(_receipt(1), certificate="b.example.org"),
     ]
-    refused = store.record_receipts(
-        puller.id, sent, nonce=nonce(), nonce_expires=NOW + 300, now=NOW
-    )
+    refused = store.record_receipts(puller.id, sent, now=NOW)
     assert {place: one.problem_type for place, one in refused.items()} == {
         0: "not-granted",
         2: "not-granted",
@@ -219,7 +196,7 @@ def test_a_quota_refuses_the_whole_call_and_grows_with_what_is_granted(
 ) -> None:
     def send(count: int) -> None:
         sent = [_receipt(0)] * count
-        store.record_receipts(puller.id, sent, nonce=nonce(), nonce_expires=NOW + 300, now=NOW)
+        store.record_receipts(puller.id, sent, now=NOW)
 
     with pytest.raises(RequestRefused, match="More than 64 receipts in 600 s") as refused:
         send(65)

@@ -13,7 +13,7 @@ from external_agent.store.housekeeping import Housekeeping
 from external_agent.store.interface import Store
 from shared.contract.wire import Receipt
 from shared.issuing.renewal import DAY
-from tests.agent_world import enrol, nonce
+from tests.agent_world import enrol
 
 NAME = "www.intra.example.com"
 
@@ -25,7 +25,7 @@ def _events(store: Store, count: int, at: int) -> None:
 
 def _receipt(store: Store, puller: str, outcome: str, at: int) -> None:
     receipt = Receipt(NAME, at, "ab" * 32, outcome, "none", (), at)
-    store.record_receipts(puller, [receipt], nonce=nonce(), nonce_expires=at + 300, now=at)
+    store.record_receipts(puller, [receipt], now=at)
 
 
 def test_the_trail_stays_whole_without_its_beginning(store: Store) -> None:
