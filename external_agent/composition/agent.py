@@ -212,8 +212,8 @@ class Agent:
             Authenticator(store, [authority(url) for url in settings.relay_origins], self._run),
             Admission(store, calls.routes, self._run, clock),
             agent_keys.signing,
-            clock,
-            metrics.observe_relay,
+            clock=clock,
+            observe=metrics.observe_relay,
         )
         self._relay_keys = RelayKeys(store, settings.state_directory)
         self._own_until: int | None = None

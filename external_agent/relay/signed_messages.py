@@ -49,6 +49,7 @@ class SignedMessages:
         authenticator: Authenticator,
         admission: Admission,
         key: SigningKey,
+        *,
         clock: Callable[[], float],
         observe: Callable[[int, bool], None] = lambda status, signed: None,
     ) -> None:

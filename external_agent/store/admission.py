@@ -112,7 +112,7 @@ def use_nonce(connection: Connection, caller: str, nonce: str, *, most: int, now
         raise RequestRefused(
             f"More than {most} calls in {NONCE_SECONDS} s.",
             problem_type="too-many-calls",
-            retry_after=float(max(1, first - now)),
+            retry_after=float(max(1, (first or now) - now)),
         )
     connection.execute(
         insert(nonces).values(puller=caller, nonce=nonce, expires_at=now + NONCE_SECONDS)

@@ -116,7 +116,7 @@ def test_a_token_is_not_tried_without_end(store: Store, puller: Puller) -> None:
 
     def redeem() -> str:
         thief = Puller()
-        with pytest.raises(Exception, match="voided|More than") as refused:
+        with pytest.raises(Exception, match=r"voided|More than") as refused:
             store.redeem_token(
                 token.id,
                 signing_key=thief.signing.public.public,
