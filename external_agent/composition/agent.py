@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import os
 import resource
 import secrets
@@ -262,8 +263,9 @@ class Agent:
         self._local = WebServer(api, most=most, who=local_socket.state_of)
 
     async def _run(self, function: Callable[..., Any], *args: Any, **named: Any) -> Any:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._executor, partial(function, *args, **named))
+        loop, context = asyncio.get_running_loop(), contextvars.copy_context()
+        work = partial(context.run, function, *args, **named)
+        return await loop.run_in_executor(self._executor, work)
 
     def _authorities(self) -> Connector:
         return authorities_of(lambda: self.settings, self._store)

@@ -21,11 +21,13 @@ class Caller:
     Attributes:
         actor: how the audit trail calls them.
         expires_at: end of their access, unix seconds; ``None`` for none.
+        token: id of the access token; empty for a user of this machine, and for anybody.
     """
 
     actor: str
     role: Role
     expires_at: int | None = None
+    token: str = ""
 
 
 ANYBODY = Caller("anybody on this machine", Role.READ)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from external_agent.operator.callers import (
+    ANYBODY,
     CALLER,
     LOCAL_USER,
     STRANGER,
@@ -16,9 +19,11 @@ from external_agent.operator.callers import (
     local_user,
 )
 from external_agent.operator.hosts import is_known_host, is_known_origin
-from external_agent.operator.identity import Identity, not_authenticated
+from external_agent.operator.identity import Identity, ended, not_authenticated
 from external_agent.operator.problems import Refused
 from external_agent.operator.services import Services
+from external_agent.relay.acceptor import vouch
+from external_agent.store.access import acting_for
 from shared.contract.errors import ConfigurationError, RelayError
 
 MAX_BODY = 64 * 1024
@@ -40,16 +45,41 @@ class Gate:
             return
         try:
             inner, body = await self._admit(scope, receive)
-        except Refused as refused:
-            await refused.response()(scope, receive, send)
+        except (Refused, RelayError) as error:
+            await _refusal(error)(scope, receive, send)
             return
-        except RelayError as error:
-            await Refused(error=error).response()(scope, receive, send)
-            return
+        caller = inner["state"][CALLER]
+        guarded = self._guarded(send, caller, inner, receive)
         try:
-            await self._app(inner, _replay(body, receive), send)
+            with self._acting_for(caller):
+                await self._app(inner, _replay(body, receive), guarded)
         except Exception as error:  # the app has answered; the traceback is for us
             self._services.unexpected(error)
+
+    def _acting_for(self, caller: Caller | None) -> AbstractContextManager[None]:
+        """Whatever is changed for a token decides in its own transaction that it still lives."""
+        if caller is None or not caller.token:
+            return nullcontext()
+        return acting_for(caller.token, lambda: self._services.now, ended)
+
+    def _guarded(self, send: Send, caller: Caller | None, scope: Scope, receive: Receive) -> Send:
+        """Decide again before an answer leaves: it may have taken its time."""
+        if caller is None or not caller.token or _voids_itself(caller, scope):
+            return send
+        refused = False
+
+        async def guarded(message: Message) -> None:
+            nonlocal refused
+            if message["type"] == "http.response.start":
+                try:
+                    await self._identity.require_live(caller)
+                except (Refused, RelayError) as error:
+                    refused = True
+                    await _refusal(error)(scope, receive, send)
+            if not refused:
+                await send(message)
+
+        return guarded
 
     async def _admit(self, scope: Scope, receive: Receive) -> tuple[Scope, bytes]:
         headers = {
@@ -57,10 +87,12 @@ class Gate:
             for name, value in scope["headers"]
         }
         state = dict(scope.get("state") or {})
-        state[CALLER] = await self._caller(scope, headers, state)
-        if state[CALLER] is None and scope["path"] not in OPEN:
+        caller = state[CALLER] = await self._caller(scope, headers, state)
+        if caller is None and scope["path"] not in OPEN:
             raise not_authenticated()
         body = await _read_body(headers, receive)
+        if caller is not None and caller is not ANYBODY:
+            vouch(scope, caller.actor)
         return {**scope, "state": state}, body
 
     async def _caller(
@@ -81,6 +113,17 @@ class Gate:
             return None
         peer = scope.get("client") or ("", 0)
         return await self._identity.caller(headers, str(peer[0]))
+
+
+def _refusal(error: Refused | RelayError) -> Response:
+    refused = error if isinstance(error, Refused) else Refused(error=error)
+    return refused.response()
+
+
+def _voids_itself(caller: Caller, scope: Scope) -> bool:
+    """Who voids their own token is told that it is done."""
+    own = f"/v1/access-tokens/{caller.token}"
+    return (scope["method"], scope["path"]) == ("DELETE", own)
 
 
 def _unknown(field: str, value: str) -> ConfigurationError:

@@ -13,6 +13,7 @@ from external_agent.operator.limits import Failures
 from external_agent.operator.problems import Refused
 from external_agent.operator.services import Services
 from external_agent.records.rows import AccessRow
+from external_agent.settings.addresses import network_of
 from external_agent.store.access import USE_NOTED_EVERY
 
 _CHALLENGE = 'Bearer realm="external-agent"'
@@ -45,6 +46,7 @@ class Identity:
         scheme, _, token = field.partition(" ")
         digest = digest_of(token.strip()[:_MAX_TOKEN])
         now = self._services.clock()
+        peer = network_of(peer) or peer
         wait = self._failures.wait(peer, now)
         if wait and digest not in self._known:
             self._services.observe_access("limited")
@@ -58,7 +60,18 @@ class Identity:
         if not row.is_live(int(now)):
             raise self._failed(peer, now, "ended")
         await self._used(row, digest, int(now))
-        return Caller(f"token {row.name}", row.role, row.expires_at)
+        return Caller(f"token {row.name}", row.role, row.expires_at, row.id)
+
+    async def require_live(self, caller: Caller) -> None:
+        """Decide again about somebody who was let in a while ago.
+
+        Raises:
+            Refused: their token was voided or has expired. StoreError.
+        """
+        if caller.token:
+            row = await self._services.run(self._services.store.access_token, caller.token)
+            if row is None or not row.is_live(self._services.now):
+                raise ended()
 
     async def _used(self, row: AccessRow, digest: str, now: int) -> None:
         self._services.observe_access("good")
@@ -72,7 +85,7 @@ class Identity:
     def _failed(self, peer: str, now: float, outcome: str) -> Refused:
         self._failures.add(peer, now)
         self._services.observe_access(outcome)
-        return not_authenticated('error="invalid_token"')
+        return ended()
 
     def _is_open(self, headers: Mapping[str, str], peer: str) -> bool:
         """A reverse proxy on this machine is loopback, too, but its callers are not."""
@@ -81,6 +94,11 @@ class Identity:
         return (
             self._services.open_read and is_loopback(peer) and is_loopback(host) and not forwarded
         )
+
+
+def ended() -> Refused:
+    """Return the refusal of a token that was good before (RFC 6750 section 3.1)."""
+    return not_authenticated('error="invalid_token"')
 
 
 def not_authenticated(more: str = "") -> Refused:

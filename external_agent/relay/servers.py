@@ -13,7 +13,7 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from external_agent.relay.acceptor import Door, Guest
+from external_agent.relay.acceptor import Acceptor, Peer, state_with
 
 _HEAD_SECONDS = 15.0
 _MAX_HEAD = 64 * 1024
@@ -59,16 +59,24 @@ class _Protocol(HttpToolsProtocol):
     _beside_bodies = 0
     _first: asyncio.TimerHandle | None = None
 
-    def __init__(self, server: _Server, gone: Callable[[Guest], None]) -> None:
+    def __init__(self, server: _Server, acceptor: Acceptor) -> None:
         super().__init__(server.config, server.server_state, {}, asyncio.get_running_loop())
-        self._gone, self._who = gone, server.who
+        self._acceptor, self._who = acceptor, server.who
+        self._verified = False
 
     def is_inside(self) -> bool:
         return self._first is not None
 
     def is_at_work(self) -> bool:
-        cycle = getattr(self, "cycle", None)
-        return cycle is not None and not cycle.response_complete
+        return self._verified
+
+    def vouch(self, holder: str) -> None:
+        self._verified = True
+        self._acceptor.know(self, holder)
+
+    def on_response_complete(self) -> None:
+        self._verified = False  # the next request shows credentials of its own
+        super().on_response_complete()
 
     def turn_out(self) -> None:
         self.transport.abort()
@@ -90,36 +98,39 @@ class _Protocol(HttpToolsProtocol):
     def connection_made(self, transport: Any) -> None:
         super().connection_made(cast(asyncio.Transport, _Transport(transport, self.loop)))
         self._first = self.loop.call_later(_HEAD_SECONDS, self._too_slow)
-        if self._who is not None:
-            self.app_state = self._who(transport.get_extra_info("socket").fileno())
+        descriptor = transport.get_extra_info("socket").fileno()
+        self.app_state = state_with(self, {} if self._who is None else self._who(descriptor))
 
     def _too_slow(self) -> None:
         if getattr(self, "cycle", None) is None and not self.transport.is_closing():
             self.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._gone(self)
+        self._acceptor.leave(self)
         if self._first is not None:
             self._first.cancel()
         super().connection_lost(exc)
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's server behind our door."""
+    """uvicorn's server behind our acceptor."""
 
     def __init__(
         self, config: uvicorn.Config, tls: ssl.SSLContext | None, most: int, who: Who | None
     ) -> None:
         super().__init__(config)
         self.who = who
-        self.door = Door(lambda gone: _Protocol(self, gone), tls, most)
+        self.acceptor = Acceptor(self._make, tls, most)
+
+    def _make(self, acceptor: Acceptor) -> Peer:
+        return _Protocol(self, acceptor)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=[])
-        self.door.open(sockets or [])
+        self.acceptor.open(sockets or [])
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        await self.door.close()
+        await self.acceptor.close()
         await super().shutdown(sockets)
 
     @contextlib.contextmanager

@@ -13,8 +13,10 @@ from typing import Any
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from external_agent.relay.acceptor import vouch
 from external_agent.relay.admission import Admission
 from external_agent.relay.authentication import Authenticator, Caller, Refused, read_head
+from external_agent.relay.log_of_strangers import Seldom
 from external_agent.relay.problems import Answer, problem, problem_of
 from shared.contract.errors import RelayError, StoreError
 from shared.contract.http_signatures import MAX_BODY, sign_response
@@ -59,6 +61,7 @@ class SignedMessages:
         self._key = key
         self._clock = clock
         self._observe = observe
+        self._strangers = Seldom()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -66,13 +69,15 @@ class SignedMessages:
         try:
             caller, body = await self._authenticate(scope, receive)
         except Refused as refusal:
-            _log.info("request refused", reason=refusal.slug, peer=(scope.get("client") or [""])[0])
+            peer = (scope.get("client") or [""])[0]
+            self._strangers.note(_log.info, "request refused", reason=refusal.slug, peer=peer)
             await self._send(send, problem(refusal.slug, refusal.detail), None)
             return
         except StoreError as error:
-            _log.warning("keys cannot be looked up", error=error.what)
+            self._strangers.note(_log.warning, "keys cannot be looked up", error=error.what)
             await self._send(send, problem("store-unavailable"), None)
             return
+        vouch(scope, caller.puller)
         await self._send(send, await self._answer(caller, scope, body, receive), caller)
 
     async def _authenticate(self, scope: Scope, receive: Receive) -> tuple[Caller, bytes]:

@@ -54,6 +54,28 @@ def parse_address(text: str) -> Address:
     return Address(str(ip), number)
 
 
+def network_of(peer: object) -> str | None:
+    """Return what one visitor has for certain: an IPv4 address, or an IPv6 network of 64 bits.
+
+    Args:
+        peer: what ``accept`` says of the other end, or its host alone.
+
+    Returns:
+        ``None`` for this machine (loopback, a Unix socket), which is a reverse proxy or a tunnel
+        and says nothing about who comes.
+    """
+    host = peer[0] if isinstance(peer, tuple) and peer else peer
+    try:
+        ip = ipaddress.ip_address(str(host).partition("%")[0])
+    except ValueError:
+        return None
+    if ip.version == 6 and ip.ipv4_mapped is not None:
+        ip = ip.ipv4_mapped
+    if ip.is_loopback:
+        return None
+    return str(ip) if ip.version == 4 else str(ipaddress.ip_network((ip, 64), strict=False))
+
+
 def passed_sockets(environ: Mapping[str, str], pid: int) -> dict[str, list[socket.socket]]:
     """Return the sockets that systemd passed, by name (``FileDescriptorName=``).
 

@@ -106,5 +106,6 @@ def set_level(level: str) -> None:
     # Libraries that narrate every request: their debug output repeats whole messages.
     for name in ("urllib3", "asyncio", "acme"):
         logging.getLogger(name).setLevel(max(logging.INFO, logging.getLogger().level))
-    # uvicorn tells of starting and stopping; the agent does that itself, once.
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    # uvicorn tells of starting and stopping, which the agent does itself, once; and it warns of
+    # each request that is not HTTP, as often as a stranger sends one.
+    logging.getLogger("uvicorn").setLevel(logging.ERROR)

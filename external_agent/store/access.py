@@ -2,17 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Row, insert, select, update
+from sqlalchemy import Connection, Row, insert, select, update
 
 from external_agent.facts.access import Role
 from external_agent.records.rows import AccessRow
+from external_agent.store.database import before_change
 from external_agent.store.queries import Queries, append_event
 from external_agent.store.tables import access_tokens
 from shared.contract.errors import PolicyError
 
 USE_NOTED_EVERY = 3600
+
+
+@contextmanager
+def acting_for(
+    token: str, now: Callable[[], int], refusal: Callable[[], Exception]
+) -> Iterator[None]:
+    """Let every change inside decide in its own transaction whether an access token still lives.
+
+    Args:
+        token: its id.
+        refusal: makes what is raised, and undoes the transaction, when it does not.
+    """
+
+    def decide(connection: Connection) -> None:
+        row = connection.execute(select(access_tokens).where(access_tokens.c.id == token)).first()
+        if row is None or not _row(row).is_live(now()):
+            raise refusal()
+
+    mark = before_change.set(decide)
+    try:
+        yield
+    finally:
+        before_change.reset(mark)
 
 
 class AccessQueries(Queries):
@@ -89,6 +115,12 @@ class AccessQueries(Queries):
     def access_by_digest(self, digest: str) -> AccessRow | None:
         query = select(access_tokens).where(access_tokens.c.digest == digest)
         with self._database.read() as connection:
+            row = connection.execute(query).one_or_none()
+            return None if row is None else _row(row)
+
+    def access_token(self, token: str) -> AccessRow | None:
+        with self._database.read() as connection:
+            query = select(access_tokens).where(access_tokens.c.id == token)
             row = connection.execute(query).one_or_none()
             return None if row is None else _row(row)
 

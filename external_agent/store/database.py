@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
+from contextvars import ContextVar
 from typing import Protocol
 
 from sqlalchemy import Connection, update
@@ -10,6 +12,11 @@ from sqlalchemy import Connection, update
 from external_agent.store.tables import facts
 
 CHANGES = "changes"
+before_change: ContextVar[Callable[[Connection], None]] = ContextVar(
+    "before_change", default=lambda connection: None
+)
+"""Called by :meth:`Database.write` in each transaction, before anything else: whoever acts for
+somebody decides there again whether they still may (``access.acting_for``)."""
 
 
 class Database(Protocol):

@@ -11,7 +11,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from external_agent.store.database import count_change
+from external_agent.store.database import before_change, count_change
 from shared.contract.errors import ConfigurationError, StoreUnavailable
 
 CONNECTIONS: Final = 8
@@ -105,6 +105,7 @@ class PostgresqlDatabase:
         """
         with self._translated(), self._engine.connect() as connection, connection.begin():
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _WRITERS})
+            before_change.get()(connection)
             yield connection
             if bump:
                 count_change(connection)

@@ -16,7 +16,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import StaticPool
 
-from external_agent.store.database import count_change
+from external_agent.store.database import before_change, count_change
 from shared.contract.errors import ConfigurationError, LooseFileMode, StoreUnavailable
 
 LEAST_PATIENCE = 0.1  # seconds: another process's short write fails nobody who stood in a queue
@@ -104,6 +104,7 @@ class SqliteDatabase:
                 relay_begin="BEGIN IMMEDIATE", relay_patience=patience
             )
             with connection.begin():
+                before_change.get()(connection)
                 yield connection
                 if bump:
                     count_change(connection)

@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import socket
+import ssl
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
+import structlog
 
 from external_agent.composition import agent
 from external_agent.relay import acceptor
-from shared.contract.wire import CERTIFICATES_PATH, Listing
+from external_agent.relay.acceptor import Acceptor, Peer
+from external_agent.relay.change_notifier import MAX_WAITS
+from external_agent.relay.log_of_strangers import LINES, Seldom
+from external_agent.settings.addresses import network_of
+from shared.contract.wire import CERTIFICATES_PATH, DIRECT_PATH, RECEIPTS_PATH, Listing
 from tests.unit.external_agent.harness import (
     CERTIFICATE,
+    Client,
+    Draft,
     RunningAgent,
     raw_exchange,
     running_agent,
@@ -52,7 +63,7 @@ def _close(sockets: Sequence[socket.socket]) -> None:
 
 
 def _inside(running: RunningAgent) -> int:
-    return len(running.agent._relay._server.door)
+    return len(running.agent._relay._server.acceptor)
 
 
 @pytest.mark.parametrize("first", [b"", b"\x16\x03\x01\x02\x00\x01"], ids=["silent", "hello"])
@@ -76,9 +87,368 @@ def test_stalled_handshakes_keep_neither_the_ca_nor_a_puller_out(
     wait_until(lambda: _inside(small_agent) == 0)
 
 
+def _half_sent(client: Client) -> dict[str, bytes]:
+    """What a stranger sends and leaves at that; the last two are signed by a key known here."""
+    body = client.draft("POST", RECEIPTS_PATH, b"{}")
+    fields = "".join(f"{name}: {value}\r\n" for name, value in body.headers.items())
+    head = "POST /v1/receipts HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n"
+    return {
+        "nothing": b"",
+        "a line": b"POST /v1/rec",
+        "unsigned": f"{head}\r\n".encode(),
+        "no body": f"{head}{fields}\r\n".encode(),
+        "half a body": f"{head}{fields}\r\n{{".encode(),
+    }
+
+
+@pytest.mark.parametrize("neighbours", [False, True], ids=["elsewhere", "behind one address"])
+@pytest.mark.parametrize("kind", ["nothing", "a line", "unsigned", "no body", "half a body"])
+def test_half_sent_requests_are_nobody_s_business(
+    small_agent: RunningAgent, monkeypatch: pytest.MonkeyPatch, kind: str, *, neighbours: bool
+) -> None:
+    """Pullers come from the same address, or all from behind a proxy here."""
+    if neighbours:
+        monkeypatch.setattr(acceptor, "network_of", lambda address: "203.0.113.9")
+    client = small_agent.enrolled(CERTIFICATE)
+    since = Listing.decode(client.get(CERTIFICATES_PATH).body).version
+    with ThreadPoolExecutor(4) as pool:
+        polls = [
+            pool.submit(client.get, CERTIFICATES_PATH, f"since={since}&wait=50") for _ in range(4)
+        ]
+        wait_until(lambda: small_agent.agent._bell.waiting == 4)
+        stalled = _stall_in_tls(small_agent, 150, _half_sent(client)[kind])
+        try:
+            for _ in range(5):
+                answer = client.send("POST", DIRECT_PATH, b"{}", timeout=10)
+                assert (answer.status, answer.signed) == (400, True)
+            assert _inside(small_agent) <= 64
+            assert small_agent.agent._bell.waiting == 4, "a parked poll was reset"
+            small_agent.publish(CERTIFICATE)
+            assert {one.result(20).status for one in polls} == {200}
+        finally:
+            _close(stalled)
+
+
+def _stall_in_tls(running: RunningAgent, count: int, first: bytes) -> list[socket.socket]:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    found: list[socket.socket] = []
+    for _ in range(count):
+        one = socket.create_connection(("127.0.0.1", running.port("relay")), timeout=10)
+        with contextlib.suppress(OSError):
+            one = context.wrap_socket(one)
+            one.sendall(first)
+        found.append(one)
+    return found
+
+
+def test_a_byte_a_second_is_no_request(
+    small_agent: RunningAgent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = small_agent.enrolled(CERTIFICATE)
+    head = _half_sent(client)["no body"]
+    stalled = _stall_in_tls(small_agent, 100, b"")
+    over = threading.Event()
+
+    def drip() -> None:
+        for octet in head:
+            for one in stalled:
+                with contextlib.suppress(OSError):
+                    one.sendall(bytes([octet]))
+            if over.wait(0.2):
+                return
+
+    thread = threading.Thread(target=drip)
+    thread.start()
+    try:
+        for _ in range(10):
+            assert client.get(CERTIFICATES_PATH, timeout=10).status == 200
+    finally:
+        over.set()
+        thread.join()
+        _close(stalled)
+
+
+def test_a_thousand_pullers_behind_one_address_beside_two_thousand_strangers_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The numbers of an intranet behind NAT, and of an attack from inside it."""
+    monkeypatch.setattr(acceptor, "network_of", lambda address: "203.0.113.9")
+    with running_agent(tmp_path, CERTIFICATE) as running:
+        pullers = [running.enrolled(CERTIFICATE, host=f"web{n}") for n in range(MANY // MAX_WAITS)]
+        since = Listing.decode(pullers[0].get(CERTIFICATES_PATH).body).version
+        query = f"since={since}&wait=50"
+        requests = [
+            _octets(one.draft("GET", CERTIFICATES_PATH, query=query))
+            for one in pullers
+            for _ in range(MAX_WAITS)
+        ]
+        answers = asyncio.run(_park_beside_strangers(running, requests, pullers[0]))
+        assert len(answers) == MANY
+        assert {one.split(b"\r\n")[0] for one in answers} == {b"HTTP/1.1 200 OK"}
+
+
+MANY, STRANGERS = 1000, 2000
+
+
+def _octets(draft: Draft) -> bytes:
+    target = draft.path + (f"?{draft.query}" if draft.query else "")
+    lines = [f"{draft.method} {target} HTTP/1.1", "Host: x"]
+    lines += [f"{name}: {value}" for name, value in draft.headers.items()]
+    return "\r\n".join([*lines, "", ""]).encode()
+
+
+async def _park_beside_strangers(
+    running: RunningAgent, requests: Sequence[bytes], client: Client
+) -> list[bytes]:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    port = running.port("relay")
+    connect = partial(asyncio.open_connection, "127.0.0.1", port, ssl=context)
+    loop = asyncio.get_running_loop()
+
+    async def until(condition: Callable[[], object]) -> None:
+        await loop.run_in_executor(None, wait_until, condition, 60.0)
+
+    parked = []
+    async with asyncio.timeout(200):
+        for request in requests:
+            reader, writer = await connect()
+            writer.write(request)
+            parked.append((reader, writer))
+        await until(lambda: running.agent._bell.waiting == MANY)
+        half = _half_sent(client)["no body"]
+        strangers = []
+        for number in range(STRANGERS):
+            reader, writer = await connect()
+            writer.write(half)
+            strangers.append(writer)
+            if number % 200 == 199:
+                answer = await loop.run_in_executor(None, _one_more, client)
+                assert answer == 200
+        assert running.agent._bell.waiting == MANY
+        accepted = running.agent._relay._server.acceptor
+        assert accepted.strangers <= STRANGERS // 2
+        await loop.run_in_executor(None, running.publish, CERTIFICATE)
+        answers = [await reader.readuntil(b"\r\n\r\n") for reader, _ in parked]
+        for writer in (*(one for _, one in parked), *strangers):
+            writer.transport.abort()
+    return answers
+
+
+def _one_more(client: Client) -> int:
+    return client.get(CERTIFICATES_PATH, timeout=20).status
+
+
+# --- whom a connection counts for ------------------------------------------------------------
+
+
+class _Fake(asyncio.Protocol):
+    """A peer that says nothing; a test shows its credentials."""
+
+    def __init__(self, accepted: Acceptor) -> None:
+        self.accepted = accepted
+        self.made, self.ended, self.working = asyncio.Event(), False, False
+        self.transport: asyncio.BaseTransport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport
+        self.made.set()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.accepted.leave(self)
+
+    def is_inside(self) -> bool:
+        return self.made.is_set()
+
+    def is_at_work(self) -> bool:
+        return self.working
+
+    def turn_out(self) -> None:
+        self.ended = True
+        assert isinstance(self.transport, asyncio.Transport)
+        self.transport.abort()
+
+    def vouch(self, holder: str) -> None:
+        self.accepted.know(self, holder)
+
+
+class _Listener:
+    """An acceptor whose visitors come from wherever the test says."""
+
+    def __init__(self, most: int) -> None:
+        self.peers: list[_Fake] = []
+        self.coming_from: str | None = None
+        self.acceptor = Acceptor(self._make, None, most)
+        self._clients: list[socket.socket] = []
+        self._socket = socket.create_server(("127.0.0.1", 0))
+
+    def _make(self, accepted: Acceptor) -> Peer:
+        self.peers.append(_Fake(accepted))
+        return self.peers[-1]
+
+    async def come(self, network: str | None) -> _Fake:
+        self.coming_from = network
+        before = len(self.peers)
+        self._clients.append(socket.create_connection(self._socket.getsockname()[:2]))
+        while len(self.peers) == before:
+            await asyncio.sleep(0.001)
+        await asyncio.wait_for(self.peers[-1].made.wait(), 10)
+        return self.peers[-1]
+
+    def close(self) -> None:
+        _close([self._socket, *self._clients])
+
+
+def with_listener(most: int, play: Callable[[_Listener], Awaitable[None]]) -> None:
+    listener = _Listener(most)
+
+    async def main() -> None:
+        listener.acceptor.open([listener._socket])
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(acceptor, "network_of", lambda address: listener.coming_from)
+            await asyncio.wait_for(play(listener), 20)
+        await listener.acceptor.close()
+        for one in listener.peers:
+            if isinstance(one.transport, asyncio.Transport):
+                one.transport.abort()
+        await asyncio.sleep(0)
+
+    try:
+        asyncio.run(main())
+    finally:
+        listener.close()
+
+
+def test_strangers_count_against_their_address() -> None:
+    async def play(listener: _Listener) -> None:
+        crowd = [await listener.come("crowd") for _ in range(10)]
+        assert [one.ended for one in crowd] == [True] * 5 + [False] * 5  # half of ten
+        other = await listener.come("other")
+        assert not other.ended and len(listener.acceptor) == 6
+
+    with_listener(10, play)
+
+
+def test_who_has_shown_credentials_does_not_count_against_the_address() -> None:
+    async def play(listener: _Listener) -> None:
+        for number in range(8):
+            (await listener.come("crowd")).vouch(f"puller {number}")
+        assert not any(one.ended for one in listener.peers)
+        assert (len(listener.acceptor), listener.acceptor.strangers) == (8, 0)
+
+    with_listener(10, play)
+
+
+def test_the_address_with_most_strangers_gives_way() -> None:
+    async def play(listener: _Listener) -> None:
+        first = await listener.come("alone")
+        crowd = [await listener.come("crowd") for _ in range(4)]
+        known = await listener.come("alone")
+        known.vouch("puller")
+        for _ in range(3):
+            await listener.come("third")
+        assert not first.ended and not known.ended
+        assert [one.ended for one in crowd][:1] == [True]
+
+    with_listener(8, play)
+
+
+def test_strangers_go_first_then_the_idle_and_never_who_is_at_work() -> None:
+    async def play(listener: _Listener) -> None:
+        busy = await listener.come("a")
+        busy.vouch("one")
+        busy.working = True
+        idle = await listener.come("a")
+        idle.vouch("two")
+        stranger = await listener.come("a")
+        third = await listener.come("a")
+        assert (stranger.ended, idle.ended) == (True, False)
+        third.vouch("three")
+        await listener.come("a")
+        assert (idle.ended, third.ended, busy.ended) == (True, False, False)
+
+    with_listener(3, play)
+
+
+def test_one_holder_of_credentials_has_not_all_connections(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(acceptor, "MOST_KNOWN", 3)
+
+    async def play(listener: _Listener) -> None:
+        mine = [await listener.come("a") for _ in range(5)]
+        for one in mine:
+            one.vouch("greedy")
+        assert [one.ended for one in mine] == [True, True, False, False, False]
+
+    with_listener(20, play)
+
+
+def test_a_proxy_of_this_machine_has_no_limit_of_its_own() -> None:
+    async def play(listener: _Listener) -> None:
+        behind = [await listener.come(None) for _ in range(10)]
+        assert not any(one.ended for one in behind)
+        await listener.come(None)
+        assert [one.ended for one in behind] == [True] + [False] * 9
+
+    with_listener(10, play)
+
+
+@pytest.mark.parametrize(
+    ("peer", "network"),
+    [
+        (("192.0.2.7", 1), "192.0.2.7"),
+        (("::ffff:192.0.2.7", 1, 0, 0), "192.0.2.7"),
+        (("2001:db8:1:2:3:4:5:6", 1, 0, 0), "2001:db8:1:2::/64"),
+        (("2001:db8:1:2::1", 1, 0, 0), "2001:db8:1:2::/64"),
+        (("fe80::1%eth0", 1, 0, 2), "fe80::/64"),
+        (("127.0.0.1", 1), None),
+        (("::1", 1, 0, 0), None),
+        (("::ffff:127.0.0.1", 1, 0, 0), None),
+        ("", None),
+        (b"", None),
+        ("192.0.2.7", "192.0.2.7"),
+    ],
+)
+def test_what_an_address_stands_for(peer: object, network: str | None) -> None:
+    assert network_of(peer) == network
+
+
+# --- the log ---------------------------------------------------------------------------------
+
+
+def test_strangers_fill_no_log() -> None:
+    lines: list[tuple[str, object]] = []
+
+    def write(event: str, **details: object) -> None:
+        lines.append((event, details.get("count", details.get("reason"))))
+
+    async def play() -> None:
+        log = Seldom(0.05)
+        for number in range(LINES + 7):
+            log.note(write, "request refused", reason=number)
+        assert lines == [("request refused", number) for number in range(LINES)]
+        await asyncio.get_running_loop().run_in_executor(
+            None, wait_until, lambda: len(lines) > LINES
+        )
+        assert lines[-1] == ("request refused: more of the same left out of the log", 7)
+        log.note(write, "request refused", reason="later")
+        assert lines[-1] == ("request refused", "later")
+
+    asyncio.run(asyncio.wait_for(play(), 20))
+
+
+def test_refusals_go_through_it(small_agent: RunningAgent) -> None:
+    with structlog.testing.capture_logs() as lines:
+        for _ in range(3 * LINES):
+            assert Client(small_agent).get(CERTIFICATES_PATH).status == 401
+    assert [one["event"] for one in lines].count("request refused") == LINES
+
+
 def test_a_handshake_has_ten_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert acceptor.Door.__init__.__defaults__ == (10.0,)
-    monkeypatch.setattr(acceptor.Door.__init__, "__defaults__", (0.2,))
+    assert acceptor.Acceptor.__init__.__defaults__ == (10.0,)
+    monkeypatch.setattr(acceptor.Acceptor.__init__, "__defaults__", (0.2,))
     with running_agent(tmp_path, CERTIFICATE) as running:
         (one,) = _stall(running.port("relay"), 1)
         with one:
