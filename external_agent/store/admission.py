@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Row, delete, func, insert, or_, select
 
 from external_agent.facts import quotas
 from external_agent.records.model import PullerStatus
-from external_agent.store.queries import Queries
+from external_agent.store.queries import Queries, grants_held
 from external_agent.store.tables import certificates, grants, nonces, pullers
 from shared.contract.errors import PullerRevoked, RequestRefused
 from shared.contract.http_signatures import CLOCK_TOLERANCE
@@ -83,12 +83,6 @@ def granted_certificates(puller: str) -> Any:
         .where(grants.c.puller == puller, certificates.c.removed_at.is_(None))
         .order_by(certificates.c.id)
     )
-
-
-def grants_held(connection: Connection, puller: str) -> int:
-    """Return how many certificates are granted to a puller: by this its quotas grow."""
-    query = select(func.count()).select_from(grants).where(grants.c.puller == puller)
-    return int(connection.execute(query).scalar_one())
 
 
 def use_nonce(connection: Connection, caller: str, nonce: str, *, most: int, now: int) -> None:

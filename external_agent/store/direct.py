@@ -13,8 +13,8 @@ from external_agent.facts.audit import canonical
 from external_agent.records.direct_rows import DirectRow
 from external_agent.records.model import PullerStatus
 from external_agent.records.rows import ServedRow
-from external_agent.store.admission import admit, grants_held
-from external_agent.store.queries import Queries, append_event
+from external_agent.store.admission import admit
+from external_agent.store.queries import Queries, append_event, grants_held
 from external_agent.store.tables import direct_certificates, pullers
 from shared.contract.errors import RequestRefused
 from shared.contract.wire import DirectReport

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Row, delete, insert, select, update
 from external_agent.facts.policy import require_ordinary
 from external_agent.records.model import UNFINISHED, PullerStatus
 from external_agent.records.rows import PullerRow
+from external_agent.store.admission import granted_certificates
 from external_agent.store.queries import (
     Queries,
     append_event,
@@ -156,12 +157,8 @@ def require_room(connection: Connection, puller: str) -> None:
     Raises:
         PolicyError: more certificates, or more octets of names, than a list may have.
     """
-    query = (
-        select(certificates.c.id, certificates.c.names)
-        .join(grants, grants.c.certificate == certificates.c.id)
-        .where(grants.c.puller == puller, certificates.c.removed_at.is_(None))
-    )
-    held = [(row.id, row.names) for row in connection.execute(query)]
+    rows = connection.execute(granted_certificates(puller)).all()
+    held = [(row.id, row.names) for row in rows]
     another = "Enrol a second puller for some of them, or put several names into one certificate."
     if len(held) > MAX_CERTIFICATES:
         raise PolicyError(

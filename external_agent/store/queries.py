@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, func, insert, select, update
 
+from external_agent.facts import quotas
 from external_agent.facts.audit import FIRST, canonical, event_hash
 from external_agent.records.model import AttemptState, PullerStatus
 from external_agent.records.rows import (
@@ -23,13 +24,26 @@ from external_agent.records.rows import (
     TokenRow,
 )
 from external_agent.store.database import Database
-from external_agent.store.tables import certificates, events, facts
+from external_agent.store.tables import certificates, events, facts, grants, pullers
 from shared.contract.errors import PolicyError
 from shared.contract.key_policy import KeyAlgorithm
 from shared.issuing.next_ca import Trouble
 
 EVENT_HEAD = "event_head"
 EVENT_TAIL = "event_tail"
+_EVENT_BYTES = 512
+"""Of an event beside its details: hashes, ids, and the place in the indexes."""
+_BOUNDED_BY_THEMSELVES = frozenset(
+    (
+        "puller-enrolled",
+        "granted",
+        "token-offered-twice",
+        "restore-noticed",
+        "key-lost",
+        "generation-ahead",
+    )
+)
+"""What no puller can cause as often as it likes; all else that comes of one is counted."""
 
 
 class Queries:
@@ -202,6 +216,12 @@ def want_generation(connection: Connection, certificate: str, reason: str) -> No
     )
 
 
+def grants_held(connection: Connection, puller: str) -> int:
+    """Return how many certificates are granted to a puller: by this its quotas grow."""
+    query = select(func.count()).select_from(grants).where(grants.c.puller == puller)
+    return int(connection.execute(query).scalar_one())
+
+
 def append_event(
     connection: Connection,
     kind: str,
@@ -211,8 +231,63 @@ def append_event(
     certificate: str | None = None,
     puller: str | None = None,
     details: Mapping[str, object] | None = None,
+) -> None:
+    """Add one link to the audit trail, in the transaction that makes the change.
+
+    What a puller says fills a bounded part of a day; beyond it one event says that the rest was
+    left out. What it says is in the other tables all the same.
+    """
+    if actor == "relay" and puller is not None and kind not in _BOUNDED_BY_THEMSELVES:
+        size = _EVENT_BYTES + len(canonical(dict(details or {})))
+        if not _has_room(connection, puller, size, now):
+            return
+    add_link(
+        connection,
+        kind,
+        now=now,
+        actor=actor,
+        certificate=certificate,
+        puller=puller,
+        details=details,
+    )
+
+
+def _has_room(connection: Connection, puller: str, size: int, now: int) -> bool:
+    mine = pullers.c.id == puller
+    row = connection.execute(select(pullers).where(mine)).one()
+    fresh = not 0 <= now - row.events_since < quotas.EVENTS_WINDOW
+    used = size + (0 if fresh else row.events_bytes)
+    most = quotas.event_bytes(grants_held(connection, puller))
+    if used > most and not fresh and row.events_bytes > most:
+        return False  # it was said
+    window = {"events_since": now} if fresh else {}
+    connection.execute(update(pullers).where(mine).values({"events_bytes": used} | window))
+    if used > most:
+        add_link(
+            connection,
+            "events-left-out",
+            now=now,
+            actor="relay",
+            puller=puller,
+            details={
+                "bytes": most,
+                "until": (now if fresh else row.events_since) + quotas.EVENTS_WINDOW,
+            },
+        )
+    return used <= most
+
+
+def add_link(
+    connection: Connection,
+    kind: str,
+    *,
+    now: int,
+    actor: str,
+    certificate: str | None = None,
+    puller: str | None = None,
+    details: Mapping[str, object] | None = None,
 ) -> EventRow:
-    """Add one link to the audit trail, in the transaction that makes the change."""
+    """Add one link to the audit trail, whoever caused it."""
     head = connection.execute(select(facts).where(facts.c.key == EVENT_HEAD)).one()
     seq, previous = head.number + 1, head.text or FIRST
     content = dict(details or {})

@@ -99,6 +99,8 @@ pullers = Table(
     Column("reports_since", BigInteger, nullable=False, server_default="0"),
     Column("reports_count", Integer, nullable=False, server_default="0"),
     Column("copy_noted_at", BigInteger),
+    Column("events_since", BigInteger, nullable=False, server_default="0"),
+    Column("events_bytes", BigInteger, nullable=False, server_default="0"),
 )
 
 machines = Table(

@@ -14,7 +14,7 @@ from external_agent.store.queries import (
     EVENT_HEAD,
     EVENT_TAIL,
     Queries,
-    append_event,
+    add_link,
     event_row,
 )
 from external_agent.store.tables import events, facts
@@ -36,7 +36,7 @@ class TrailQueries(Queries):
         details: Mapping[str, object] | None = None,
     ) -> EventRow:
         with self._database.write() as connection:
-            return append_event(
+            return add_link(
                 connection,
                 kind,
                 now=now,

@@ -102,6 +102,8 @@ def upgrade() -> None:
         sa.Column("reports_since", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("reports_count", sa.Integer(), server_default="0", nullable=False),
         sa.Column("copy_noted_at", sa.BigInteger(), nullable=True),
+        sa.Column("events_since", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("events_bytes", sa.BigInteger(), server_default="0", nullable=False),
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("sealing_id"),
     )

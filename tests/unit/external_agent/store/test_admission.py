@@ -5,12 +5,15 @@ from __future__ import annotations
 import pytest
 
 from external_agent.facts import quotas
+from external_agent.facts.access import Role
+from external_agent.store.access import acting_for
 from external_agent.store.admission import NONCE_SECONDS
 from external_agent.store.interface import Store
 from external_agent.store.open import SqlStore
 from shared.contract.errors import PullerRevoked, RequestRefused
 from shared.contract.http_signatures import CLOCK_TOLERANCE
 from shared.contract.signing import SigningKey
+from shared.contract.wire import DirectReport
 from tests.agent_world import Puller, enrol, nonce
 from tests.unit.external_agent.conftest import NOW
 from tests.unit.external_agent.dump import dump_of
@@ -132,3 +135,76 @@ def test_a_token_is_not_tried_without_end(store: Store, puller: Puller) -> None:
     before = dump_of(store)
     assert redeem() == "too-many-calls"
     assert dump_of(store) == before
+
+
+# --- the audit trail -------------------------------------------------------------------------
+
+
+def say(store: Store, puller: Puller, number: int, now: int) -> None:
+    """Something new each time, so that it is an event."""
+    report = DirectReport(
+        OTHER, (OTHER,), number, 0, None, 0, "failed", "unexpected", (), now - CLOCK_TOLERANCE
+    )
+    store.record_direct(puller.id, report, now=now)
+
+
+def kinds(store: Store, puller: Puller) -> list[str]:
+    return [one.kind for one in store.events() if one.puller == puller.id]
+
+
+def test_what_a_puller_says_fills_a_part_of_the_trail(
+    store: Store, puller: Puller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One event says that more were left out; what is left out stands in its own table."""
+    monkeypatch.setattr(quotas, "event_bytes", lambda grants: 6000 * grants)
+    second = enrol(store, [NAME, OTHER], now=NOW)
+    for number in range(30):
+        say(store, puller, number, NOW + number)
+        say(store, second, number, NOW + number)
+    mine, theirs = kinds(store, puller), kinds(store, second)
+    assert 5 <= mine.count("direct-report") < 12
+    assert 2 * mine.count("direct-report") <= theirs.count("direct-report") + 2 < 30
+    assert mine[-1] == "events-left-out" and mine.count("events-left-out") == 1
+    assert [one.generation for one in store.direct_certificates()] == [29, 29]
+    assert store.verify_events() is None
+    before = len(store.events())
+    store.suspend_puller(puller.id, "a test", now=NOW + 40)
+    assert len(store.events()) == before + 1, "what an operator does is never left out"
+    store.confirm_puller(puller.id, now=NOW + 41)
+    later = NOW + quotas.EVENTS_WINDOW
+    for number in range(30, 60):
+        say(store, puller, number, later)
+    assert kinds(store, puller).count("direct-report") == 2 * mine.count("direct-report")
+    assert kinds(store, puller).count("events-left-out") == 2
+
+
+def test_what_a_thousand_certificates_say_in_a_day_has_room() -> None:
+    renewal_with_its_csr = 2 * 512 + 400
+    assert quotas.event_bytes(1000) > 1000 * renewal_with_its_csr
+    assert quotas.event_bytes(1) > quotas.DIRECT_AT_LEAST * (512 + 300)
+
+
+# --- who acts for an operator ----------------------------------------------------------------
+
+
+def test_a_change_for_an_access_token_that_ended_is_undone(store: Store, puller: Puller) -> None:
+    assert isinstance(store, SqlStore)
+    row = store.create_access("ci", Role.ADMIN, "d" * 64, now=NOW, expires_at=NOW + 60, actor="me")
+    clock = NOW
+
+    def revoke() -> None:
+        with acting_for(row.id, lambda: clock, lambda: KeyError("ended")):
+            store.revoke_puller(puller.id, now=NOW)
+
+    store.void_access(row.id, now=NOW, actor="me")
+    before = dump_of(store)
+    with pytest.raises(KeyError, match="ended"):
+        revoke()
+    assert dump_of(store) == before
+    row = store.create_access("cd", Role.ADMIN, "e" * 64, now=NOW, expires_at=NOW + 60, actor="me")
+    clock = NOW + 60
+    with pytest.raises(KeyError, match="ended"):
+        revoke()
+    clock = NOW + 59
+    revoke()
+    store.suspend_puller(enrol(store, [OTHER], now=NOW).id, "no token any more", now=NOW)

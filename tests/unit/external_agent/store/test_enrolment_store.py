@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import threading
@@ -23,6 +24,8 @@ from shared.contract.errors import (
     TokenUsed,
 )
 from shared.contract.signing import SigningKey
+from shared.contract.strict_json import MAX_INTEGER
+from shared.contract.wire import Listing, Offer
 from tests.agent_world import Puller, enrol, nonce, redeem
 from tests.unit.external_agent.conftest import NOW
 from tests.unit.external_agent.issued import claim, finish, issue, prepare
@@ -224,6 +227,17 @@ def test_a_puller_is_granted_no_more_than_it_can_be_told_of(
     row = two.token(token)
     assert row is not None
     assert row.redeemed_by is None
+
+
+@pytest.mark.parametrize("count", [1, 2, 100])
+def test_a_list_takes_no_more_than_is_counted(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = tuple(sorted(f"host{number}.example.com" for number in range(count)))
+    offer = Offer(NAME, names, MAX_INTEGER, MAX_INTEGER, "puller", csr_wanted=False)
+    octets = len(Listing.of((offer,) * 9, MAX_INTEGER).encode())
+    monkeypatch.setattr("shared.contract.wire.MAX_ANSWER", octets - 1)
+    assert not Listing.fits([(NAME, json.dumps(names))] * 9)
+    monkeypatch.setattr("shared.contract.wire.MAX_ANSWER", octets + 9 * 200)
+    assert Listing.fits([(NAME, json.dumps(names))] * 9)
 
 
 def test_revoking_or_withdrawing_leads_to_a_new_key(two: Store) -> None:
