@@ -45,6 +45,11 @@ def calls(grants: int) -> int:
     return allowed(grants) + 2 * direct_certificates(grants)
 
 
+def rehearsals(grants: int) -> int:
+    """Return how many rehearsals a puller may begin in an hour: a staging CA has limits, too."""
+    return 12 + grants
+
+
 def event_bytes(grants: int) -> int:
     """Return how many bytes of the audit trail a puller's messages may fill in a day.
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from external_agent.clock import Clock
+from external_agent.facts import quotas
 from external_agent.orders.certificate_authority import Connector
 from external_agent.orders.keymaker import KeyMaker
 from external_agent.orders.keymaker_messages import KeyRequest
@@ -31,8 +32,6 @@ from shared.contract.x509 import chain_to_pem, load_chain
 
 KEPT_SECONDS = 900
 MOST_AT_ONCE = 2
-MOST_AN_HOUR = 12
-"""Of one puller: a staging CA has limits, too."""
 ORDER_SECONDS = 180.0
 
 
@@ -81,6 +80,7 @@ class Rehearsals:
         row, recipient = self._wanted(certificate, puller)
         staging = staging_directory(self._tools.settings(), row)
         key, now = (certificate, puller), self._tools.clock()
+        most = quotas.rehearsals(len(self._tools.store.grants(puller)))
         with self._lock:
             self._forget_old(now)
             found = self._entries.get(key)
@@ -89,7 +89,7 @@ class Rehearsals:
             running = sum(one.state.outcome == "running" for one in self._entries.values())
             if running >= MOST_AT_ONCE:
                 raise PolicyError("Other rehearsals are under way.", do="Begin again in a minute.")
-            self._count(puller, now)
+            self._count(puller, most, now)
             entry = self._entries[key] = _Entry(State("running", staging), now)
         thread = threading.Thread(
             target=self._run, args=(entry, row, recipient, staging), daemon=True, name="rehearsal"
@@ -110,9 +110,9 @@ class Rehearsals:
             raise PolicyError(f"No rehearsal of {certificate} was begun for this puller.")
         return entry.state, entry.bundle
 
-    def _count(self, puller: str, now: int) -> None:
+    def _count(self, puller: str, most: int, now: int) -> None:
         begun = [at for at in self._begun.get(puller, ()) if 0 <= now - at < 3600]
-        if len(begun) >= MOST_AN_HOUR:
+        if len(begun) >= most:
             raise PolicyError(
                 f"This puller has begun {len(begun)} rehearsals within an hour.",
                 do="Wait: a staging CA has limits, too.",

@@ -12,6 +12,7 @@ from types import FrameType
 
 from internal_puller.outbox.report import PullReport
 from internal_puller.pull.lean_pull import describe
+from internal_puller.pull.pace import Pace
 from internal_puller.pull.puller import Puller
 from internal_puller.settings.config import Settings
 from shared.contract.errors import PullerRevoked, RelayError, TransportError
@@ -58,6 +59,7 @@ class Daemon:
         self._look_at = monotonic() + LOOK_AGAIN_SECONDS
         self._said: set[str] = set()
         self._puller: Puller | None = None
+        self._pace = Pace(monotonic)
 
     def run(self) -> None:
         """Stay until SIGTERM or SIGINT; an installation at hand is brought to its end first."""
@@ -116,7 +118,11 @@ class Daemon:
             first = puller is None
             if puller is None:
                 puller = self._puller = Puller(
-                    self._load(), clock=self._clock, monotonic=self._monotonic, say=log.debug
+                    self._load(),
+                    clock=self._clock,
+                    monotonic=self._monotonic,
+                    say=log.debug,
+                    pace=self._pace,
                 )
             begin = self._monotonic()
             report = puller.pull(

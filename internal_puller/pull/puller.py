@@ -7,9 +7,11 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 from internal_puller.facts.expiry import warn_of_expiry
+from internal_puller.install.active import read_active
 from internal_puller.install.layout import TRIED_AGAIN, active_generation, set_aside, unfinished
 from internal_puller.install.lock import installation_lock
 from internal_puller.outbox.report import CertificateOutcome, PullReport
@@ -36,6 +38,7 @@ from shared.contract.wire import Listing, Machine, Offer, clamp_come_back
 
 if TYPE_CHECKING:
     from internal_puller.install.installation import Installation
+    from internal_puller.pull.pace import Pace
     from internal_puller.sources.direct.installation import DirectInstallation
     from internal_puller.sources.direct.part import DirectPart
 
@@ -58,6 +61,8 @@ class Puller:
         monotonic: seconds, for pauses between attempts.
         say: told in words what is being done.
         identify: says which machine this is.
+        pace: how often each certificate may be installed; ``None`` for one pull, which somebody
+            or a timer began.
     """
 
     def __init__(
@@ -68,6 +73,7 @@ class Puller:
         monotonic: Callable[[], float] = time.monotonic,
         say: Callable[[str], None] = lambda text: None,
         identify: Callable[[], Machine | None] = this_machine,
+        pace: Pace | None = None,
     ) -> None:
         self.settings = settings
         self.state = StateDirectory.open(settings.state_directory)
@@ -75,6 +81,8 @@ class Puller:
         self._clock = clock
         self._monotonic = monotonic
         self._say = say
+        self._pace = pace
+        self._too_often: set[str] = set()
         self._pauses: dict[tuple[str, int], tuple[float, float]] = {}
         self._direct: DirectPart | None = None
         self._client: RelayClient | None = None
@@ -194,6 +202,7 @@ class Puller:
             known = self.state.progress().certificates
             reported = {name: one.reported for name, one in known.items()}
         places, unusable = _places(targets)
+        self._too_often.clear()
         return make_plan(
             offers,
             self.state.floors(),
@@ -202,7 +211,7 @@ class Puller:
             reported=reported,
             now=self._clock(),
             retry=retry,
-            deferred=self._is_deferred,
+            deferred=partial(self._waits, targets),
         )
 
     def _follow(
@@ -229,6 +238,11 @@ class Puller:
         else:
             self.state.save_progress(progress, durable=False)
         _note_obstacles(plan, report)
+        report.warnings += [
+            f"{name}: the agent offers new certificates without end; the newest is installed when "
+            "a part of what is left of the one in place has passed. See external-agent events there"
+            for name in sorted(self._too_often)
+        ]
 
     def _carry_out(
         self,
@@ -328,6 +342,8 @@ class Puller:
         """One certificate's failure does not keep the others from being installed."""
         key = (work.certificate, work.generation)
         mine = progress.of(work.certificate)
+        if self._pace is not None:
+            self._pace.note(work.certificate)
         try:
             outcome = installation.carry_out(work, mine)
         except RelayError as error:
@@ -355,6 +371,18 @@ class Puller:
 
     def _is_deferred(self, certificate: str, generation: int) -> bool:
         return self._pauses.get((certificate, generation), (0.0, 0.0))[1] > self._monotonic()
+
+    def _waits(self, targets: Sequence[Target], certificate: str, generation: int) -> bool:
+        """Whether a generation has to wait: it failed a moment ago, or there were many before."""
+        if self._is_deferred(certificate, generation):
+            return True
+        if self._pace is None:
+            return False
+        ends = [_end_of(one) for one in targets if one.certificate == certificate]
+        if self._pace.permits(certificate, min(ends, default=0) - self._clock()):
+            return False
+        self._too_often.add(certificate)
+        return True
 
     def _patience(self, wait: int, progress: Progress) -> int:
         """Return how long the agent may hold the question: never beyond our own next attempt."""
@@ -620,6 +648,14 @@ def _reshaped(targets: Sequence[Target], progress: Progress) -> list[Target]:
 
 def _note_shapes(progress: Progress, written: Sequence[Target]) -> None:
     progress.shapes |= {str(one.directory): one.shape for one in written}
+
+
+def _end_of(target: Target) -> int:
+    """Return when the certificate in place expires, unix seconds; 0 for none."""
+    with suppress(ConfigurationError):  # said elsewhere
+        active = read_active(target)
+        return 0 if active is None else active.not_after
+    return 0
 
 
 def _lost_contact(error: RelayError | None) -> bool:

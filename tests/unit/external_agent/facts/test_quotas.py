@@ -17,6 +17,9 @@ def test_a_receipt_and_a_csr_for_each_certificate_fit(grants: int) -> None:
 
 
 def test_they_grow_with_grants_and_with_nothing_else() -> None:
-    for quota in (quotas.allowed, quotas.calls, quotas.direct_certificates, quotas.event_bytes):
+    for quota in (
+        *(quotas.allowed, quotas.calls, quotas.direct_certificates),
+        *(quotas.event_bytes, quotas.rehearsals),
+    ):
         counts = [quota(grants) for grants in range(100)]
         assert counts == sorted(set(counts))

@@ -105,6 +105,16 @@ def test_guesses_are_limited_for_each_peer_and_lock_nobody_else_out(world: World
     assert world.ask("GET", "/v1/me", token="shra_x", peer=peer).status_code == 401
 
 
+def test_who_has_a_network_of_ipv6_has_one_peer(world: World) -> None:
+    """Whoever has one address has 2^64 of them (RFC 6177)."""
+    guesses = [
+        world.ask("GET", "/v1/me", token=f"{PREFIX}{n}", peer=f"2001:db8::{n:x}").status_code
+        for n in range(12)
+    ]
+    assert guesses[:10] == [401] * 10 and guesses[-1] == 429
+    assert world.ask("GET", "/v1/me", token="shra_x", peer="2001:db8:0:1::1").status_code == 401
+
+
 def test_memory_for_failures_is_bounded() -> None:
     failures = Failures()
     for number in range(MOST_PEERS + 50):

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from external_agent.facts import quotas
 from external_agent.records.rows import CertificateRow
+from external_agent.relay import rehearsal
 from external_agent.relay.rehearsal import (
     KEPT_SECONDS,
-    MOST_AN_HOUR,
     Rehearsals,
     RehearsalTools,
     staging_directory,
@@ -102,7 +105,7 @@ def test_a_puller_cannot_rehearse_without_end(store: Store) -> None:
         clock,
     )
     rehearsals = Rehearsals(tools)
-    for _ in range(MOST_AN_HOUR):
+    for _ in range(quotas.rehearsals(1)):
         rehearsals.begin(NAME, puller.id)
         wait_until(lambda: rehearsals.state(NAME, puller.id)[0].outcome == "failed")
     with pytest.raises(PolicyError, match="within an hour"):
@@ -117,3 +120,40 @@ def test_a_puller_cannot_rehearse_without_end(store: Store) -> None:
         rehearsals.state(NAME, puller.id)
     with pytest.raises(PolicyError, match="not granted"):
         rehearsals.begin(NAME, "0" * 64)
+
+
+@pytest.mark.parametrize("change", ["suspended", "revoked", "withdrawn"])
+def test_who_lost_the_grant_meanwhile_gets_no_bundle(
+    store: Store, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    row = wanted(store, REAL)
+    puller = enrol(store, [row.id], now=NOW)
+    inside, go_on = threading.Event(), threading.Event()
+
+    def slowly(*args: object) -> bytes:
+        inside.set()
+        go_on.wait(20)
+        return b"a bundle"
+
+    monkeypatch.setattr(rehearsal, "rehearse", slowly)
+    tools = RehearsalTools(
+        store,
+        settings,
+        Never,  # type: ignore[arg-type]
+        Never(),  # type: ignore[arg-type]
+        Never(),  # type: ignore[arg-type]
+        SigningKey.generate(),
+        ManualClock(NOW),
+    )
+    rehearsals = Rehearsals(tools)
+    rehearsals.begin(NAME, puller.id)
+    assert inside.wait(10)
+    if change == "suspended":
+        store.suspend_puller(puller.id, "a test", now=NOW)
+    elif change == "revoked":
+        store.revoke_puller(puller.id, now=NOW)
+    else:
+        store.withdraw(puller.id, NAME, now=NOW)
+    go_on.set()
+    wait_until(lambda: rehearsals.state(NAME, puller.id)[0].outcome == "failed")
+    assert rehearsals.state(NAME, puller.id)[1] is None
