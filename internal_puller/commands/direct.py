@@ -16,6 +16,7 @@ import typer
 
 from internal_puller.commands.tables import print_table
 from internal_puller.install.lock import installation_lock
+from internal_puller.settings.account import service_ids
 from internal_puller.settings.config import Settings, load_settings
 from internal_puller.settings.targets import load_targets
 from internal_puller.settings.toml_file import replace_toml
@@ -90,6 +91,7 @@ def init(
             f"{settings.direct_file} exists already.", do="Edit it, or remove it first."
         )
     beside = settings.direct_file.with_name
+    _, group = service_ids() or (None, None)
     found = DirectSettings(
         settings.direct_file,
         directory,
@@ -99,7 +101,7 @@ def init(
         proxy=way_out,
         eab_key_id=eab_key_id,
         eab_hmac_key_file=eab_hmac_key_file
-        and keep(eab_hmac_key_file, beside("direct-eab.key"), mode=0o600, say=_say),
+        and keep(eab_hmac_key_file, beside("direct-eab.key"), mode=0o640, group=group, say=_say),
     )
     text = render(found)
     settings_from(settings.direct_file, tomllib.loads(text))

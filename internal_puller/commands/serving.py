@@ -9,18 +9,25 @@ import typer
 
 from internal_puller.install import as_root
 from internal_puller.install.presets import resolve
-from internal_puller.settings.config import load_settings
+from internal_puller.settings.config import load_settings, settings_file
+from internal_puller.settings.roots_alone import require_roots_alone
 from internal_puller.settings.targets import load_targets
 from shared.contract.errors import ConfigurationError
 from shared.host.commands import CommandResult
 
+_STANDARD_INPUT = 0
+
 
 def serve_commands(context: typer.Context) -> None:
     """Run one command of a target, asked for on standard input; for its unit alone."""
-    request = sys.stdin.buffer.read(as_root.MAX_REQUEST + 1)
-
     def run(directory: Path, step: str, generation: int) -> CommandResult:
-        targets = load_targets(load_settings(context.obj).targets_file)
+        file, _ = settings_file(context.obj)
+        if file.exists():
+            require_roots_alone(file)
+        settings = load_settings(context.obj)
+        if settings.targets_file.exists():
+            require_roots_alone(settings.targets_file)
+        targets = load_targets(settings.targets_file)
         found = [one for one in targets if one.directory == directory]
         if not found:
             raise ConfigurationError(f"There is no target in {directory}.")
@@ -32,4 +39,8 @@ def serve_commands(context: typer.Context) -> None:
         sys.stderr.write(f"{found[0].certificate}: {command} {result.describe()}\n")
         return result
 
-    sys.stdout.buffer.write(as_root.answer(request, run))
+    try:
+        told = as_root.answer(as_root.read_request(_STANDARD_INPUT), run)
+    except ConfigurationError as error:
+        told = as_root.refusal(error)
+    sys.stdout.buffer.write(told)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import shutil
 import socket
-import subprocess
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -140,6 +139,8 @@ def _mail(address: str, title: str, text: str) -> str:
     """Hand it to sendmail, as cron does: the machine's mail goes where its mail goes."""
     from email.message import EmailMessage
 
+    from shared.host.commands import run
+
     program = shutil.which("sendmail", path=_SENDMAIL_PATH)
     if program is None:
         return "there is no sendmail; install a mail transport agent, or use alarm_command"
@@ -148,19 +149,5 @@ def _mail(address: str, title: str, text: str) -> str:
     message["Subject"] = " ".join(title.split())[:200]
     message["Auto-Submitted"] = "auto-generated"  # RFC 3834, section 5
     message.set_content(text)
-    try:
-        done = subprocess.run(
-            [program, "-t", "-oi"],
-            input=message.as_bytes(),
-            capture_output=True,
-            timeout=_SECONDS,
-            check=False,
-            env={"PATH": _SENDMAIL_PATH, "LANG": "C.UTF-8"},
-        )
-    except subprocess.TimeoutExpired:
-        return f"{program} did not end within {_SECONDS:.0f} s"
-    except OSError as error:
-        return f"{program} cannot be run: {error.strerror}"
-    said = done.stderr.decode("utf-8", "replace").strip().splitlines()
-    why = f": {said[-1]}" if said else ""
-    return "" if done.returncode == 0 else f"{program} ended with {done.returncode}{why}"
+    result = run((program, "-t", "-oi"), _SECONDS, {}, message.as_bytes())
+    return "" if result.ok else f"{program} {result.describe()}"

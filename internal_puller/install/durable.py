@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
 from internal_puller.install.layout import TEMPORARY
-from internal_puller.settings.account import is_trusted
+from internal_puller.settings.account import is_trusted, service_ids
 from shared.contract.errors import ConfigurationError
+from shared.host.whole_file import give_to_owner_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,7 +63,7 @@ class Directory:
             reason = "it is a symbolic link" if path.is_symlink() else error.strerror
             raise ConfigurationError(
                 f"{path} cannot be used as a directory: {reason}.",
-                do="Give the target a directory of its own that belongs to root.",
+                do="Give the target a directory of its own that belongs to internal-puller, or root.",
             ) from error
         return cls(descriptor, path)._checked()
 
@@ -86,7 +87,8 @@ class Directory:
             raise ConfigurationError(
                 f"{self.path} can be changed by other users (owner {status.st_uid}, "
                 f"mode {mode:04o}).",
-                do="Let it belong to root, mode 0755, or give the target another directory.",
+                do="Let it belong to internal-puller or root, mode 0755, or give the target another "
+                "directory.",
             )
         return self
 
@@ -112,16 +114,20 @@ class Directory:
         """Make a new file, nobody else's from birth, and make its content durable."""
         descriptor = os.open(name, _NEW_FILE, 0o600, dir_fd=self._fd)
         try:
-            os.fchmod(descriptor, 0o600)  # the umask may have taken bits away
             view = memoryview(content)
             while view:
                 view = view[os.write(descriptor, view) :]
+            os.fchmod(descriptor, ownership.mode)  # once it is another's, it is not ours to change
+            give_to_owner_of(self._fd, descriptor)
             if ownership.uid != -1 or ownership.gid != -1:
                 os.fchown(descriptor, ownership.uid, ownership.gid)
-            os.fchmod(descriptor, ownership.mode)
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+    def status(self, name: str) -> os.stat_result:
+        """Return what an entry is, a link itself."""
+        return os.stat(name, dir_fd=self._fd, follow_symlinks=False)
 
     def read(self, name: str) -> tuple[bytes, os.stat_result]:
         """Return a regular file's bytes and status, following no link."""
@@ -171,7 +177,12 @@ class Directory:
         os.mkdir(name, 0o700, dir_fd=self._fd)
         made = Directory(os.open(name, _OPEN_DIRECTORY, dir_fd=self._fd), self.path / name)
         made.set_mode(mode)
+        give_to_owner_of(self._fd, made._fd)
         return made
+
+    def give(self, uid: int, gid: int) -> None:
+        """Give the directory itself to another account."""
+        os.fchown(self._fd, uid, gid)
 
     def set_mode(self, mode: int) -> None:
         """Set the permission bits of the directory itself."""
@@ -200,10 +211,16 @@ class Directory:
 
 
 def _make_directories(path: Path) -> None:
-    """Like ``mkdir -p``, mode 0755 whatever the umask, each one durable."""
+    """Like ``mkdir -p``, mode 0755 whatever the umask, each one durable.
+
+    The last one is the service's, where there is one: it works there, whoever made it.
+    """
     missing = [each for each in (path, *path.parents) if not each.exists()]
+    service = service_ids()
     for each in reversed(missing):
         parent = os.open(each.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         with Directory(parent, each.parent) as opened:
-            opened.make_directory(each.name, 0o755).close()
+            with opened.make_directory(each.name, 0o755) as made:
+                if service is not None and each == path:
+                    made.give(*service)
             opened.sync()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import json
 import os
@@ -38,6 +39,8 @@ FILE_NAMES: Final = {
 }
 
 
+OWN_COPY: Final = "own.pem"
+"""Key and chain for us, where the other files are given to an account that lets nobody read them."""
 _SECRET: Final = frozenset(FILE_NAMES[one] for one in ("privkey", "combined", "pkcs12"))
 
 
@@ -48,14 +51,19 @@ def is_secret(file_name: str) -> bool:
 
 @dataclass(frozen=True)
 class FileContent:
-    """Bytes of one file, and whether they hold the private key."""
+    """Bytes of one file, whether they hold the private key, and whether it is for us alone."""
 
     content: bytes = field(repr=False)
     secret: bool
+    own: bool = False
 
 
 def render(
-    material: Material, formats: tuple[str, ...], password: bytes | None
+    material: Material,
+    formats: tuple[str, ...],
+    password: bytes | None,
+    *,
+    given_away: bool = False,
 ) -> dict[str, FileContent]:
     """Return the asked files by name, and the record ``generation.json``.
 
@@ -63,13 +71,18 @@ def render(
         material: chain and key, matching.
         formats: names out of ``FILE_NAMES``.
         password: for PKCS#12.
+        given_away: another account owns them, so a copy is for us.
 
     Raises:
         ConfigurationError: PKCS#12 without a password.
     """
     certificates = [certificate.public_bytes(Encoding.PEM) for certificate in material.chain]
     key = material.private_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    files = {RECORD: FileContent(_record(material), secret=False)}
+    combined = key + b"".join(certificates)
+    files = {RECORD: FileContent(_record(material), secret=False, own=True)}
+    if given_away:
+        copy = combined + _mark_of(password if "pkcs12" in formats else None)
+        files[OWN_COPY] = FileContent(copy, secret=True, own=True)
     for name in formats:
         content = {
             "fullchain": b"".join(certificates),
@@ -77,12 +90,18 @@ def render(
             "cert": certificates[0],
             "privkey": key,
             # The key first: Postfix insists on it, the others do not mind.
-            "combined": key + b"".join(certificates),
+            "combined": combined,
         }.get(name)
         if content is None:
             content = _pkcs12(material, password)
         files[FILE_NAMES[name]] = FileContent(content, is_secret(FILE_NAMES[name]))
     return files
+
+
+def _mark_of(password: bytes | None) -> bytes:
+    """Tell passwords of bundle.p12 apart, beside the key that they protect."""
+    digest = "" if password is None else hashlib.sha256(password).hexdigest()
+    return f"# password of bundle.p12: SHA-256 {digest}\n".encode() if digest else b""
 
 
 def _record(material: Material) -> bytes:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from internal_puller.install import layout
 from internal_puller.install.durable import Directory, Ownership
-from internal_puller.install.formats import FileContent, same_content
+from internal_puller.install.formats import OWN_COPY, FileContent, same_content
 from internal_puller.install.layout import SetAside, generation_of, make_name, parse_name
 from shared.contract.errors import ConfigurationError, StageFailed
 
@@ -39,7 +39,9 @@ class Accounts:
     secret: Ownership
 
     def of(self, file: FileContent) -> Ownership:
-        """Return what one file gets."""
+        """Return what one file gets; ours stay ours."""
+        if file.own:
+            return Ownership(-1, -1, 0o600 if file.secret else 0o644)
         return self.secret if file.secret else self.public
 
 
@@ -164,22 +166,29 @@ class Generations:
                 if set(directory.names()) != set(files):
                     return False
                 for file_name, file in files.items():
-                    content, status = directory.read(file_name)
-                    if not accounts.of(file).fits(status):
+                    if not accounts.of(file).fits(directory.status(file_name)):
                         return False
-                    if not same_content(file_name, content, file.content, password):
+                    content = _readable(directory, file_name)
+                    if content is None:
+                        if OWN_COPY not in files:
+                            return False
+                    elif not same_content(file_name, content, file.content, password):
                         return False
         except (OSError, ConfigurationError):
             return False
         return True
 
-    def read(self, name: str) -> dict[str, bytes]:
-        """Return the files of one generation by name."""
+    def read(self, name: str, *files: str) -> dict[str, bytes]:
+        """Return the files of one generation by name, or those that are named.
+
+        What was given to another account and is not to be read by us is left out.
+        """
         try:
             with self._all.child(name) as directory:
-                return {file: directory.read(file)[0] for file in directory.names()}
+                found = {file: _readable(directory, file) for file in files or directory.names()}
         except OSError as error:
             raise self._failed(f"be read ({name})", error) from error
+        return {file: content for file, content in found.items() if content is not None}
 
     # --- activation --------------------------------------------------------------------------
 
@@ -268,3 +277,11 @@ class Generations:
             self._all.sync()
         except OSError as error:
             raise self._failed("be pruned", error) from error
+
+
+def _readable(directory: Directory, name: str) -> bytes | None:
+    """Return a file; ``None`` for one that was given away, of which there is a copy for us."""
+    try:
+        return directory.read(name)[0]
+    except PermissionError:
+        return None

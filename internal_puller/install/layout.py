@@ -2,6 +2,7 @@
 
     <directory>/current -> generations/<name>
     <directory>/generations/<name>/{fullchain.pem, privkey.pem, ..., generation.json}
+    <directory>/generations/<name>/own.pem    key and chain for us, where the others were given away
     <directory>/unfinished.json    an installation between activation and verdict
     <directory>/set-aside.json     generations that failed here
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from shared.contract.errors import ConfigurationError, InstallBusy
+from shared.host.whole_file import give_to_owner_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -35,9 +36,8 @@ def installation_lock(
         InstallBusy: another process holds it.
         ConfigurationError: the file cannot be opened.
     """
-    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
-        descriptor = os.open(path, flags, 0o600)
+        descriptor = _opened(path)
     except OSError as error:
         raise ConfigurationError(f"{path} cannot be opened: {error.strerror}.") from error
     try:
@@ -49,6 +49,21 @@ def installation_lock(
         yield
     finally:
         os.close(descriptor)
+
+
+def _opened(path: Path) -> int:
+    """Open the lock file; whoever makes it, the account of its directory locks it too."""
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
+        try:
+            descriptor = os.open(path.name, flags | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=directory)
+        except FileExistsError:
+            return os.open(path.name, flags, dir_fd=directory)
+        give_to_owner_of(directory, descriptor)
+        return descriptor
+    finally:
+        os.close(directory)
 
 
 def _taken(descriptor: int) -> bool:

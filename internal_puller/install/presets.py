@@ -12,7 +12,6 @@ from internal_puller.install import as_root, layout
 from internal_puller.install.durable import Directory, Ownership
 from internal_puller.install.formats import read_password
 from internal_puller.install.generations import Accounts
-from internal_puller.settings.account import acts_for_root
 from internal_puller.settings.targets import ProbePoint
 from shared.contract.errors import ConfigurationError
 from shared.host import commands, systemctl
@@ -181,9 +180,8 @@ def resolve(target: Target) -> Plan:
     for argv in (test, reload):
         if argv and target.ssh is None:
             _require_program(target, argv)
-    nobody_named = 0 if acts_for_root() else -1  # as if root had made the file
-    uid = nobody_named if target.owner is None else _user_id(target.owner)
-    gid = nobody_named if target.group is None else _group_id(target.group)
+    uid = -1 if target.owner is None else _user_id(target.owner)
+    gid = -1 if target.group is None else _group_id(target.group)
     return Plan(
         target=target,
         formats=_formats(target, preset),

@@ -156,7 +156,7 @@ class Switch:
     def _leaf(self, name: str) -> str:
         """Return the hex SHA-256 of a generation's leaf from its record."""
         try:
-            record = json.loads(self.generations.read(name)[RECORD])
+            record = json.loads(self.generations.read(name, RECORD)[RECORD])
             return str(record["leaf_sha256"])
         except (KeyError, ValueError) as error:
             raise StageFailed(

@@ -10,7 +10,7 @@ from cryptography import x509
 from cryptography.x509.oid import ExtensionOID
 
 from internal_puller.install import layout
-from internal_puller.install.formats import FILE_NAMES, pkcs12_as_pem, render, same_content
+from internal_puller.install.formats import FILE_NAMES, OWN_COPY, pkcs12_as_pem, render, same_content
 from internal_puller.install.generations import Generations
 from internal_puller.install.material import Material
 from internal_puller.install.presets import Plan, resolve
@@ -112,7 +112,7 @@ def rebuild(files: Mapping[str, bytes], plan: Plan) -> Material | None:
 def _material(files: Mapping[str, bytes], plan: Plan) -> Material | None:
     """Rebuild chain and key from whichever of the files hold them."""
     names = FILE_NAMES
-    both = files.get(names["combined"])
+    both = files.get(OWN_COPY) or files.get(names["combined"])
     chain = files.get(names["fullchain"]) or both
     if chain is None and names["cert"] in files:
         chain = files[names["cert"]] + files.get(names["chain"], b"")

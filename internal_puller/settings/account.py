@@ -16,9 +16,22 @@ def is_trusted(uid: int) -> bool:
     return uid in (0, os.geteuid()) or (os.geteuid() == 0 and uid == _service())
 
 
-def acts_for_root() -> bool:
-    """Tell whether this is the service: not root, with root's say over files and nothing else."""
+def is_service() -> bool:
+    """Tell whether this process is the service's, and not root's or a person's."""
     return os.geteuid() != 0 and os.geteuid() == _service()
+
+
+def service_ids() -> tuple[int, int] | None:
+    """Return user and group of the service, for root to make things for it; ``None``: no such."""
+    import pwd
+
+    if os.geteuid() != 0:
+        return None
+    try:
+        found = pwd.getpwnam(ACCOUNT)
+    except KeyError:
+        return None
+    return found.pw_uid, found.pw_gid
 
 
 def _service() -> int | None:

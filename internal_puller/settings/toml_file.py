@@ -10,7 +10,9 @@ import stat
 from pathlib import Path
 from typing import Any, Final
 
+from internal_puller.settings.account import service_ids
 from shared.contract.errors import ConfigurationError, LooseFileMode
+from shared.host.whole_file import replace_whole
 
 MAX_BYTES: Final = 1 << 20
 
@@ -44,22 +46,18 @@ def read_toml(path: Path) -> str | None:
 
 
 def replace_toml(path: Path, text: str) -> None:
-    """Write the file whole, 0600, durably. Raises ``ConfigurationError``."""
-    temporary = path.with_name(f".{path.name}.new")
+    """Write the file whole, durably; root's is for the service to read, too (0640).
+
+    Raises:
+        ConfigurationError: it cannot be written.
+    """
+    service = service_ids()
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        temporary.unlink(missing_ok=True)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
-        with os.fdopen(os.open(temporary, flags, 0o600), "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        path.parent.mkdir(mode=0o755 if service else 0o700, parents=True, exist_ok=True)
+        if service is None:
+            replace_whole(path, text.encode(), durable=True)
+        else:
+            replace_whole(path, text.encode(), mode=0o640, group=service[1], durable=True)
     except OSError as error:
         raise ConfigurationError(f"{path} cannot be written: {error.strerror}.") from error
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from internal_puller.settings.account import is_trusted
 from shared.contract.errors import ConfigurationError, LooseFileMode
-from shared.host.whole_file import replace_whole, sync_directory
+from shared.host.whole_file import make_directory, replace_whole
 
 MAX_BYTES = 64 << 20
 _LEFT_OVER_SECONDS = 3600
@@ -30,8 +30,7 @@ def private_directory(path: Path, *, create: bool) -> Path:
         if create:
             path.parent.mkdir(parents=True, exist_ok=True)
             with contextlib.suppress(FileExistsError):
-                path.mkdir(mode=0o700)
-                sync_directory(path.parent)  # or a crash takes the keys with the directory
+                make_directory(path, 0o700)  # durably, or a crash takes the keys with it
         status = path.lstat()
     except FileNotFoundError as error:
         raise ConfigurationError(

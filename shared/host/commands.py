@@ -66,18 +66,25 @@ def environment(extra: Mapping[str, str]) -> dict[str, str]:
     return {"PATH": SEARCH_PATH, "LANG": "C.UTF-8", **extra}
 
 
-def run(argv: tuple[str, ...], timeout: float, extra: Mapping[str, str]) -> CommandResult:
+def run(
+    argv: tuple[str, ...], timeout: float, extra: Mapping[str, str], stdin: bytes = b""
+) -> CommandResult:
     """Run a command to its end or its time-out; then none of its descendants is left.
 
     Args:
         argv: program and arguments, as they are.
         timeout: seconds; then TERM, and ``GRACE_SECONDS`` later KILL, to every descendant.
         extra: environment variables beside PATH and LANG.
+        stdin: what it reads, to the end.
 
     Raises:
         ConfigurationError: the program does not exist.
     """
     program = find_program(argv)
+    try:
+        given = _file_with(stdin) if stdin else os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        return CommandResult(False, f"could not start: {error}", "")
     report_read, report_write = os.pipe()
     with os.fdopen(report_read, "rb") as report:
         try:
@@ -93,7 +100,7 @@ def run(argv: tuple[str, ...], timeout: float, extra: Mapping[str, str]) -> Comm
                     program,
                     *argv[1:],
                 ],
-                stdin=subprocess.DEVNULL,
+                stdin=given,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 cwd="/",
@@ -105,9 +112,19 @@ def run(argv: tuple[str, ...], timeout: float, extra: Mapping[str, str]) -> Comm
             return CommandResult(False, f"could not start: {error}", "")
         finally:
             os.close(report_write)
+            os.close(given)
         with supervisor:
             verdict, tail = _watch(supervisor, report.fileno(), timeout)
     return _result(verdict, timeout, tail)
+
+
+def _file_with(content: bytes) -> int:
+    """Return a descriptor that reads this: a file without a name, so that nobody waits to write."""
+    descriptor = os.memfd_create("stdin", os.MFD_CLOEXEC)
+    with os.fdopen(os.dup(descriptor), "wb") as file:
+        file.write(content)
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return descriptor
 
 
 def _watch(supervisor: subprocess.Popen[bytes], report: int, timeout: float) -> tuple[bytes, bytes]:

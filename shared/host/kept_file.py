@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from shared.contract.errors import ConfigurationError
-from shared.host.whole_file import replace_whole
+from shared.host.whole_file import make_directory, replace_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,7 +21,14 @@ def is_unseen(path: Path) -> bool:
     return any(path.resolve().is_relative_to(hidden) for hidden in _UNSEEN)
 
 
-def keep(path: Path, copy: Path, *, mode: int = 0o644, say: Callable[[str], object]) -> Path:
+def keep(
+    path: Path,
+    copy: Path,
+    *,
+    mode: int = 0o644,
+    group: int | None = None,
+    say: Callable[[str], object],
+) -> Path:
     """Return where a service finds a file: where it is, or else in a copy, made now.
 
     Only root installs services, and only where they look; for everybody else the file stays.
@@ -28,6 +36,7 @@ def keep(path: Path, copy: Path, *, mode: int = 0o644, say: Callable[[str], obje
     Args:
         copy: where it is kept if the service would not see it.
         mode: of the copy.
+        group: id of the group that the copy gets.
         say: is told of a copy, in a sentence.
 
     Raises:
@@ -38,8 +47,10 @@ def keep(path: Path, copy: Path, *, mode: int = 0o644, say: Callable[[str], obje
     if os.geteuid() != 0 or is_unseen(copy) or not is_unseen(path):
         return path.absolute()
     try:
-        copy.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        replace_whole(copy, path.read_bytes(), mode=mode)
+        copy.parent.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            make_directory(copy.parent, 0o755)
+        replace_whole(copy, path.read_bytes(), mode=mode, group=group)
     except OSError as error:
         raise ConfigurationError(
             f"{path} cannot be copied to {copy}: {error.strerror}.",

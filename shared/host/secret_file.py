@@ -1,14 +1,21 @@
-"""Reads a secret that an operator put into a file, and only if nobody else could read it."""
+"""Reads a secret that an operator put into a file, and only if nobody else could read it.
+
+It may be its reader's own, 0600, or root's and readable for the group of the service: 0640.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from pathlib import Path
+from typing import Final
 
 from shared.contract.errors import ConfigurationError, LooseFileMode
 
 MOST_OCTETS = 1 << 20
+SERVICES: Final = ("external-agent", "internal-puller")
+"""Accounts and groups of deploy/systemd/sysusers.conf."""
 
 
 def read_secret_file(path: Path, what: str) -> bytes:
@@ -38,9 +45,31 @@ def read_secret_file(path: Path, what: str) -> bytes:
 
 def _refuse_loose(path: Path, what: str, status: os.stat_result) -> None:
     mode = stat.S_IMODE(status.st_mode)
-    if mode & 0o077:
+    if is_loose(status):
         raise LooseFileMode(f"The {what} {path} has mode {mode:04o}, so others can reach it.")
     if os.geteuid() != 0 and status.st_uid not in (os.geteuid(), 0):
         raise LooseFileMode(
             f"The {what} {path} belongs to user {status.st_uid}, not to this service."
         )
+
+
+def is_loose(status: os.stat_result) -> bool:
+    """Tell whether others than its owner can reach a file; the group of a service of ours may read.
+
+    A file that is the service's own is for nobody else.
+    """
+    of_service = status.st_uid == 0 and status.st_gid in _service_groups()
+    return bool(stat.S_IMODE(status.st_mode) & (0o037 if of_service else 0o077))
+
+
+def _service_groups() -> set[int]:
+    """Return our group; for root, those of the services that it keeps files for."""
+    if os.geteuid() != 0:
+        return {os.getegid()}
+    import grp
+
+    found = {0}
+    for name in SERVICES:
+        with contextlib.suppress(KeyError):
+            found.add(grp.getgrnam(name).gr_gid)
+    return found

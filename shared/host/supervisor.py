@@ -16,6 +16,9 @@ import sys
 import time
 
 PR_SET_CHILD_SUBREAPER = 36
+PR_CAP_AMBIENT = 47
+PR_CAP_AMBIENT_CLEAR_ALL = 4
+LINUX_CAPABILITY_VERSION_3 = 0x20080522
 PAUSE = 0.01
 LAST_RESORT = 3.0
 
@@ -65,6 +68,21 @@ def end(grace: float) -> None:
         time.sleep(PAUSE)
 
 
+def give_up_capabilities() -> None:
+    """What an account may do beyond others is for its own program, not for the commands it runs.
+
+    Root has its own by being root, whatever is given up here (capabilities(7)).
+    """
+    if os.geteuid() == 0:
+        return
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
+    header = (ctypes.c_uint32 * 2)(LINUX_CAPABILITY_VERSION_3, 0)
+    none = (ctypes.c_uint32 * 6)()  # effective, permitted, inheritable; of 32 bits each, twice
+    if libc.capset(ctypes.byref(header), ctypes.byref(none)):
+        raise OSError(ctypes.get_errno(), "capset")
+
+
 def start(argv: list[str], report: int) -> int:
     """Start the command in a session of its own and return its process id."""
     process = os.fork()
@@ -85,6 +103,7 @@ def main() -> None:
     """Run the command, write the verdict."""
     report, timeout, grace = int(sys.argv[1]), float(sys.argv[2]), float(sys.argv[3])
     os.set_inheritable(report, False)
+    give_up_capabilities()
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     deadline = time.monotonic() + timeout
     process = start(sys.argv[4:], report)

@@ -91,7 +91,7 @@ SHIPPED = {
     "ProtectSystem": "strict",
     "ProtectHome": "tmpfs",
     "PrivateTmp": "yes",
-    "ReadWritePaths": "-/etc/split-horizon-relay/tls -/var/lib/prometheus/node-exporter",
+    "ReadWritePaths": "-/etc/split-horizon-relay/tls -/var/lib/split-horizon-relay/metrics",
     "StateDirectory": "split-horizon-relay/puller",
     "Environment": "XDG_CONFIG_HOME=/etc XDG_STATE_HOME=/var/lib",
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import socket
@@ -17,8 +18,9 @@ from typer.testing import CliRunner
 from internal_puller.commands.app import app
 from internal_puller.install import as_root
 from internal_puller.settings import account
+from internal_puller.settings.roots_alone import require_roots_alone
 from internal_puller.settings.targets import Target, save_targets
-from shared.contract.errors import ConfigurationError
+from shared.contract.errors import ConfigurationError, LooseFileMode
 from shared.host.commands import CommandResult
 
 NAME = "www.intra.example.com"
@@ -45,6 +47,22 @@ def serving(place: Path, answer: bytes) -> Iterator[list[bytes]]:
         thread.join(5)
 
 
+@contextmanager
+def standard_input(content: bytes) -> Iterator[None]:
+    """Let descriptor 0 be a pipe with this in it."""
+    before = os.dup(0)
+    read, write = os.pipe()
+    os.write(write, content)
+    os.close(write)
+    os.dup2(read, 0)
+    os.close(read)
+    try:
+        yield
+    finally:
+        os.dup2(before, 0)
+        os.close(before)
+
+
 def test_there_and_back(tmp_path: Path) -> None:
     wanted = CommandResult(False, "ended with exit code 1", "line\n“two”\n")
     seen = []
@@ -60,7 +78,10 @@ def test_there_and_back(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("answer", [b"", b"no JSON", b'{"ok":1}', b"x" * 100_000])
-def test_an_answer_that_is_none(tmp_path: Path, answer: bytes) -> None:
+def test_an_answer_that_is_none(
+    tmp_path: Path, answer: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(as_root, "_START_SECONDS", -1.0)  # for what closes without a word
     with serving(tmp_path / "socket", answer):
         got = as_root.ask(Path("/srv"), "test", 1, 5.0, tmp_path / "socket")
     assert not got.ok and "see its journal" in got.how
@@ -112,7 +133,8 @@ def test_the_command_runs_what_the_targets_file_says(
 
     def asked(**changes: object) -> dict[str, object]:
         request = {"directory": str(place), "step": "test", "generation": 7} | changes
-        done = CliRunner().invoke(app, ["serve-commands"], input=json.dumps(request).encode())
+        with standard_input(json.dumps(request).encode()):
+            done = CliRunner().invoke(app, ["serve-commands"])
         answer: dict[str, object] = json.loads(done.stdout)
         return answer
 
@@ -128,6 +150,93 @@ def test_root_trusts_its_service_and_nobody_else(monkeypatch: pytest.MonkeyPatch
     nobody = 65534
     assert account.is_trusted(0) and account.is_trusted(nobody)
     assert not account.is_trusted(1)
-    assert not account.acts_for_root()
+    assert not account.is_service()
     monkeypatch.setattr(account, "ACCOUNT", "no-such-account")
     assert not account.is_trusted(nobody)
+
+
+def test_who_is_closed_unanswered_asks_again(tmp_path: Path) -> None:
+    """More at once than systemd lets in: the connection is closed, and nothing was run."""
+    wanted = CommandResult(True, "ended with exit code 0", "")
+    place = tmp_path / "socket"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(place))
+        listener.listen()
+
+        def serve() -> None:
+            for _ in range(2):
+                listener.accept()[0].close()
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(9999)
+                connection.sendall(as_root.strict_json.encode(dataclasses.asdict(wanted)))
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        got = as_root.ask(Path("/srv"), "test", 1, 5.0, place)
+        thread.join(5)
+    assert got == wanted
+
+
+def test_a_request_that_drips_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(as_root, "READ_SECONDS", 0.3)
+    read, write = os.pipe()
+    over = threading.Event()
+
+    def drip() -> None:
+        while not over.wait(0.05):
+            os.write(write, b" ")
+
+    thread = threading.Thread(target=drip, daemon=True)
+    thread.start()
+    with pytest.raises(ConfigurationError, match="did not end within"):
+        as_root.read_request(read)
+    over.set()
+    thread.join(5)
+    os.close(write)
+    assert as_root.read_request(read).strip() == b""
+    os.close(read)
+
+
+def test_no_more_is_read_than_a_request_has() -> None:
+    with Path("/dev/zero").open("rb") as endless:
+        assert as_root.MAX_REQUEST < len(as_root.read_request(endless.fileno())) < 40_000
+
+
+# --- root does what a file says only if that is root's ----------------------------------------
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="whose files they are")
+@pytest.mark.parametrize("fault", ["file mode", "file owner", "directory mode", "directory owner"])
+def test_settings_of_others_name_no_commands(tmp_path: Path, fault: str) -> None:
+    directory = tmp_path / "etc"
+    directory.mkdir()
+    file = directory / "targets.toml"
+    file.write_text("")
+    require_roots_alone(file)
+    link = tmp_path / "link.toml"
+    link.symlink_to(file)
+    where = file if "file" in fault else directory
+    if "mode" in fault:
+        where.chmod(0o770)
+    else:
+        os.chown(where, 65534, -1)
+    for name in (file, link):
+        with pytest.raises(LooseFileMode, match=f"{where} can be changed by others than root"):
+            require_roots_alone(name)
+
+
+def test_a_loose_targets_file_is_refused_by_the_unit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = tmp_path / "told"
+    place = tmp_path / "live"
+    file = tmp_path / "etc" / "targets.toml"
+    save_targets(file, [Target(NAME, (NAME,), place, test_command=("touch", str(told)))])
+    file.parent.chmod(0o777)
+    monkeypatch.setenv("RELAY_PULLER_TARGETS_FILE", str(file))
+    request = {"directory": str(place), "step": "test", "generation": 7}
+    with standard_input(json.dumps(request).encode()):
+        done = CliRunner().invoke(app, ["serve-commands"])
+    assert "can be changed by others than root" in json.loads(done.stdout)["how"]
+    assert not told.exists()
