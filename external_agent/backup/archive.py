@@ -1,7 +1,8 @@
 """The archive of a backup: a tar whose first member says what else is in it.
 
 Members: ``split-horizon-relay-backup.json`` (the statement), ``settings.toml``, the key files
-under ``state/``, and ``database.sqlite3``. Nothing is believed that the statement does not say.
+under ``state/``, roots of CAs that the settings name under ``roots/`` with their whole paths, and
+``database.sqlite3``. Nothing is believed that the statement does not say.
 """
 
 from __future__ import annotations
@@ -24,12 +25,16 @@ FORMAT = 1
 STATEMENT = "split-horizon-relay-backup.json"
 SETTINGS = "settings.toml"
 STATE = "state/"
+ROOTS = "roots"
 DATABASE = "database.sqlite3"
 MOST_OCTETS = 1 << 20
 """Of each file but the database."""
 _MOST_FILES = 200
 _MOST_DATABASE = 1 << 42
 _STATE_FILE = re.compile(r"state/(?:relay-tls/)?[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
+_ROOT_FILE = re.compile(r"roots(?:/[A-Za-z0-9_][A-Za-z0-9._-]{0,127}){1,12}")
+_LONGEST_NAME = 600
+_CERTIFICATE = b"-----BEGIN CERTIFICATE-----"
 _PIECE = 1 << 20
 
 
@@ -78,6 +83,21 @@ class Statement:
 def may_be_in_state(name: str) -> bool:
     """Tell whether an archive takes a file that has this path in the state directory."""
     return _STATE_FILE.fullmatch(STATE + name) is not None
+
+
+def root_member(path: Path) -> str | None:
+    """Return what a file of roots is called in an archive; ``None`` for one that it does not take.
+
+    Args:
+        path: absolute.
+    """
+    name = ROOTS + str(path)
+    return name if _ROOT_FILE.fullmatch(name) and len(name) <= _LONGEST_NAME else None
+
+
+def is_certificates(content: bytes) -> bool:
+    """Tell whether a file holds certificates in PEM, and no key."""
+    return content.lstrip().startswith(_CERTIFICATE) and b"PRIVATE KEY" not in content
 
 
 def write_archive(
@@ -229,13 +249,17 @@ def _read_statement(path: Path, content: bytes) -> Statement:
         raise unusable(path, "its list of members is not one of a backup")
     for one in statement.members:
         most = _MOST_DATABASE if one.name == DATABASE else MOST_OCTETS
-        known = one.name in (SETTINGS, DATABASE) or _STATE_FILE.fullmatch(one.name)
+        known = one.name in (SETTINGS, DATABASE) or _may_be_there(one.name)
         if not known or one.size > most:
             raise unusable(path, f"{one.name!r:.80} is not what a backup holds")
     return statement
 
 
+def _may_be_there(name: str) -> bool:
+    return bool(_STATE_FILE.fullmatch(name) or _ROOT_FILE.fullmatch(name))
+
+
 def _read_member(told: strict_json.Members) -> Member:
     return Member(
-        told.text("name", max_length=160), told.integer("size"), told.hex_digest("sha256")
+        told.text("name", max_length=_LONGEST_NAME), told.integer("size"), told.hex_digest("sha256")
     )

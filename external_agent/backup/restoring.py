@@ -10,14 +10,18 @@ from pathlib import Path
 
 from external_agent.backup.archive import (
     DATABASE,
+    ROOTS,
     SETTINGS,
     STATE,
     Archive,
     Statement,
+    is_certificates,
     opened,
+    root_member,
     unusable,
 )
 from external_agent.backup.database_copy import database_file, inspect
+from external_agent.backup.named_files import named_files
 from external_agent.records.rows import Voided
 from external_agent.relay import relay_tls
 from external_agent.settings import keys
@@ -63,10 +67,12 @@ def restore(path: Path, config: Path, *, now: int, actor: str) -> Restored:
             raise unusable(path, f"{', '.join(missing)} is missing")
         database = database_file(settings.database_url)
         _refuse_existing(config, settings, database)
+        roots = _roots(path, settings, files)
         try:
             made = _Made()
             try:
                 _put_files(files, settings.state_directory, made)
+                _put_roots(roots, made)
                 _put_database(path, archive, database, made)
                 voided = _void_tokens(archive.statement, settings, now=now, actor=actor)
                 made.write(config, files[SETTINGS], last=True)
@@ -127,6 +133,34 @@ def _put_files(files: dict[str, bytes], state: Path, made: _Made) -> None:
     keys.load_keys(state)
 
 
+def _roots(path: Path, settings: Settings, files: dict[str, bytes]) -> dict[Path, bytes]:
+    """Return the files of roots that are to be made.
+
+    Raises:
+        ConfigurationError: one is not named in the settings, or holds anything else; or another
+            file has its name.
+    """
+    named = {
+        member: root for root in named_files(settings, "ca_root") if (member := root_member(root))
+    }
+    found = {}
+    for name in (one for one in files if one.startswith(f"{ROOTS}/")):
+        if name not in named or not is_certificates(files[name]):
+            raise unusable(path, f"{name!r:.80} is no file of roots that its settings name")
+        root = named[name]
+        if not os.path.lexists(root):
+            found[root] = files[name]
+        elif not root.is_file() or root.read_bytes() != files[name]:
+            raise _in_the_way(root)
+    return found
+
+
+def _put_roots(roots: dict[Path, bytes], made: _Made) -> None:
+    for root, content in roots.items():
+        made.write(root, content)
+        root.chmod(0o644)
+
+
 def _put_database(path: Path, archive: Archive, database: Path, made: _Made) -> None:
     descriptor = made.file(database)
     try:
@@ -174,8 +208,12 @@ def _refuse_existing(config: Path, settings: Settings, database: Path) -> None:
     in_state = sorted(state.iterdir()) if state.is_dir() else []
     there = [one for one in (config, *beside, *in_state) if os.path.lexists(one)]
     if there:
-        raise ConfigurationError(
-            f"{there[0]} exists already, and a restore replaces nothing.",
-            do="Stop the agent and move its settings file and state directory away; "
-            "keep them until the restored one has proved itself.",
-        )
+        raise _in_the_way(there[0])
+
+
+def _in_the_way(path: Path) -> ConfigurationError:
+    return ConfigurationError(
+        f"{path} exists already, and a restore replaces nothing.",
+        do="Stop the agent and move its settings file and state directory away, and roots beside "
+        "it; keep them until the restored one has proved itself.",
+    )

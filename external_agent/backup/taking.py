@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import errno
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import BaseModel
-
 from external_agent.backup.archive import (
+    MOST_OCTETS,
     SETTINGS,
     STATE,
+    is_certificates,
     may_be_in_state,
     opened,
+    root_member,
     write_archive,
 )
 from external_agent.backup.database_copy import copy_database, database_file
+from external_agent.backup.named_files import named_files
 from external_agent.relay import relay_tls
 from external_agent.release import release
 from external_agent.settings import keys
@@ -29,7 +30,6 @@ from external_agent.settings.config import Settings
 from shared.contract.errors import ConfigurationError, LooseFileMode, StoreUnavailable
 
 _TRIES = 5
-_CERTIFICATE = b"-----BEGIN CERTIFICATE-----"
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
 
@@ -60,8 +60,9 @@ def take(settings: Settings, config: Path, target: Path, *, now: int) -> Taken:
     database = database_file(settings.database_url)
     if os.path.lexists(target):
         raise _exists(target)
-    named = sorted(set(_paths(settings)))
+    named = sorted(set(named_files(settings)))
     inside = [path for path in named if _name_in_state(path, settings.state_directory)]
+    roots = _roots(path for path in named_files(settings, "ca_root") if path not in inside)
     try:
         text = config.read_bytes()
         scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
@@ -82,7 +83,11 @@ def take(settings: Settings, config: Path, target: Path, *, now: int) -> Taken:
         with archive.open("r+b") as file:
             write_archive(
                 file,
-                {SETTINGS: text, **{STATE + name: content for name, content in secrets.items()}},
+                {
+                    SETTINGS: text,
+                    **{STATE + name: content for name, content in secrets.items()},
+                    **{name: content for name, content in roots.values()},
+                },
                 copy,
                 release=release(),
                 schema=schema,
@@ -97,23 +102,23 @@ def take(settings: Settings, config: Path, target: Path, *, now: int) -> Taken:
         raise ConfigurationError(f"{target} cannot be written: {error.strerror}.") from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    return Taken(size, tuple(path for path in named if path not in inside and path.exists()))
+    taken = {*inside, *roots}
+    return Taken(size, tuple(path for path in named if path not in taken and path.exists()))
 
 
-def _paths(value: object) -> Iterator[Path]:
-    """Every file that the settings name."""
-    if isinstance(value, Path):
-        yield value.absolute()
-    elif isinstance(value, BaseModel):
-        for name in type(value).model_fields:
-            if name not in ("state_directory", "socket"):
-                yield from _paths(getattr(value, name))
-    elif dataclasses.is_dataclass(value):
-        for field in dataclasses.fields(value):
-            yield from _paths(getattr(value, field.name))
-    elif isinstance(value, Mapping):
-        for one in value.values():
-            yield from _paths(one)
+def _roots(paths: Iterable[Path]) -> dict[Path, tuple[str, bytes]]:
+    """Return each file of roots with its member: without it the restored agent reaches no CA.
+
+    One that holds anything else, or is called as no member is, is left out.
+    """
+    found = {}
+    for path in paths:
+        name = root_member(path)
+        if name is not None and path.is_file() and path.stat().st_size <= MOST_OCTETS:
+            content = path.read_bytes()
+            if is_certificates(content):
+                found[path] = name, content
+    return found
 
 
 def _name_in_state(path: Path, state: Path) -> str | None:
@@ -146,7 +151,7 @@ def _content(path: Path) -> bytes:
         return keys.read_secret(path)
     except LooseFileMode:
         content = path.read_bytes()
-        if content.lstrip().startswith(_CERTIFICATE) and b"PRIVATE KEY" not in content:
+        if is_certificates(content):
             return content
         raise
 

@@ -43,6 +43,7 @@ def restore(
 ) -> None:
     """Make this machine the agent of a backup; nothing that exists is replaced."""
     from external_agent.backup.restoring import restore as put_back
+    from external_agent.settings.handing_over import ACCOUNT, hand_over
 
     own: Context = context.obj
     done = put_back(file.absolute(), own.config_path.absolute(), now=own.now, actor=_actor())
@@ -54,10 +55,14 @@ def restore(
         f"Void from now on: {done.voided.enrolment} enrolment tokens, "
         f"{done.voided.access} access tokens. Make new ones where they are needed."
     )
+    handed_over = hand_over(own.config_path, done.settings)
+    if handed_over:
+        say(f"All of it belongs to the account {ACCOUNT}, as which the service runs.")
     say("\nBefore external-agent serve:")
     say("- The agent that made the backup must never run again.")
     say(f"- Pullers revoked after {when} are active again: revoke them again.")
-    say("- Give the files to the service's account: systemd-tmpfiles --create.")
+    if not handed_over:
+        say("- Give the files to the account that the service runs as, if it is not this one.")
 
 
 def _actor() -> str:

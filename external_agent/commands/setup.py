@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pwd
 import sys
 import tomllib
 from pathlib import Path
@@ -20,17 +19,15 @@ from external_agent.settings.config import (
     OperatorSettings,
     RelaySettings,
     Settings,
-    default_config_path,
     default_state_directory,
     settings_from,
 )
+from external_agent.settings.handing_over import ACCOUNT, eab_key, hand_over
 from external_agent.settings.settings_file import InitialSettings, default_listen, render
 from shared.acme.directories import directory_url, require_binding_options
 from shared.contract.enrolment_token import check_relay_url
 from shared.contract.errors import ConfigurationError, TokenMalformed
 from shared.host.kept_file import keep
-
-ACCOUNT = "external-agent"
 
 
 def init(
@@ -83,7 +80,7 @@ def init(
         ca_root=ca_root and keep(ca_root, own.config_path.with_name("ca-root.pem"), say=say),
         eab_key_id=eab_key_id,
         eab_hmac_key_file=eab_hmac_key_file
-        and keep(eab_hmac_key_file, _eab_key(own.config_path), mode=0o600, say=say),
+        and keep(eab_hmac_key_file, eab_key(own.config_path), mode=0o600, say=say),
         challenge_listen=challenge_listen or default_listen(ChallengeSettings),
         relay_listen=relay_listen or default_listen(RelaySettings),
         operator_listen=operator_listen or default_listen(OperatorSettings),
@@ -94,7 +91,7 @@ def init(
     if not agree_terms:
         _ask_for_agreement(initial.directory)
     _write(own, settings, text)
-    if _hand_over(own.config_path, settings):
+    if hand_over(own.config_path, settings):
         say(f"All of it belongs to the account {ACCOUNT}, as which the service runs.")
     say(f"Settings: {own.config_path}")
     say(f"Keys and database: {settings.state_directory}  (back up this directory)")
@@ -162,27 +159,6 @@ def _write(own: Context, settings: Settings, text: str) -> None:
     finally:
         with contextlib.suppress(FileNotFoundError):
             temporary.unlink()
-
-
-def _hand_over(config: Path, settings: Settings) -> bool:
-    """Give what root has made in the usual places to the service's account, if there is one."""
-    usual = (default_config_path(), default_state_directory())
-    if os.geteuid() != 0 or (config, settings.state_directory) != usual:
-        return False
-    try:
-        account = pwd.getpwnam(ACCOUNT)
-    except KeyError:
-        return False
-    for path in (settings.state_directory, *_own_files(settings), _eab_key(config)):
-        if os.path.lexists(path):
-            os.chown(path, account.pw_uid, account.pw_gid, follow_symlinks=False)
-    os.chown(config, 0, account.pw_gid)
-    config.chmod(0o640)
-    return True
-
-
-def _eab_key(config: Path) -> Path:
-    return config.with_name("eab.key")
 
 
 def _key_files(settings: Settings) -> list[Path]:

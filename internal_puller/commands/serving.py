@@ -20,6 +20,7 @@ _STANDARD_INPUT = 0
 
 def serve_commands(context: typer.Context) -> None:
     """Run one command of a target, asked for on standard input; for its unit alone."""
+
     def run(directory: Path, step: str, generation: int) -> CommandResult:
         file, _ = settings_file(context.obj)
         if file.exists():

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import pwd
 import shlex
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +19,7 @@ from shared.host.kept_file import is_unseen
 _UNITS = ("internal-puller.service", "internal-puller-run.service")
 _STATE = Path("/var/lib")
 _CONCERNS = ("LoadState", "ProtectSystem", "ProtectHome", "PrivateTmp", "ReadWritePaths")
-_SHOWN = ",".join((*_CONCERNS, "StateDirectory", "Environment"))
+_SHOWN = ",".join((*_CONCERNS, "StateDirectory", "Environment", "User"))
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,7 @@ class Service:
         unit: its name.
         writable: all that it may write below; ``None`` is everything.
         is_blind: it sees no homes and no /tmp but its own.
+        account: whose name it runs under; empty is root.
         variables: names of the environment variables that its unit sets, in lower case.
     """
 
@@ -33,10 +37,40 @@ class Service:
     writable: tuple[Path, ...] | None
     is_blind: bool
     variables: frozenset[str]
+    account: str = ""
 
     def may_write(self, place: Path) -> bool:
         real = place.resolve()
         return self.writable is None or any(real.is_relative_to(one) for one in self.writable)
+
+    def owns(self, place: Path) -> bool:
+        """Tell whether a directory is the account's; one that is not there is made for it."""
+        ids = self._ids()
+        return ids is None or not place.exists() or place.stat().st_uid == ids[0]
+
+    def reads(self, path: Path) -> bool:
+        """Tell whether the account may read a file by owner, group and mode; so does no root."""
+        ids = self._ids()
+        if ids is None or not path.exists():
+            return True
+        uid, groups = ids
+        places = [(path, stat.S_IRUSR), *((one, stat.S_IXUSR) for one in path.resolve().parents)]
+        for place, bit in places:
+            status = place.stat()
+            shift = 0 if status.st_uid == uid else 3 if status.st_gid in groups else 6
+            if not status.st_mode & bit >> shift:
+                return False
+        return True
+
+    def _ids(self) -> tuple[int, list[int]] | None:
+        """Return user and groups of the account; ``None`` is root, or an account that is unknown."""
+        try:
+            found = pwd.getpwnam(self.account) if self.account else None
+        except KeyError:
+            return None
+        if found is None or found.pw_uid == 0:
+            return None
+        return found.pw_uid, os.getgrouplist(found.pw_name, found.pw_gid)
 
 
 def find_service() -> Service | None:
@@ -64,6 +98,7 @@ def _read(unit: str) -> Service | None:
         else None,
         shown.get("ProtectHome") in ("yes", "tmpfs") or shown.get("PrivateTmp") == "yes",
         frozenset(one.partition("=")[0].lower() for one in _words(shown, "Environment")),
+        shown.get("User", ""),
     )
 
 
@@ -80,6 +115,10 @@ def service_findings(service: Service, target: Target, subject: str) -> Iterator
     if not service.may_write(place):
         what = f"{unit} may not write to {place}: it installs nothing there, whoever else can."
         do = f"systemctl edit {unit}, and there: [Service] ReadWritePaths={place}"
+        yield Finding("target", Verdict.PROBLEM, subject, what, do)
+    if not service.owns(place):
+        what = f"{place} does not belong to {service.account}, as which {unit} installs."
+        do = f"If it is for this target alone: find {place} -type d -exec chown {service.account} {{}} +"
         yield Finding("target", Verdict.PROBLEM, subject, what, do)
     named = {
         "roots": target.roots,
@@ -113,6 +152,11 @@ def setting_findings(service: Service, settings: Settings, proxy: str | None) ->
 
 def _unseen(service: Service, named: dict[str, Path | None], subject: str) -> Iterator[Finding]:
     for name, path in named.items():
+        if path is not None and not is_unseen(path) and not service.reads(path):
+            what = f"{name} is {path}, which {service.unit} may not read: it runs as "
+            what += f"{service.account}."
+            do = f"chown root:{service.account} {path} && chmod 0640 {path}"
+            yield Finding("service", Verdict.PROBLEM, subject, what, do)
         if service.is_blind and path is not None and is_unseen(path):
             what = f"{name} is {path}, which {service.unit} does not see: homes and temporary "
             what += "files are hidden from it."

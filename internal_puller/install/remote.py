@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from internal_puller.install.layout import CURRENT, GENERATIONS, TEMPORARY, parse_name
 from shared.contract.errors import ConfigurationError, StageFailed
 from shared.host.commands import GRACE_SECONDS, CommandResult
+from shared.host.secret_file import is_loose
 
 if TYPE_CHECKING:
     import asyncssh
@@ -239,23 +240,26 @@ class Remote:
 
     def _require_files(self) -> None:
         """Refuse what ssh would refuse, too: a key that others read, hosts that others write."""
-        for setting, path, mask in (
-            ("ssh_key", self.key, 0o077),
-            ("ssh_known_hosts", Path(self._known_hosts()), 0o022),
+        for setting, path in (
+            ("ssh_key", self.key),
+            ("ssh_known_hosts", Path(self._known_hosts())),
         ):
+            if path is None:
+                continue
             try:
-                mode = stat.S_IMODE(path.stat().st_mode) if path is not None else 0
+                status = path.stat()
             except OSError as error:
                 option = f"--{setting.replace('_', '-')}"
                 raise StageFailed(
                     f"{setting} {path} cannot be read: {error.strerror}.",
                     do=f"Name a file that can: internal-puller target change NAME {option} FILE",
                 ) from error
-            if mode & mask:
-                verb = "read" if setting == "ssh_key" else "changed"
+            mode = stat.S_IMODE(status.st_mode)
+            if is_loose(status) if setting == "ssh_key" else mode & 0o022:
+                verb, most = ("read", 0o600) if setting == "ssh_key" else ("changed", 0o755)
                 raise StageFailed(
                     f"{setting} {path} can be {verb} by other users (mode {mode:04o}).",
-                    do=f"chmod {mode & ~mask:04o} {path}",
+                    do=f"chmod {mode & most:04o} {path}",
                 )
 
     def _known_hosts(self) -> str:

@@ -10,7 +10,13 @@ from cryptography import x509
 from cryptography.x509.oid import ExtensionOID
 
 from internal_puller.install import layout
-from internal_puller.install.formats import FILE_NAMES, OWN_COPY, pkcs12_as_pem, render, same_content
+from internal_puller.install.formats import (
+    FILE_NAMES,
+    OWN_COPY,
+    pkcs12_as_pem,
+    render,
+    same_content,
+)
 from internal_puller.install.generations import Generations
 from internal_puller.install.material import Material
 from internal_puller.install.presets import Plan, resolve

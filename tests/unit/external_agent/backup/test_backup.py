@@ -259,6 +259,57 @@ def test_files_that_the_settings_name(place: Place) -> None:
     assert inside.read_bytes() == b"secret"
 
 
+def test_roots_come_along(place: Place) -> None:
+    """Without them the restored agent reaches no private CA; a key in such a file stays out."""
+    root, mixed = place.base / "roots" / "ca-root.pem", place.base / "mixed.pem"
+    root.parent.mkdir()
+    root.write_bytes((place.state / keys.TLS_CERTIFICATE_FILE).read_bytes())
+    mixed.write_bytes(root.read_bytes() + (place.state / keys.TLS_KEY_FILE).read_bytes())
+    place.config.write_text(
+        place.config.read_text()
+        + f'[acme]\nca_root = "{root}"\n[acme.cas.zerossl]\nca_root = "{mixed}"\n'
+    )
+    content = root.read_bytes()
+    taken = take(place.settings, place.config, place.archive, now=NOW)
+    assert taken.elsewhere == (mixed,)
+    place.lose()
+    root.write_bytes(b"another")
+    with pytest.raises(ConfigurationError, match="exists already"):
+        place.restore()
+    assert not place.config.exists() and not place.state.exists()
+    shutil.rmtree(root.parent)
+    place.restore()
+    assert (root.read_bytes(), root.stat().st_mode & 0o777) == (content, 0o644)
+
+
+def test_roots_go_nowhere_that_the_settings_do_not_name(place: Place) -> None:
+    """An archive is a file from elsewhere, and root restores it."""
+    root = place.base / "ca-root.pem"
+    root.write_bytes((place.state / keys.TLS_CERTIFICATE_FILE).read_bytes())
+    place.config.write_text(place.config.read_text() + f'[acme]\nca_root = "{root}"\n')
+    take(place.settings, place.config, place.archive, now=NOW)
+    place.lose()
+    root.unlink()
+    bait = place.base / "cron.pem"
+    content = place.archive.read_bytes()
+    old, new = f"roots{root}".encode(), f"roots{bait}".encode()
+    assert content.count(old) == 2, "the statement and the member's header"
+    place.archive.write_bytes(_with_sums(content.replace(old, new.ljust(len(old), b"x"))))
+    with pytest.raises(ConfigurationError, match="no file of roots that its settings name"):
+        place.restore()
+    assert not list(place.base.glob("cron*"))
+
+
+def _with_sums(content: bytes) -> bytes:
+    """Put the sums of a tar's headers right."""
+    found = bytearray(content)
+    for at in range(0, len(found), 512):
+        if found[at + 257 : at + 262] == b"ustar":
+            found[at + 148 : at + 156] = b" " * 8
+            found[at + 148 : at + 156] = b"%06o\0 " % sum(found[at : at + 512])
+    return bytes(found)
+
+
 def test_what_else_lies_there(place: Place) -> None:
     """An editor's file is left, a root that everybody may read is taken, an open key is refused."""
     public, stray = place.state / "root.pem", place.state / "relay-tls" / ".chain.pem.swp"

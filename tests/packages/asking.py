@@ -1,0 +1,58 @@
+"""Run in the place of the puller: asks the commands' socket as nobody should."""
+
+import contextlib
+import dataclasses
+import json
+import socket
+import sys
+import threading
+import time
+from pathlib import Path
+
+PLACE = "/run/split-horizon-relay/commands"
+REQUEST = Path("/usr/local/lib/request")
+
+
+def one(content: bytes, *, drip: bool = False, mute: bool = False) -> bytes:
+    """Send it, and return all that comes back."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(60)
+        connection.connect(PLACE)
+        for piece in [content[at : at + 1] for at in range(60)] if drip else [content]:
+            connection.sendall(piece)
+            time.sleep(1 if drip else 0)
+        if not mute:
+            connection.shutdown(socket.SHUT_WR)
+        found = b""
+        while some := connection.recv(65536):
+            found += some
+        return found
+
+
+def hundred(directory: str) -> None:
+    """A hundred at once, four kinds of them, and an honest one in their midst."""
+    from internal_puller.install import as_root
+
+    answers: list[int] = []
+
+    def bad(number: int) -> None:
+        with contextlib.suppress(OSError):
+            kind = number % 4
+            content = (b"nonsense", b"x" * (1 << 20), b" " * 60, b"{")[kind]
+            answers.append(len(one(content, drip=kind == 2, mute=kind == 3)))
+
+    threads = [threading.Thread(target=bad, args=(number,), daemon=True) for number in range(100)]
+    for thread in threads:
+        thread.start()
+    honest = as_root.ask(Path(directory), "test", 1, 30.0)
+    for thread in threads:
+        thread.join(20)
+    told = {"honest": dataclasses.asdict(honest), "most_answer": max(answers, default=0)}
+    sys.stdout.write(json.dumps(told))
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "one":
+        sys.stdout.write(one(REQUEST.read_bytes()).decode())
+    else:
+        hundred(sys.argv[2])

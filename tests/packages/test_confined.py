@@ -1,0 +1,377 @@
+"""What the services may do, found out by trying, on booted machines and as the shipped units.
+
+A drop-in lets the unit itself run another program; all else of it stays as it is shipped.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from internal_puller.settings.targets import Target, load_targets, save_targets
+from tests.line import wait_until
+from tests.packages import asking, test_booted, walk
+from tests.packages.booted import Booted
+from tests.packages.test_booted import PULL, STAYS, TLS, Machines
+from tests.topology.world import INTERNET, WWW
+
+pytestmark = [pytest.mark.packages, pytest.mark.timeout(400)]
+machines = test_booted.machines
+
+AGENT = "external-agent.service"
+PLACES = {
+    PULL: "/var/lib/split-horizon-relay/puller",
+    STAYS: "/var/lib/split-horizon-relay/puller",
+    AGENT: "/var/lib/split-horizon-relay/agent",
+}
+# Logging and readiness; where a machine has them DNS (systemd-resolved, nscd), and for the agent
+# PostgreSQL. There is no D-Bus.
+ALLOWED = re.compile(
+    r"/run/systemd/(notify|journal/(socket|stdout|dev-log|syslog)|resolve/io\.systemd\.Resolve)"
+    r"|/run/nscd/socket"
+)
+COMMANDS = "/run/split-horizon-relay/commands"
+PYTHON = "/opt/split-horizon-relay/puller/bin/python"
+# Other services' ways to be told what to do, as Debian's packages make them; 0666 is the worst.
+STAND_INS = {
+    "/run/docker.sock": 0o660,
+    "/run/haproxy/admin.sock": 0o660,
+    "/run/libvirt/libvirt-sock": 0o666,
+    "/run/snapd.socket": 0o666,
+}
+KEYS = {
+    "/etc/ssl/private/x.key": ("root", "ssl-cert", 0o640),
+    "/var/lib/postgresql/x.key": ("postgres", "postgres", 0o600),
+    "/root/x.key": ("root", "root", 0o644),
+}
+OTHERS = ("/etc/shadow", "/proc/1/environ", "/proc/1/mem", "/proc/kcore", "/dev/mem")
+
+
+@dataclass(frozen=True)
+class Found:
+    told: dict[str, Any]
+
+    def __getattr__(self, name: str) -> Any:
+        return self.told[name]
+
+
+def in_place_of(machine: Booted, unit: str, program: Path | str, *arguments: str) -> str:
+    """Let a unit run a program of ours to its end, and return what that wrote."""
+    if isinstance(program, Path):
+        there = f"/usr/local/lib/{program.name}"
+        (machine / there).write_text(program.read_text())
+        program = f"/usr/bin/python3 {there}"
+    said = "/usr/local/lib/said"
+    folder = machine / f"etc/systemd/system/{unit}.d"
+    folder.mkdir(parents=True, exist_ok=True)
+    dropin = folder / "tried.conf"
+    dropin.write_text(
+        "[Service]\nType=oneshot\nExecStart=\nRestart=no\nTimeoutStartSec=5min\n"
+        f"ExecStart={' '.join((program, *arguments))}\nStandardOutput=truncate:{said}\n"
+    )
+    machine.run("systemctl", "daemon-reload")
+    try:
+        machine.run("systemctl", "start", unit)
+        return (machine / said).read_text()
+    finally:
+        dropin.unlink()
+        machine.run("systemctl", "daemon-reload")
+
+
+def _stand_ins(machine: Booted) -> None:
+    make = "import os,socket,sys,time\nfor path in sys.argv[1:]:\n"
+    make += " os.makedirs(os.path.dirname(path), exist_ok=True)\n"
+    make += " globals().setdefault('kept', []).append(socket.socket(socket.AF_UNIX))\n"
+    make += " kept[-1].bind(path); kept[-1].listen()\ntime.sleep(9999)"
+    (machine / "usr/local/lib/stand_ins.py").write_text(make)
+    machine.run(
+        *("systemd-run", "--quiet", "--unit=stand-ins", "python3", "/usr/local/lib/stand_ins.py"),
+        *STAND_INS,
+    )
+    for path, mode in STAND_INS.items():
+        machine.run("sh", "-c", f"until chmod {mode:o} {path}; do sleep 0.1; done")
+    machine.run("sh", "-c", "test -p /run/initctl || mkfifo -m 600 /run/initctl")
+    machine.run("sh", "-c", "test -p /run/told || mkfifo -m 666 /run/told")
+    for path, (owner, group, mode) in KEYS.items():
+        machine.run("install", "-D", "-m", f"{mode:o}", "/dev/null", path)
+        machine.run("chown", f"{owner}:{group}", path, expect=None)
+
+
+def _walked(machine: Booted, unit: str) -> Found:
+    _stand_ins(machine)
+    try:
+        listed = machine.run("find", "/run", "-type", "s", "-o", "-type", "p").out.split()
+        assert set(STAND_INS) | {"/run/initctl"} <= set(listed)
+        asked = {
+            "sockets": [*listed, *(f"/proc/1/root{one}" for one in listed)],
+            "secrets": [*KEYS, *OTHERS],
+            "place": PLACES[unit],
+        }
+        (machine / "usr/local/lib/asked").write_text(json.dumps(asked))
+        said = in_place_of(machine, unit, Path(walk.__file__), "/usr/local/lib/asked")
+        return Found(cast("dict[str, Any]", json.loads(said)))
+    finally:
+        machine.run("systemctl", "stop", "stand-ins")
+        machine.run("rm", "-f", *STAND_INS, *KEYS, "/run/told")
+
+
+def _check(found: Found, *more: str) -> None:
+    allowed = [one for one in found.sockets if ALLOWED.fullmatch(one)]
+    assert sorted(set(found.sockets) - set(allowed)) == sorted(more)
+    assert "/run/systemd/notify" in allowed and "/run/systemd/journal/dev-log" in allowed
+    assert found.secrets == []
+    assert found.by_handle == []
+    assert found.systemctl != 0
+    devices = {
+        f"/dev/{one}" for one in ("null", "zero", "full", "random", "urandom", "tty", "ptmx")
+    }
+    own = {"/tmp", "/var/tmp"}  # noqa: S108 - PrivateTmp
+    assert set(found.writable) - devices - own == {"/dev/pts/ptmx"} & set(found.writable)
+    assert set(found.takeable) - own == set()
+
+
+@pytest.mark.parametrize("unit", [PULL, STAYS])
+def test_what_the_kernel_lets_the_puller_open(machines: Machines, unit: str) -> None:
+    found = _walked(machines.inside, unit)
+    _check(found, COMMANDS)
+    assert found.capabilities == dict.fromkeys(
+        ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"), 1
+    )
+    refused = dict(found.tricks)
+    for name in ("give it to root", "remove what was given away"):
+        assert refused.pop(name) == "done"
+    assert "done" not in refused.values(), refused
+    assert machines.inside.run("systemctl", "is-system-running", expect=None).out.strip() in (
+        *("running", "degraded"),
+    )
+
+
+def test_what_the_kernel_lets_the_agent_open(machines: Machines) -> None:
+    machines.vm.run("systemctl", "stop", AGENT)
+    try:
+        found = _walked(machines.vm, AGENT)
+    finally:
+        machines.vm.run("systemctl", "start", AGENT)
+    _check(found)
+    assert set(found.capabilities.values()) == {0}
+    refused = dict(found.tricks)
+    assert refused.pop("remove what was given away") == "done", "it was never given"
+    assert "done" not in refused.values(), refused
+
+
+def test_the_agents_own_socket_is_for_root_and_itself(machines: Machines) -> None:
+    path = "/var/lib/split-horizon-relay/agent/operator.sock"
+    told = machines.vm.run("stat", "-c", "%U %a", path).out.split()
+    assert told == ["external-agent", "600"]
+    connect = f"import socket; socket.socket(socket.AF_UNIX).connect({path!r})"
+    machines.vm.run("python3", "-c", connect)
+    strangers = ("setpriv", "--reuid=nobody", "--clear-groups", "python3", "-c", connect)
+    assert "PermissionError" in machines.vm.run(*strangers, expect=1).err
+
+
+# --- the commands' socket ---------------------------------------------------------------------
+
+
+def test_the_account_can_ask_for_nothing_else(machines: Machines) -> None:
+    """It may choose a target and a step, in a file that is root's; it may not change what runs."""
+    for request, answer in (
+        ('{"directory":"/etc","step":"test","generation":1}', "There is no target in /etc"),
+        (f'{{"directory":"{TLS}","step":"rm","generation":1}}', "'step' is none of"),
+        ("nonsense", "not acceptable JSON"),
+    ):
+        (machines.inside / "usr/local/lib/request").write_text(request)
+        told = in_place_of(machines.inside, PULL, Path(asking.__file__), "one")
+        assert '"ok":false' in told and answer in told, told
+    stranger = ("setpriv", "--reuid=nobody", "--clear-groups", "python3")
+    machines.inside.run(*stranger, "/usr/local/lib/asking.py", "one", expect=1)
+
+
+def test_settings_that_others_can_write_name_no_commands(machines: Machines) -> None:
+    inside = machines.inside
+    request = f'{{"directory":"{TLS}","step":"test","generation":1}}'
+    (inside / "usr/local/lib/request").write_text(request)
+    place = "/etc/split-horizon-relay"
+    for spoil, repair in (
+        (f"chmod 666 {place}/targets.toml", f"chmod 640 {place}/targets.toml"),
+        (f"chmod 777 {place}", f"chmod 755 {place}"),
+        (f"chown internal-puller {place}", f"chown root {place}"),
+    ):
+        inside.run("sh", "-c", spoil)
+        try:
+            told = in_place_of(inside, PULL, Path(asking.__file__), "one")
+        finally:
+            inside.run("sh", "-c", repair)
+        assert '"ok":false' in told and "changed by other" in told, (spoil, told)
+    assert '"ok":true' in in_place_of(inside, PULL, Path(asking.__file__), "one")
+
+
+def test_a_hundred_at_once_hold_nobody_up(machines: Machines) -> None:
+    """Malformed, oversized, slow and mute ones; an honest request among them is answered."""
+    inside = machines.inside
+    request = f'{{"directory":"{TLS}","step":"test","generation":1}}'
+    (inside / "usr/local/lib/request").write_text(request)
+    (inside / "usr/local/lib/asking.py").write_text(Path(asking.__file__).read_text())
+    said = in_place_of(inside, PULL, PYTHON, "/usr/local/lib/asking.py", "hundred", TLS)
+    told = json.loads(said)
+    assert told["honest"]["ok"], told
+    assert told["most_answer"] <= 4096, "what is refused is refused in a few words"
+
+    def none_is_left() -> bool:
+        units = ("systemctl", "list-units", "--no-legend", "internal-puller-commands@*")
+        return not inside.run(*units).out.strip()
+
+    wait_until(none_is_left, 30, what="the end of all of them")
+    assert inside.unit("internal-puller-commands.socket", "ActiveState") == "active"
+
+
+# --- every mode through the units -------------------------------------------------------------
+
+
+def _owners(machines: Machines, place: str) -> set[str]:
+    return set(machines.inside.run("find", place, "-printf", "%u\n").out.split())
+
+
+def test_what_root_types_leaves_nothing_that_the_service_cannot_use(machines: Machines) -> None:
+    """Rehearsal, roll-back and a pull by hand, and then the timer's service."""
+    inside = machines.inside
+    machines.renewed()
+    inside.run("systemctl", "start", PULL)
+    inside.run("internal-puller", "rollback", WWW)
+    assert not machines.newest_is_in_place()
+    inside.run("internal-puller", "pull", "--retry")
+    inside.run("internal-puller", "rehearse", expect=None)
+    for place in (TLS, PLACES[PULL]):
+        assert _owners(machines, place) == {"internal-puller"}
+    settings = inside.run("stat", "-c", "%U %G %a", "/etc/split-horizon-relay/targets.toml").out
+    assert settings.split() == ["root", "internal-puller", "640"]
+    machines.renewed()
+    inside.run("systemctl", "start", PULL)
+    assert machines.newest_is_in_place()
+
+
+def test_files_of_a_servers_account_are_replaced_and_pruned(machines: Machines) -> None:
+    """Given to an account that lets nobody read them, and written in another form later."""
+    inside, place = machines.inside, f"{TLS}-given"
+    file = inside / "etc/split-horizon-relay/targets.toml"
+    kept = load_targets(file)
+    given = Target(WWW, (WWW,), Path(place), owner="daemon", probe=(), keep=2, roots=kept[0].roots)
+    _targets(inside, *kept, given)
+    try:
+        inside.run("systemctl", "start", PULL)
+        assert machines.newest_is_in_place(place)
+        key = f"{place}/current/privkey.pem"
+        assert inside.run("stat", "-c", "%U %a", key).out.split() == ["daemon", "600"]
+        _targets(inside, *kept, replace(given, formats=("combined",)))
+        inside.run("systemctl", "start", PULL)
+        assert inside.run("ls", f"{place}/current").out.split() == [
+            *("combined.pem", "generation.json", "own.pem"),
+        ]
+        for _ in range(3):
+            machines.renewed()
+            inside.run("systemctl", "start", PULL)
+            assert machines.newest_is_in_place(place)
+        assert len(inside.run("ls", f"{place}/generations").out.split()) == 2
+        inside.run("internal-puller", "rollback", WWW)
+        assert not machines.newest_is_in_place(place)
+    finally:
+        _targets(inside, *kept)
+
+
+def _targets(machine: Booted, *targets: Target) -> None:
+    """As an administrator leaves the file who knows its owner, group and mode."""
+    save_targets(machine / "etc/split-horizon-relay/targets.toml", targets)
+    machine.run("chown", "root:internal-puller", "/etc/split-horizon-relay/targets.toml")
+    machine.run("chmod", "640", "/etc/split-horizon-relay/targets.toml")
+
+
+def test_a_target_by_ssh(machines: Machines) -> None:
+    inside, base = machines.inside, "/etc/split-horizon-relay/ssh"
+    inside.run(
+        *("sh", "-euc"),
+        f"""install -d {base} /run/sshd /root/.ssh
+        for name in host id; do ssh-keygen -q -t ed25519 -N '' -f {base}/$name; done
+        chgrp internal-puller {base}/id && chmod 640 {base}/id
+        install -m 600 {base}/id.pub {base}/authorized_keys
+        echo "[127.0.0.1]:2222 $(cat {base}/host.pub)" >{base}/known_hosts
+        systemd-run --quiet --unit=stand-in-sshd /usr/sbin/sshd -D -f /dev/null -p 2222 \\
+          -o HostKey={base}/host -o AuthorizedKeysFile={base}/authorized_keys \\
+          -o StrictModes=no -o PidFile=none -o UsePAM=no -o "Subsystem=sftp internal-sftp"
+        """,
+    )
+    kept = load_targets(inside / "etc/split-horizon-relay/targets.toml")
+    there = Target(
+        *(WWW, (WWW,), Path(f"{TLS}-ssh")),
+        test_command=("test", "-e", "/srv/there/current/privkey.pem"),
+        probe=(),
+        roots=kept[0].roots,
+        ssh="root@127.0.0.1:2222",
+        ssh_key=Path(f"{base}/id"),
+        ssh_known_hosts=Path(f"{base}/known_hosts"),
+        remote_directory=Path("/srv/there"),
+    )
+    _targets(inside, *kept, there)
+    try:
+        inside.run("systemctl", "start", PULL)
+        assert machines.newest_is_in_place("/srv/there")
+    finally:
+        _targets(inside, *kept)
+        inside.run("systemctl", "stop", "stand-in-sshd")
+
+
+def test_direct_mode_and_its_first_order(machines: Machines) -> None:
+    """dns-persist-01 needs no hook; the alarm of a first pull that fails is one, and mail."""
+    inside, place = machines.inside, f"{TLS}-direct"
+    capabilities = "grep -E 'Cap|NoNewPrivs' /proc/self/status"
+    told = f"{PLACES[PULL]}/told"
+    for name, end in (("alarm", "alarm"), ("sendmail", "mail")):
+        script = inside / f"usr/local/sbin/{name}"
+        script.write_text(f"#!/bin/sh\n{capabilities} >{told}-{end}\n")
+        script.chmod(0o755)
+    (inside / "etc/split-horizon-relay/puller.toml").write_text(
+        'alarm_command = ["/usr/local/sbin/alarm"]\nalarm_mail = "ops@example.com"\n'
+        'metrics_file = "/var/lib/split-horizon-relay/metrics/split-horizon-relay.prom"\n'
+    )
+    inside.run("mv", "-f", "/usr/sbin/sendmail", "/usr/sbin/sendmail.away", expect=None)
+    inside.run("ln", "-sf", "/usr/local/sbin/sendmail", "/usr/sbin/sendmail")
+    kept = load_targets(inside / "etc/split-horizon-relay/targets.toml")
+    (inside / "root/ca-tls.pem").write_text(machines.ca.tls_root_pem)
+    name = "direct.intra.example.com"
+    inside.run(
+        *("internal-puller", "direct", "init", "--ca", machines.ca.directory_url),
+        *("--ca-root", "/root/ca-tls.pem", "--agree-terms"),
+    )
+    with (inside / "etc/split-horizon-relay/direct.toml").open("a") as file:
+        file.write(f'[dns01]\nresolvers = ["{INTERNET}"]\n')
+    inside.run("internal-puller", "direct", "add", name, "--challenge", "dns-persist-01")
+    _targets(inside, *kept, Target(name, (name,), Path(place), probe=(), roots=kept[0].roots))
+    try:
+        inside.run("systemctl", "start", PULL, expect=None)  # its record is not there yet
+        for end in ("alarm", "mail"):
+            lines = (inside / f"{told}-{end}").read_text().splitlines()
+            values = {
+                key: int(value, 16) for key, _, value in (one.partition(":\t") for one in lines)
+            }
+            assert values.pop("NoNewPrivs") == 1
+            assert values.pop("CapBnd") == 1, "which only who has CAP_SETPCAP could take away"
+            assert set(values.values()) == {0}, (end, lines)
+        printed = inside.run("internal-puller", "direct", "dns-persist", "record", name).out
+        owner, _, text = printed.strip().splitlines()[-1].partition(" ")
+        machines.dns.set("outside", owner.rstrip("."), "TXT", text.partition("TXT ")[2])
+        inside.run("internal-puller", "direct", "renew", name)
+        inside.run("systemctl", "start", PULL)
+        assert machines.newest_is_in_place(place)
+        assert _owners(machines, PLACES[PULL]) == {"internal-puller"}
+        metrics = inside.run(
+            *("setpriv", "--reuid=nobody", "--clear-groups", "cat"),
+            "/var/lib/split-horizon-relay/metrics/split-horizon-relay.prom",
+        ).out
+        assert "relay_puller_exit_code 0" in metrics
+    finally:
+        _targets(inside, *kept)
+        inside.run("internal-puller", "direct", "remove", name, expect=None)
+        (inside / "etc/split-horizon-relay/puller.toml").unlink()
