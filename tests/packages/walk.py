@@ -72,9 +72,9 @@ def walk(top: str) -> dict[str, list[str]]:
                 status = os.lstat(path)
             except OSError:
                 continue
-            if status.st_uid == own:
+            if status.st_uid == own or stat.S_ISLNK(status.st_mode):
                 continue
-            if not stat.S_ISLNK(status.st_mode) and os.access(path, os.W_OK):
+            if os.access(path, os.W_OK):
                 found["writable"].append(path)
             with contextlib.suppress(OSError):
                 os.chown(path, -1, -1, follow_symlinks=False)  # changes nothing; EROFS or not

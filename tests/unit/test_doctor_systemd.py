@@ -89,7 +89,7 @@ def test_a_systemctl_that_gives_no_answer_leaves_it_unknown(
 SHIPPED = {
     "LoadState": "loaded",
     "ProtectSystem": "strict",
-    "ProtectHome": "tmpfs",
+    "ProtectHome": "yes",
     "PrivateTmp": "yes",
     "ReadWritePaths": "-/etc/split-horizon-relay/tls -/var/lib/split-horizon-relay/metrics",
     "StateDirectory": "split-horizon-relay/puller",
