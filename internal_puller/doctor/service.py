@@ -141,7 +141,12 @@ def setting_findings(service: Service, settings: Settings, proxy: str | None) ->
     Args:
         proxy: what this user's environment and the settings lead through, without credentials.
     """
-    yield from _unseen(service, {"roots_file": settings.roots_file}, "puller.toml")
+    named = {
+        "roots_file": settings.roots_file,
+        "targets_file": settings.targets_file,
+        "direct_file": settings.direct_file,
+    }
+    yield from _unseen(service, named, "puller.toml")
     own = service.variables & {"https_proxy", "all_proxy"}
     if proxy is not None and not settings.proxy and not own:
         what = f"The proxy {proxy} stands in this user's environment; {service.unit} has its own, "

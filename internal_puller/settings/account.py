@@ -34,6 +34,11 @@ def service_ids() -> tuple[int, int] | None:
     return found.pw_uid, found.pw_gid
 
 
+def how_to_read(path: object) -> str | None:
+    """Return the step after a file that the service cannot read: its group may read root's."""
+    return f"chown root:{ACCOUNT} {path} && chmod 0640 {path}" if is_service() else None
+
+
 def _service() -> int | None:
     import pwd
 

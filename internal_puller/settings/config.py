@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from internal_puller.settings.account import how_to_read
 from internal_puller.settings.targets import KEY_ALGORITHMS
 from shared.contract.errors import ConfigurationError
 
@@ -105,7 +106,9 @@ def _from_file(path: Path, *, required: bool) -> dict[str, Any]:
             raise ConfigurationError(f"There is no settings file {path}.") from error
         return {}
     except OSError as error:
-        raise ConfigurationError(f"{path} cannot be read: {error.strerror}.") from error
+        raise ConfigurationError(
+            f"{path} cannot be read: {error.strerror}.", do=how_to_read(path)
+        ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{path} is no TOML: {error}.") from error
     values = {}

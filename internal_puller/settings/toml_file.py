@@ -10,7 +10,7 @@ import stat
 from pathlib import Path
 from typing import Any, Final
 
-from internal_puller.settings.account import service_ids
+from internal_puller.settings.account import how_to_read, service_ids
 from shared.contract.errors import ConfigurationError, LooseFileMode
 from shared.host.whole_file import replace_whole
 
@@ -36,7 +36,9 @@ def read_toml(path: Path) -> str | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise ConfigurationError(f"{path} cannot be read: {error.strerror}.") from error
+        raise ConfigurationError(
+            f"{path} cannot be read: {error.strerror}.", do=how_to_read(path)
+        ) from error
     if len(content) > MAX_BYTES:
         raise ConfigurationError(f"{path} is larger than {MAX_BYTES} bytes.")
     try:

@@ -17,7 +17,7 @@ from typing import Any, cast
 
 import pytest
 
-from internal_puller.settings.targets import load_targets, save_targets
+from internal_puller.settings.targets import Target, load_targets, save_targets
 from tests.lab import LabCa, SplitDns
 from tests.lab.peers import require
 from tests.line import wait_until
@@ -192,6 +192,14 @@ def test_a_configuration_that_is_broken_is_rolled_back(machines: Machines) -> No
     assert machines.newest_is_in_place()
 
 
+def write_targets(machine: Booted, *targets: Target) -> None:
+    """As an administrator leaves the file who knows its owner, group and mode."""
+    file = "etc/split-horizon-relay/targets.toml"
+    save_targets(machine / file, targets)
+    machine.run("chown", "root:internal-puller", f"/{file}")
+    machine.run("chmod", "640", f"/{file}")
+
+
 def test_every_preset_with_debians_own_unit(machines: Machines) -> None:
     """All of them at once: tested, reloaded and seen by the service, in its sandbox."""
     inside = machines.inside
@@ -211,13 +219,13 @@ def test_every_preset_with_debians_own_unit(machines: Machines) -> None:
         for kind, service in SERVICES.items()
     ]
     quiet = [replace(one, test_command=(), reload_command=(), probe=()) for one in own]
-    save_targets(file, [nginx, *quiet])  # their files first, or no server starts
+    write_targets(inside, nginx, *quiet)  # their files first, or no server starts
     inside.run("internal-puller", "pull")
     for kind, service in SERVICES.items():
         for path, text in service.files.items():
             (inside / path).write_text(text.format(tls=f"{TLS}-{kind}/current"))
     inside.run("systemctl", "start", *(service.unit for service in SERVICES.values()))
-    save_targets(file, [nginx, *own])
+    write_targets(inside, nginx, *own)
     machines.renewed()
     inside.run("systemctl", "start", PULL)
     said = inside.journal("internal-puller-commands@*", lines=400)

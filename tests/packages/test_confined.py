@@ -13,11 +13,11 @@ from typing import Any, cast
 
 import pytest
 
-from internal_puller.settings.targets import Target, load_targets, save_targets
+from internal_puller.settings.targets import Target, load_targets
 from tests.line import wait_until
 from tests.packages import asking, test_booted, walk
 from tests.packages.booted import Booted
-from tests.packages.test_booted import PULL, STAYS, TLS, Machines
+from tests.packages.test_booted import PULL, STAYS, TLS, Machines, write_targets
 from tests.topology.world import INTERNET, WWW
 
 pytestmark = [pytest.mark.packages, pytest.mark.timeout(900)]
@@ -35,6 +35,9 @@ ALLOWED = re.compile(
     r"/run/systemd/(notify|journal/(socket|stdout|dev-log|syslog)|resolve/io\.systemd\.Resolve)"
     r"|/run/nscd/socket"
 )
+TARGETS, DIRECT, PULLER = (
+    f"etc/split-horizon-relay/{name}.toml" for name in ("targets", "direct", "puller")
+)
 COMMANDS = "/run/split-horizon-relay/commands"
 PYTHON = "/opt/split-horizon-relay/puller/bin/python"
 # Other services' ways to be told what to do, as Debian's packages make them; 0666 is the worst.
@@ -49,7 +52,14 @@ KEYS = {
     "/var/lib/postgresql/x.key": ("postgres", "postgres", 0o600),
     "/root/x.key": ("root", "root", 0o644),
 }
-OTHERS = ("/etc/shadow", "/dev/shm/x.key", "/proc/1/environ", "/proc/1/mem", "/proc/kcore", "/dev/mem")
+OTHERS = (
+    "/etc/shadow",
+    "/dev/shm/x.key",
+    "/proc/1/environ",
+    "/proc/1/mem",
+    "/proc/kcore",
+    "/dev/mem",
+)
 
 
 @dataclass(frozen=True)
@@ -255,19 +265,19 @@ def test_what_root_types_leaves_nothing_that_the_service_cannot_use(machines: Ma
 def test_files_of_a_servers_account_are_replaced_and_pruned(machines: Machines) -> None:
     """Given to an account that lets nobody read them, and written in another form later."""
     inside, place = machines.inside, f"{TLS}-given"
-    file = inside / "etc/split-horizon-relay/targets.toml"
+    file = inside / TARGETS
     kept = load_targets(file)
     given = Target(WWW, (WWW,), Path(place), owner="daemon", probe=(), keep=2, roots=kept[0].roots)
-    _targets(inside, *kept, given)
+    write_targets(inside, *kept, given)
     try:
         inside.run("systemctl", "start", PULL)
         assert machines.newest_is_in_place(place)
         key = f"{place}/current/privkey.pem"
         assert inside.run("stat", "-c", "%U %a", key).out.split() == ["daemon", "600"]
-        _targets(inside, *kept, replace(given, formats=("combined",)))
+        write_targets(inside, *kept, replace(given, formats=("cert", "combined")))
         inside.run("systemctl", "start", PULL)
         assert inside.run("ls", f"{place}/current").out.split() == [
-            *("combined.pem", "generation.json", "own.pem"),
+            *("cert.pem", "combined.pem", "generation.json", "own.pem"),
         ]
         for _ in range(3):
             machines.renewed()
@@ -277,14 +287,9 @@ def test_files_of_a_servers_account_are_replaced_and_pruned(machines: Machines) 
         inside.run("internal-puller", "rollback", WWW)
         assert not machines.newest_is_in_place(place)
     finally:
-        _targets(inside, *kept)
-
-
-def _targets(machine: Booted, *targets: Target) -> None:
-    """As an administrator leaves the file who knows its owner, group and mode."""
-    save_targets(machine / "etc/split-horizon-relay/targets.toml", targets)
-    machine.run("chown", "root:internal-puller", "/etc/split-horizon-relay/targets.toml")
-    machine.run("chmod", "640", "/etc/split-horizon-relay/targets.toml")
+        write_targets(inside, *kept)
+        inside.run("internal-puller", "pull", "--retry", expect=None)
+        inside.run("rm", "-rf", place)
 
 
 def test_a_target_by_ssh(machines: Machines) -> None:
@@ -301,7 +306,7 @@ def test_a_target_by_ssh(machines: Machines) -> None:
           -o StrictModes=no -o PidFile=none -o UsePAM=no -o "Subsystem=sftp internal-sftp"
         """,
     )
-    kept = load_targets(inside / "etc/split-horizon-relay/targets.toml")
+    kept = load_targets(inside / TARGETS)
     there = Target(
         *(WWW, (WWW,), Path(f"{TLS}-ssh")),
         test_command=("test", "-e", "/srv/there/current/privkey.pem"),
@@ -312,63 +317,83 @@ def test_a_target_by_ssh(machines: Machines) -> None:
         ssh_known_hosts=Path(f"{base}/known_hosts"),
         remote_directory=Path("/srv/there"),
     )
-    _targets(inside, *kept, there)
+    write_targets(inside, *kept, there)
     try:
         inside.run("systemctl", "start", PULL)
         assert machines.newest_is_in_place("/srv/there")
     finally:
-        _targets(inside, *kept)
+        write_targets(inside, *kept)
         inside.run("systemctl", "stop", "stand-in-sshd")
 
 
 def test_direct_mode_and_its_first_order(machines: Machines) -> None:
-    """dns-persist-01 needs no hook; the alarm of a first pull that fails is one, and mail."""
-    inside, place = machines.inside, f"{TLS}-direct"
-    capabilities = "grep -E 'Cap|NoNewPrivs' /proc/self/status"
+    inside, place, name = machines.inside, f"{TLS}-direct", "direct.intra.example.com"
+    kept = load_targets(inside / TARGETS)
+    _direct(machines)
+    inside.run("internal-puller", "direct", "add", name, "--challenge", "dns-persist-01")
+    target = Target(name, (name,), Path(place), probe=(), roots=kept[0].roots, key_origin="puller")
+    write_targets(inside, *kept, target)
+    metrics = "/var/lib/split-horizon-relay/metrics/split-horizon-relay.prom"
+    (inside / PULLER).write_text(f'metrics_file = "{metrics}"\n')
+    try:
+        printed = inside.run("internal-puller", "direct", "dns-persist", "record", name).out
+        owner, _, text = printed.strip().splitlines()[-1].partition(" ")
+        machines.dns.set("outside", owner.rstrip("."), "TXT", text.partition("TXT ")[2])
+        inside.run("systemctl", "start", PULL)
+        assert machines.newest_is_in_place(place)
+        assert _owners(machines, PLACES[PULL]) == {"internal-puller"}
+        reader = ("setpriv", "--reuid=nobody", "--clear-groups", "cat", metrics)
+        assert "relay_puller_exit_code 0" in inside.run(*reader).out
+    finally:
+        write_targets(inside, *kept)
+        inside.run("rm", "-rf", place, f"/{DIRECT}", f"/{PULLER}")
+
+
+def test_what_the_service_starts_inherits_no_capability(machines: Machines) -> None:
+    """A hook of direct mode, an alarm command, and the program that takes mail."""
+    inside, name = machines.inside, "hook.intra.example.com"
     told = f"{PLACES[PULL]}/told"
-    for name, end in (("alarm", "alarm"), ("sendmail", "mail")):
-        script = inside / f"usr/local/sbin/{name}"
-        script.write_text(f"#!/bin/sh\n{capabilities} >{told}-{end}\n")
+    programs = {"hook": "hook", "alarm": "alarm", "sendmail": "mail"}
+    for program, end in programs.items():
+        script = inside / f"usr/local/sbin/{program}"
+        script.write_text(
+            f"#!/bin/sh\ngrep -E '^Cap|^NoNew' /proc/self/status >{told}-{end}\nexit 1\n"
+        )
         script.chmod(0o755)
-    (inside / "etc/split-horizon-relay/puller.toml").write_text(
+    inside.run("sh", "-c", "ln -sf /usr/local/sbin/sendmail /usr/sbin/sendmail")
+    kept = load_targets(inside / TARGETS)
+    _direct(machines, '[dns01.hook]\ncommand = ["/usr/local/sbin/hook"]\n')
+    inside.run("internal-puller", "direct", "add", name, "--challenge", "dns-01")
+    broken = Target(name, (name,), Path(f"{TLS}-hook"), probe=(), roots=kept[0].roots)
+    write_targets(inside, *kept, broken)
+    (inside / PULLER).write_text(
         'alarm_command = ["/usr/local/sbin/alarm"]\nalarm_mail = "ops@example.com"\n'
-        'metrics_file = "/var/lib/split-horizon-relay/metrics/split-horizon-relay.prom"\n'
     )
-    inside.run("mv", "-f", "/usr/sbin/sendmail", "/usr/sbin/sendmail.away", expect=None)
-    inside.run("ln", "-sf", "/usr/local/sbin/sendmail", "/usr/sbin/sendmail")
-    kept = load_targets(inside / "etc/split-horizon-relay/targets.toml")
+    site = inside / "etc/nginx/sites-enabled/broken"
+    site.write_text("server { listen 443 ssl; nonsense; }\n")
+    try:
+        machines.renewed()
+        inside.run("systemctl", "start", PULL, expect=None)
+        for end in programs.values():
+            lines = (inside / f"{told}-{end}").read_text().splitlines()
+            values = {one.partition(":")[0]: int(one.split()[1], 16) for one in lines}
+            assert values.pop("NoNewPrivs") == 1
+            assert values.pop("CapBnd") == 1, "nothing is gained by it with NoNewPrivileges"
+            assert set(values.values()) == {0}, (end, lines)
+    finally:
+        site.unlink()
+        write_targets(inside, *kept)
+        inside.run("rm", "-f", f"/{DIRECT}", f"/{PULLER}", "/usr/sbin/sendmail")
+        inside.run("internal-puller", "pull", "--retry", expect=None)
+
+
+def _direct(machines: Machines, more: str = "") -> None:
+    """Direct mode with the lab's CA, as root sets it up."""
+    inside = machines.inside
     (inside / "root/ca-tls.pem").write_text(machines.ca.tls_root_pem)
-    name = "direct.intra.example.com"
     inside.run(
         *("internal-puller", "direct", "init", "--ca", machines.ca.directory_url),
         *("--ca-root", "/root/ca-tls.pem", "--agree-terms"),
     )
-    with (inside / "etc/split-horizon-relay/direct.toml").open("a") as file:
-        file.write(f'[dns01]\nresolvers = ["{INTERNET}"]\n')
-    inside.run("internal-puller", "direct", "add", name, "--challenge", "dns-persist-01")
-    _targets(inside, *kept, Target(name, (name,), Path(place), probe=(), roots=kept[0].roots))
-    try:
-        inside.run("systemctl", "start", PULL, expect=None)  # its record is not there yet
-        for end in ("alarm", "mail"):
-            lines = (inside / f"{told}-{end}").read_text().splitlines()
-            pairs = (one.partition(":\t") for one in lines)
-            values = {key: int(value, 16) for key, _, value in pairs}
-            assert values.pop("NoNewPrivs") == 1
-            assert values.pop("CapBnd") == 1, "which only who has CAP_SETPCAP could take away"
-            assert set(values.values()) == {0}, (end, lines)
-        printed = inside.run("internal-puller", "direct", "dns-persist", "record", name).out
-        owner, _, text = printed.strip().splitlines()[-1].partition(" ")
-        machines.dns.set("outside", owner.rstrip("."), "TXT", text.partition("TXT ")[2])
-        inside.run("internal-puller", "direct", "renew", name)
-        inside.run("systemctl", "start", PULL)
-        assert machines.newest_is_in_place(place)
-        assert _owners(machines, PLACES[PULL]) == {"internal-puller"}
-        metrics = inside.run(
-            *("setpriv", "--reuid=nobody", "--clear-groups", "cat"),
-            "/var/lib/split-horizon-relay/metrics/split-horizon-relay.prom",
-        ).out
-        assert "relay_puller_exit_code 0" in metrics
-    finally:
-        _targets(inside, *kept)
-        inside.run("internal-puller", "direct", "remove", name, expect=None)
-        (inside / "etc/split-horizon-relay/puller.toml").unlink()
+    with (inside / DIRECT).open("a") as file:
+        file.write(f'[dns01]\nresolvers = ["{INTERNET}"]\n{more}')
