@@ -86,7 +86,7 @@ def take(settings: Settings, config: Path, target: Path, *, now: int) -> Taken:
                 {
                     SETTINGS: text,
                     **{STATE + name: content for name, content in secrets.items()},
-                    **{name: content for name, content in roots.values()},
+                    **dict(roots.values()),
                 },
                 copy,
                 release=release(),

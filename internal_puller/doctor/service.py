@@ -63,7 +63,7 @@ class Service:
         return True
 
     def _ids(self) -> tuple[int, list[int]] | None:
-        """Return user and groups of the account; ``None`` is root, or an account that is unknown."""
+        """Return user and groups of the account; ``None``: root, or an unknown one."""
         try:
             found = pwd.getpwnam(self.account) if self.account else None
         except KeyError:
@@ -118,7 +118,8 @@ def service_findings(service: Service, target: Target, subject: str) -> Iterator
         yield Finding("target", Verdict.PROBLEM, subject, what, do)
     if not service.owns(place):
         what = f"{place} does not belong to {service.account}, as which {unit} installs."
-        do = f"If it is for this target alone: find {place} -type d -exec chown {service.account} {{}} +"
+        do = "If it is for this target alone: "
+        do += f"find {place} -type d -exec chown {service.account} {{}} +"
         yield Finding("target", Verdict.PROBLEM, subject, what, do)
     named = {
         "roots": target.roots,
@@ -126,6 +127,7 @@ def service_findings(service: Service, target: Target, subject: str) -> Iterator
         "ssh_key": target.ssh_key,
         "ssh_known_hosts": target.ssh_known_hosts,
     }
+    yield from _unread(service, named, subject)
     yield from _unseen(service, named, subject)
     missing = [name for name in ("ssh_key", "ssh_known_hosts") if named[name] is None]
     if target.ssh is not None and missing:
@@ -141,12 +143,9 @@ def setting_findings(service: Service, settings: Settings, proxy: str | None) ->
     Args:
         proxy: what this user's environment and the settings lead through, without credentials.
     """
-    named = {
-        "roots_file": settings.roots_file,
-        "targets_file": settings.targets_file,
-        "direct_file": settings.direct_file,
-    }
-    yield from _unseen(service, named, "puller.toml")
+    named = {"targets_file": settings.targets_file, "direct_file": settings.direct_file}
+    yield from _unread(service, {**named, "roots_file": settings.roots_file}, "puller.toml")
+    yield from _unseen(service, {"roots_file": settings.roots_file}, "puller.toml")
     own = service.variables & {"https_proxy", "all_proxy"}
     if proxy is not None and not settings.proxy and not own:
         what = f"The proxy {proxy} stands in this user's environment; {service.unit} has its own, "
@@ -157,13 +156,17 @@ def setting_findings(service: Service, settings: Settings, proxy: str | None) ->
 
 def _unseen(service: Service, named: dict[str, Path | None], subject: str) -> Iterator[Finding]:
     for name, path in named.items():
-        if path is not None and not is_unseen(path) and not service.reads(path):
-            what = f"{name} is {path}, which {service.unit} may not read: it runs as "
-            what += f"{service.account}."
-            do = f"chown root:{service.account} {path} && chmod 0640 {path}"
-            yield Finding("service", Verdict.PROBLEM, subject, what, do)
         if service.is_blind and path is not None and is_unseen(path):
             what = f"{name} is {path}, which {service.unit} does not see: homes and temporary "
             what += "files are hidden from it."
             do = "Put it below /etc/split-horizon-relay, and name it there."
             yield Finding("service", Verdict.WARNING, subject, what, do)
+
+
+def _unread(service: Service, named: dict[str, Path | None], subject: str) -> Iterator[Finding]:
+    for name, path in named.items():
+        if path is not None and not is_unseen(path) and not service.reads(path):
+            what = f"{name} is {path}, which {service.unit} may not read: it runs as "
+            what += f"{service.account}."
+            do = f"chown root:{service.account} {path} && chmod 0640 {path}"
+            yield Finding("service", Verdict.PROBLEM, subject, what, do)

@@ -63,7 +63,7 @@ class Directory:
             reason = "it is a symbolic link" if path.is_symlink() else error.strerror
             raise ConfigurationError(
                 f"{path} cannot be used as a directory: {reason}.",
-                do="Give the target a directory of its own that belongs to internal-puller, or root.",
+                do="Give the target a directory that belongs to internal-puller, or to root.",
             ) from error
         return cls(descriptor, path)._checked()
 
@@ -87,8 +87,7 @@ class Directory:
             raise ConfigurationError(
                 f"{self.path} can be changed by other users (owner {status.st_uid}, "
                 f"mode {mode:04o}).",
-                do="Let it belong to internal-puller or root, mode 0755, or give the target another "
-                "directory.",
+                do="Let it belong to internal-puller or root, mode 0755, or take another.",
             )
         return self
 

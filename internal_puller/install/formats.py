@@ -40,7 +40,7 @@ FILE_NAMES: Final = {
 
 
 OWN_COPY: Final = "own.pem"
-"""Key and chain for us, where the other files are given to an account that lets nobody read them."""
+"""Key and chain for us, where the other files are given to an account that hides them."""
 _SECRET: Final = frozenset(FILE_NAMES[one] for one in ("privkey", "combined", "pkcs12"))
 
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 from shared.contract.errors import ConfigurationError, LooseFileMode
+
+_MOST_LINKS: Final = 40
 
 
 def require_roots_alone(path: Path) -> None:
@@ -19,11 +24,11 @@ def require_roots_alone(path: Path) -> None:
         ConfigurationError: it cannot be found.
     """
     try:
-        real = path.resolve(strict=True)
-        for each in dict.fromkeys((path.absolute().parent, real, *real.parents)):
-            status = os.stat(each)
+        for each in dict.fromkeys(_on_the_way(path.absolute())):
+            status = each.stat()
             loose = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
-            loose = loose and not (each != real and status.st_mode & stat.S_ISVTX)
+            if stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX:
+                loose = 0
             if status.st_uid != 0 or loose:
                 raise LooseFileMode(
                     f"{each} can be changed by others than root (owner {status.st_uid}, mode "
@@ -32,3 +37,15 @@ def require_roots_alone(path: Path) -> None:
                 )
     except (OSError, RuntimeError) as error:
         raise ConfigurationError(f"{path} cannot be looked at: {error}.") from error
+
+
+def _on_the_way(path: Path) -> Iterator[Path]:
+    """Yield the file, and every directory in which it, or a link to it, could be replaced."""
+    for _ in range(_MOST_LINKS):
+        real = path.parent.resolve(strict=True) / path.name
+        yield from (*path.parents, *real.parents)
+        if not real.is_symlink():
+            yield real
+            return
+        path = real.parent / real.readlink()
+    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))

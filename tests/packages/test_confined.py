@@ -139,7 +139,7 @@ def _check(found: Found, *more: str) -> None:
     assert found.by_handle == []
     assert found.systemctl != 0
     devices = {f"/dev/{one}" for one in ("null", "zero", "full", "random", "urandom", "tty")}
-    private = {"/tmp", "/var/tmp"}  # noqa: S108 - PrivateTmp: of the unit itself
+    private = {"/tmp", "/var/tmp"}  # PrivateTmp: of the unit itself
     assert set(found.writable) - devices - private - set(allowed) - set(more) == set()
     assert set(found.takeable) - private == set()
 
@@ -180,6 +180,25 @@ def test_the_agents_own_socket_is_for_root_and_itself(machines: Machines) -> Non
     machines.vm.run("python3", "-c", connect)
     strangers = ("setpriv", "--reuid=nobody", "--clear-groups", "python3", "-c", connect)
     assert "PermissionError" in machines.vm.run(*strangers, expect=1).err
+
+
+def test_a_restore_hands_over_and_brings_the_roots(machines: Machines) -> None:
+    vm, state = machines.vm, PLACES[AGENT]
+    place = "/etc/split-horizon-relay"
+    vm.run("external-agent", "backup", "/root/backup.tar")
+    vm.run("systemctl", "stop", AGENT)
+    vm.run("mkdir", "/root/away")
+    vm.run("mv", f"{place}/agent.toml", f"{place}/ca-root.pem", state, "/root/away")
+    vm.run("install", "-d", "-m", "700", "-o", "external-agent", "-g", "external-agent", state)
+    try:
+        told = vm.run("external-agent", "restore", "/root/backup.tar").out
+        assert "belongs to the account external-agent" in told
+        assert set(vm.run("find", state, "-printf", "%u\n").out.split()) == {"external-agent"}
+        modes = vm.run("stat", "-c", "%U %G %a", f"{place}/agent.toml", f"{place}/ca-root.pem").out
+        assert modes.splitlines() == ["root external-agent 640", "root root 644"]
+    finally:
+        vm.run("systemctl", "start", AGENT)
+    machines.renewed()
 
 
 # --- the commands' socket ---------------------------------------------------------------------
@@ -296,7 +315,7 @@ def test_a_target_by_ssh(machines: Machines) -> None:
     inside, base = machines.inside, "/etc/split-horizon-relay/ssh"
     inside.run(
         *("sh", "-euc"),
-        f"""install -d {base} /run/sshd /root/.ssh
+        f"""install -d {base} /run/sshd
         for name in host id; do ssh-keygen -q -t ed25519 -N '' -f {base}/$name; done
         chgrp internal-puller {base}/id && chmod 640 {base}/id
         install -m 600 {base}/id.pub {base}/authorized_keys

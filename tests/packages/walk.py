@@ -25,7 +25,7 @@ _NAME_TO_HANDLE_AT, _OPEN_BY_HANDLE_AT = (
 def opens(path: str) -> bool:
     """Tell whether a socket or a FIFO would have taken what we write."""
     try:
-        if stat.S_ISFIFO(os.stat(path).st_mode):
+        if stat.S_ISFIFO(Path(path).stat().st_mode):
             os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK))
             return True
         for kind in KINDS:

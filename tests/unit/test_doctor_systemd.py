@@ -11,7 +11,7 @@ import pytest
 from external_agent.doctor.machine import listener_findings
 from internal_puller.doctor.doctor import diagnose
 from internal_puller.doctor.machine import reload_findings, timer_findings
-from internal_puller.doctor.service import find_service, service_findings, setting_findings
+from internal_puller.doctor.service import Service, find_service, service_findings, setting_findings
 from internal_puller.install.presets import Plan, resolve
 from internal_puller.settings.targets import Target, save_targets
 from shared.contract.diagnosis import Verdict
@@ -201,3 +201,13 @@ def plan(base: Path, command: str) -> Plan:
     """A plan whose command need not exist on the machine of the test."""
     target = Target(NAME, (NAME,), base / "tls", test_command=(), reload_command=())
     return dataclasses.replace(resolve(target), reload_command=tuple(command.split()))
+
+
+def test_files_of_roots_are_the_services_only_by_group_and_mode() -> None:
+    service = Service("it.service", None, False, frozenset(), "nobody")
+    shadow = Target(NAME, (NAME,), Path("/etc"), roots=Path("/etc/shadow"))
+    said = [one.what for one in service_findings(service, shadow, "it")]
+    assert any("/etc does not belong to nobody" in what for what in said)
+    assert any("roots is /etc/shadow, which it.service may not read" in what for what in said)
+    known = Target(NAME, (NAME,), Path("/etc/not-there"), roots=Path("/etc/passwd"))
+    assert list(service_findings(service, known, "it")) == []
