@@ -1,0 +1,100 @@
+"""python -m tests.breakages: takes one check after another out and runs the tests of its promise."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+from queue import SimpleQueue
+
+from tests.breakages.copy import Copy
+from tests.breakages.every import BREAKAGES, WITHOUT_CODE, sample
+from tests.breakages.model import Breakage
+from tests.breakages.trial import Sound, Verdict, Word, attempt
+from tools import environment
+
+
+def main() -> int:
+    """Return 0 when the tests noticed every breakage that was tried."""
+    options = _arguments()
+    chosen = _chosen(options)
+    if options.list:
+        for breakage in chosen:
+            print(f"{breakage.promise:>2}  {breakage.name}")
+        return 0
+    environment.ensure()
+    unnoticed = 0
+    for breakage, verdict, seconds in _tried(chosen, options.jobs):
+        print(
+            f"{verdict.word:<8} {breakage.promise:>2}  {breakage.name:<58} {seconds:5.1f} s",
+            flush=True,
+        )
+        if verdict.word is not Word.KILLED:
+            unnoticed += 1
+            print(f"         {breakage.file}: {verdict.by}".rstrip(": "), flush=True)
+        elif options.verbose:
+            print(f"         {verdict.by}", flush=True)
+    print(f"{len(chosen)} breakages, {unnoticed} survived")
+    return 1 if unnoticed else 0
+
+
+def _arguments() -> argparse.Namespace:
+    absent = "".join(f"\n  {number:>2}  {why}" for number, why in WITHOUT_CODE.items())
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.breakages",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Take one check at a time out of a copy of the product, and run the tests\n"
+        "that docs/security.md names for the promise: one of them has to fail. What\n"
+        "cannot be tried (its text is gone, no test could run) counts as survived.",
+        epilog=f"promises that no code of ours keeps:{absent}" if absent else None,
+    )
+    parser.add_argument("--list", action="store_true", help="print the breakages, one per line")
+    parser.add_argument("--promise", type=int, action="append", metavar="N", help="of this promise")
+    parser.add_argument("--name", metavar="WORDS", help="whose names contain these words")
+    parser.add_argument("--sample", action="store_true", help="some that unit tests notice")
+    parser.add_argument("--jobs", type=int, default=2, metavar="N", help="at a time (2)")
+    parser.add_argument("--verbose", action="store_true", help="say which test noticed")
+    return parser.parse_args()
+
+
+def _chosen(options: argparse.Namespace) -> list[Breakage]:
+    """Return what the options leave. Ends the program if that is nothing."""
+    found = [
+        one
+        for one in (sample() if options.sample else BREAKAGES)
+        if (options.promise is None or one.promise in options.promise)
+        and (options.name is None or options.name in one.name)
+    ]
+    if not found:
+        sys.exit("No breakage fits these options; see python -m tests.breakages --list.")
+    return found
+
+
+def _tried(breakages: Sequence[Breakage], jobs: int) -> Iterator[tuple[Breakage, Verdict, float]]:
+    """Yield each breakage, what became of it, and the seconds that took; in the list's order."""
+    sound = Sound()
+    free: SimpleQueue[Copy] = SimpleQueue()
+    with ExitStack() as stack:
+        for _ in range(max(1, min(jobs, len(breakages)))):
+            place = stack.enter_context(tempfile.TemporaryDirectory(prefix="brk"))
+            free.put(Copy(Path(place)))
+
+        def lane(breakage: Breakage) -> tuple[Breakage, Verdict, float]:
+            copy = free.get()
+            began = time.monotonic()
+            try:
+                return breakage, attempt(breakage, copy, sound), time.monotonic() - began
+            finally:
+                free.put(copy)
+
+        lanes = stack.enter_context(ThreadPoolExecutor(free.qsize()))
+        yield from lanes.map(lane, breakages)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,156 @@
+"""Promises about what others send: names, bytes, bodies, connections (10, 11, 17, 18)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tests.breakages.model import Breakage
+
+BREAKAGES: Final = (
+    Breakage(
+        10,
+        "an id may lead out of its directory",
+        "shared/contract/identifiers.py",
+        ' and ".." not in text',
+        "",
+        "test_ids_that_may_not_stand_in_a_path",
+    ),
+    Breakage(
+        10,
+        "the ids of certificates are not checked",
+        "shared/contract/bundle.py",
+        'return check_certificate_id(members.text("certificate"))',
+        'return members.text("certificate")',
+        "test_bundle",
+    ),
+    Breakage(
+        10,
+        "a command goes through a shell",
+        "shared/host/commands.py",
+        "                    program,\n                    *argv[1:],\n",
+        '                    "/bin/sh",\n'
+        '                    "-c",\n'
+        '                    " ".join(argv),\n',
+        "test_metacharacters_are_only_characters",
+    ),
+    Breakage(
+        10,
+        "a challenge's token may be anything",
+        "shared/acme/authorizations.py",
+        "        elif _TOKEN.match(token) is None:\n",
+        "        elif not isinstance(token, str):\n",
+        "test_a_token_outside_the_grammar_is_refused",
+    ),
+    Breakage(
+        10,
+        "members that nobody knows are passed over",
+        "shared/contract/bundle.py",
+        "        members.nothing_left()\n",
+        "",
+        "test_bundles_with_other_members",
+    ),
+    Breakage(
+        11,
+        "a member may stand twice",
+        "shared/contract/strict_json.py",
+        "    if len(members) != len(pairs):\n",
+        "    if not pairs and members:\n",
+        "test_bundle",
+    ),
+    Breakage(
+        11,
+        "certificates that cannot be read are our own error",
+        "internal_puller/trust.py",
+        "    with _unreadable_is_malformed():\n",
+        "    if True:\n",
+        "test_bundle",
+    ),
+    Breakage(
+        11,
+        "numbers may have any length",
+        "shared/contract/strict_json.py",
+        "    if len(digits) > 17 or abs(int(digits)) > MAX_INTEGER:\n",
+        "    if not digits:\n",
+        "test_bundle",
+    ),
+    Breakage(
+        11,
+        "octets that are not text are our own error",
+        "shared/contract/strict_json.py",
+        '    except UnicodeDecodeError:\n        refuse("it is not UTF-8")\n',
+        "    finally:\n        pass\n",
+        "test_an_object_or_one_error",
+    ),
+    Breakage(
+        17,
+        "port 80 answers what only begins like a challenge",
+        "external_agent/relay/challenge_http.py",
+        "        found = self._bodies.get(target)\n",
+        '        found = self._bodies.get(target.partition(b"?")[0])\n',
+        "test_everything_else_is_404_with_nothing_to_read",
+    ),
+    Breakage(
+        17,
+        "port 80 answers every method",
+        "external_agent/relay/challenge_http.py",
+        '        body = self._answers.find(target) if method in (b"GET", b"HEAD") else None\n',
+        "        body = self._answers.find(target)\n",
+        "test_other_methods_find_nothing",
+    ),
+    Breakage(
+        17,
+        "stalled connections stay",
+        "external_agent/relay/challenge_app.py",
+        "                    break\n                connection.end()\n",
+        "                    break\n",
+        "test_a_stalled_connection_ends_by_itself",
+    ),
+    Breakage(
+        17,
+        "the oldest connection does not give way",
+        "external_agent/relay/challenge_app.py",
+        "            next(iter(self.open)).end()\n",
+        "            pass\n",
+        "test_the_longest_waiting_gives_way_when_there_are_too_many",
+    ),
+    Breakage(
+        18,
+        "the puller reads bodies without end",
+        "internal_puller/sources/agent/transport.py",
+        "        if len(body) > max_answer:\n",
+        "        if not body:\n",
+        "test_fault_is_a_transport_error_and_changes_nothing",
+    ),
+    Breakage(
+        18,
+        "the puller waits for every octet anew",
+        "internal_puller/sources/agent/transport.py",
+        "        self._deadline.start(seconds)\n",
+        "        self._deadline.start(seconds + 3600)\n",
+        "test_fault_is_a_transport_error_and_changes_nothing",
+    ),
+    Breakage(
+        18,
+        "the puller follows redirects",
+        "internal_puller/sources/agent/transport.py",
+        "follow_redirects=False",
+        "follow_redirects=True",
+        "test_redirect_is_not_followed",
+    ),
+    Breakage(
+        18,
+        "a CA's answer has no end in all",
+        "shared/acme/network.py",
+        "            with self._watchdog.within(self._timeout):\n",
+        "            with contextlib.nullcontext():\n",
+        "test_a_dripped_answer_ends_at_the_total_deadline",
+    ),
+    Breakage(
+        18,
+        "a CA's redirect is followed",
+        "shared/acme/network.py",
+        "            allow_redirects=False,\n",
+        "            allow_redirects=True,\n",
+        "test_a_redirect_is_not_followed",
+    ),
+)

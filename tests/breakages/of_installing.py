@@ -1,0 +1,155 @@
+"""Promises about what is accepted, installed and warned of (6, 12, 13, 14)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tests.breakages.model import Breakage
+
+BREAKAGES: Final = (
+    Breakage(
+        6,
+        "an older generation is installed",
+        "internal_puller/trust.py",
+        "    if floor is not None and manifest.generation < floor.generation:\n",
+        "    if floor is not None and not manifest.generation:\n",
+        "test_older_generation_is_refused_even_signed",
+    ),
+    Breakage(
+        6,
+        "a generation of the far future is installed",
+        "internal_puller/trust.py",
+        "    if manifest.generation > now + MAX_AHEAD:\n",
+        "    if manifest.generation > 2 * now:\n",
+        "test_far_future_generation_is_refused",
+    ),
+    Breakage(
+        6,
+        "one generation may have two contents",
+        "internal_puller/trust.py",
+        "    if floor is not None and manifest.generation == floor.generation and digest != floor.digest:\n",
+        '    if floor is not None and digest == "":\n',
+        "test_same_generation_with_other_content_is_refused",
+    ),
+    Breakage(
+        6,
+        "what was accepted is not remembered",
+        "internal_puller/install/installation.py",
+        "        self._state.raise_floor(work.certificate, accepted.floor)\n",
+        "",
+        "test_floor_survives_another_agent",
+    ),
+    Breakage(
+        6,
+        "what was accepted is not on the disk before it is active",
+        "internal_puller/state/state.py",
+        'write_private(self.path / "floors.json", _encode_floors(floors))',
+        'write_private(self.path / "floors.json", _encode_floors(floors), durable=False)',
+        "test_what_was_accepted_is_on_the_disk_before_it_is_active",
+    ),
+    Breakage(
+        6,
+        "the agent believes any number that a puller tells",
+        "external_agent/facts/generation.py",
+        "    return 0 <= generation <= now + MOST_AHEAD\n",
+        "    return 0 <= generation\n",
+        "test_a_lie_moves_us_an_hour_at_most",
+    ),
+    Breakage(
+        12,
+        "current is taken away before it is set anew",
+        "internal_puller/install/durable.py",
+        "        with self._temporary(name) as temporary:\n"
+        "            os.symlink(destination, temporary, dir_fd=self._fd)\n",
+        "        self.remove(name)\n"
+        "        os.symlink(destination, name, dir_fd=self._fd)\n"
+        "        self.sync()\n",
+        "test_killed_at_every_call_of_a_renewal",
+    ),
+    Breakage(
+        12,
+        "an installation is begun without a note",
+        "internal_puller/install/switch.py",
+        "        self.generations.begin(unfinished)\n",
+        "",
+        "test_killed_between_activation_and_verdict_goes_on_or_back",
+    ),
+    Breakage(
+        12,
+        "a new file is not synced",
+        "internal_puller/install/durable.py",
+        "            os.fchmod(descriptor, ownership.mode)\n            os.fsync(descriptor)\n",
+        "            os.fchmod(descriptor, ownership.mode)\n",
+        "test_everything_is_synced_before_and_after_it_is_named",
+    ),
+    Breakage(
+        12,
+        "files are written into what is in place",
+        "internal_puller/install/generations.py",
+        "            name = make_name(generation, parsed[1] + 1 if parsed else 0)\n"
+        "            self._write(name, files, accounts)\n",
+        "            name = make_name(generation, parsed[1] + 1 if parsed else 0)\n"
+        "            with self._all.make_directory(name, 0o755) as directory:\n"
+        "                for file_name, file in files.items():\n"
+        "                    directory.write(file_name, file.content, accounts.of(file))\n",
+        "test_killed_at_every_call_of_a_renewal",
+    ),
+    Breakage(
+        13,
+        "the configuration is not tested",
+        "internal_puller/install/trial.py",
+        "        self.test(generation)\n        self.reload(generation)\n        return self.see",
+        "        self.reload(generation)\n        return self.see",
+        "test_config_test_fails_then_previous_stays",
+    ),
+    Breakage(
+        13,
+        "what is served after a reload is not judged",
+        "internal_puller/install/trial.py",
+        "        return self.see(generation, leaf_sha256)\n",
+        "        return self.look(leaf_sha256)\n",
+        "test_server_that_keeps_the_old_one_is_rolled_back_once_without_flapping",
+    ),
+    Breakage(
+        13,
+        "a failure leaves the new files in place",
+        "internal_puller/install/switch.py",
+        "            self.generations.activate(previous)\n",
+        "",
+        "test_reload_fails_then_previous_is_served",
+    ),
+    Breakage(
+        13,
+        "going back that failed is told like any failure",
+        "internal_puller/install/switch.py",
+        "            error = RollbackFailed(",
+        "            error = InstallError(",
+        "test_roll_back_that_cannot_be_seen_wants_a_person_and_heals_later",
+    ),
+    Breakage(
+        14,
+        "only what has expired is warned of",
+        "internal_puller/facts/expiry.py",
+        "        if left < share * lifetime:\n",
+        "        if left < 0:\n",
+        "test_little_life_left_warns",
+    ),
+    Breakage(
+        14,
+        "a warning does not change the exit code",
+        "internal_puller/facts/expiry.py",
+        "            report.expiring.append(target.certificate)\n",
+        "",
+        "test_little_life_left_warns",
+    ),
+    Breakage(
+        14,
+        "without the agent nothing is warned of",
+        "internal_puller/pull/puller.py",
+        "        except NO_CONTACT as error:\n"
+        "            self._note_failure(error, report)\n"
+        "        else:",
+        "        except NO_CONTACT:\n            raise\n        else:",
+        "test_little_life_left_warns",
+    ),
+)

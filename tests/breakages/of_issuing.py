@@ -1,0 +1,132 @@
+"""Promises about ordering, clocks, restores and a locked store (2, 19, 20, 21, 25)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tests.breakages.model import Breakage
+
+BREAKAGES: Final = (
+    Breakage(
+        2,
+        "an order that was not recorded is not looked for",
+        "shared/acme/order.py",
+        "        found = client.find_unfinished_order(names) if adopt_unfinished else None\n",
+        "        found = None\n",
+        "test_an_adopted_order_is_recorded_and_not_doubled",
+    ),
+    Breakage(
+        2,
+        "an order is not recorded before it is worked on",
+        "shared/acme/order.py",
+        "        journal.order_created(order.url, order.expires)\n",
+        "",
+        "test_from_nothing_to_a_chain",
+    ),
+    Breakage(
+        2,
+        "a recorded order is left for a new one",
+        "external_agent/orders/issuance.py",
+        "                order_url=attempt.order_url,\n",
+        "                order_url=None,\n",
+        "test_killed_at_every_point",
+    ),
+    Breakage(
+        19,
+        "the key of an issued certificate is not compared",
+        "shared/acme/chain.py",
+        "    if spki_sha256(chain[0]) != spki_sha256(x509.load_pem_x509_csr(csr_pem)):\n",
+        "    if not spki_sha256(chain[0]):\n",
+        "test_another_key_is_refused",
+    ),
+    Breakage(
+        19,
+        "the names of an issued certificate are not compared",
+        "shared/acme/chain.py",
+        "        check_names(chain[0], names)\n",
+        "",
+        "test_a_certificate_for_other_names_is_refused",
+    ),
+    Breakage(
+        19,
+        "the links of an issued chain are not verified",
+        "shared/acme/chain.py",
+        "    _check_links(chain)\n",
+        "",
+        "test_a_chain_that_does_not_link_is_refused",
+    ),
+    Breakage(
+        20,
+        "the CA's clock is not compared with ours",
+        "shared/acme/connection.py",
+        "        if skew is not None and abs(skew) > MAX_CLOCK_SKEW:\n",
+        "        if skew is None:\n            return\n        if abs(skew) > 1e9:\n",
+        "test_with_a_wrong_clock_nothing_is_prepared_or_ordered",
+    ),
+    Breakage(
+        20,
+        "the clock is looked at when the key is made already",
+        "external_agent/orders/certificate_authority.py",
+        "            client.check_clock()\n            if row",
+        "            if row",
+        "test_with_a_wrong_clock_nothing_is_prepared_or_ordered",
+    ),
+    Breakage(
+        20,
+        "a pause from the future is waited for",
+        "external_agent/store/leases.py",
+        ", certificates.c.paused_at > now + CLOCK_STEP\n",
+        ", certificates.c.paused_at > now + 1000 * CLOCK_STEP**2\n",
+        "test_our_clock_jumps_and_comes_back",
+    ),
+    Breakage(
+        21,
+        "a puller that holds something newer is not noticed",
+        "external_agent/store/relay.py",
+        "        if after > known and not told:\n",
+        "        if after > known and told:\n",
+        "test_an_agent_restored_from_a_backup",
+    ),
+    Breakage(
+        21,
+        "generations begin at the clock, not above what is held",
+        "external_agent/facts/generation.py",
+        "    return max(now, highest_known + 1)\n",
+        "    return now\n",
+        "test_generations_grow",
+    ),
+    Breakage(
+        21,
+        "tokens of before the backup go on after a restore",
+        "external_agent/store/restored.py",
+        "                .where(tokens.c.redeemed_at.is_(None), tokens.c.voided_at.is_(None))\n"
+        "                .values(voided_at=now)\n",
+        "                .where(tokens.c.redeemed_at.is_(None), tokens.c.voided_at.is_(None))\n"
+        "                .values(voided_at=None)\n",
+        "test_backup_and_restore_by_their_commands",
+    ),
+    Breakage(
+        25,
+        "a locked database is an error like any other",
+        "external_agent/relay/problems.py",
+        '    (StoreError, "store-unavailable"),\n',
+        "",
+        "test_locked_database",
+    ),
+    Breakage(
+        25,
+        "pullers are not told when to come back",
+        "external_agent/relay/problems.py",
+        '{"store-unavailable": 5, ',
+        "{",
+        "test_a_database_that_is_gone_gives_503_with_retry_after",
+    ),
+    Breakage(
+        25,
+        "the keys of a puller are looked up unguarded",
+        "external_agent/relay/signed_messages.py",
+        "        except StoreError as error:\n",
+        "        except ZeroDivisionError as error:\n",
+        "test_a_database_that_is_gone_gives_503_with_retry_after",
+    ),
+)
