@@ -1,4 +1,4 @@
-"""python -m tests.breakages: takes one check after another out and runs the tests of its promise."""
+"""python -m tests.breakages: takes one check out after another; the named tests have to notice."""
 
 from __future__ import annotations
 

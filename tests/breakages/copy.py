@@ -8,9 +8,11 @@ the copy; and each process of it looks at that before it does anything else.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import shutil
+import signal
 import subprocess
 import sysconfig
 import venv
@@ -145,8 +147,6 @@ class Copy:
 
 def _end(process: subprocess.Popen[str]) -> None:
     """End a process and its whole group."""
-    try:
-        os.killpg(process.pid, 9)
-    except ProcessLookupError:
-        pass
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
     process.wait()

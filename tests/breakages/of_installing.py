@@ -27,8 +27,8 @@ BREAKAGES: Final = (
         6,
         "one generation may have two contents",
         "internal_puller/trust.py",
-        "    if floor is not None and manifest.generation == floor.generation and digest != floor.digest:\n",
-        '    if floor is not None and digest == "":\n',
+        " and digest != floor.digest:\n",
+        ' and digest == "":\n',
         "test_same_generation_with_other_content_is_refused",
     ),
     Breakage(

@@ -43,8 +43,8 @@ BREAKAGES: Final = (
         4,
         "the signature of a bundle is not verified",
         "shared/contract/signing.py",
-        "        key.verify(self._signature, _pre_authentication_encoding(self._type, self._payload))\n",
-        "",
+        "key.verify(self._signature, _pre_authentication_encoding(self._type, self._payload))",
+        "key.id",
         "test_2_signature",
     ),
     Breakage(
@@ -99,8 +99,8 @@ BREAKAGES: Final = (
         5,
         "an answer's signature does not cover its request",
         "shared/contract/http_signatures.py",
-        '        f\'"signature";req;key="{REQUEST_LABEL}": :{encode_base64(request_signature)}:\',\n',
-        "",
+        ": :{encode_base64(request_signature)}:'",
+        "'",
         "test_the_judge_notices_an_answer_to_another_request",
     ),
     Breakage(
@@ -109,7 +109,7 @@ BREAKAGES: Final = (
         "shared/contract/http_signatures.py",
         "        f'\"@status\": {status}',\n",
         "",
-        "test_the_judge_agrees_with_our_answers",
+        "test_the_judge_accepts_our_answers",
     ),
     Breakage(
         7,
@@ -211,8 +211,8 @@ BREAKAGES: Final = (
         9,
         "the nonce of a request is not kept",
         "external_agent/store/queries.py",
-        "    connection.execute(insert(nonces).values(puller=puller, nonce=nonce, expires_at=expires_at))\n",
-        "",
+        "connection.execute(insert(nonces).values(puller=puller, nonce=nonce, expires_at=expires_at))",
+        "return",
         "test_a_replayed_post_is_refused_signed",
     ),
     Breakage(
@@ -224,7 +224,7 @@ BREAKAGES: Final = (
         "test_a_clock_beyond_300_s_is_refused_signed",
     ),
     Breakage(
-        9,
+        7,
         "the key id in a request may be another's",
         "shared/contract/http_signatures.py",
         '    if presented.keyid != key.id:\n        raise BadSignature("The request',

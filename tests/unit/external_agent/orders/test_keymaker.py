@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -131,6 +132,53 @@ def test_no_core_dump_and_nobody_left_over() -> None:
         assert process.children() == []
     psutil.wait_procs([process], timeout=5)
     assert not process.is_running()
+
+
+# As its own user, because root may read everything; what is executed afterwards is the program.
+_AS_A_USER = """
+import ctypes, os
+from external_agent.orders.keymaker_process import main
+if os.geteuid() == 0:
+    os.setresgid(65534, 65534, 65534)
+    os.setresuid(65534, 65534, 65534)
+    ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)  # as after a start as that user
+main()
+"""
+
+
+def test_nobody_reads_the_memory_of_what_makes_keys() -> None:
+    """What may not be dumped belongs to root in /proc (proc(5)), and so does its memory."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        process = subprocess.Popen(
+            [sys.executable, "-c", _AS_A_USER],
+            stdin=theirs.fileno(),
+            env={"PYTHONPATH": str(Path(__file__).resolve().parents[4])},
+        )
+        try:
+            ours.settimeout(60)
+            assert ours.recv(1) == b"r"
+            assert Path(f"/proc/{process.pid}/mem").stat().st_uid == 0
+            assert Path(f"/proc/{process.pid}").stat().st_uid == (os.geteuid() or 65534)
+        finally:
+            process.kill()
+            process.wait()
+
+
+def test_each_key_has_a_process_of_its_own() -> None:
+    identity = Identity.generate()
+    with ProcessKeyMaker() as maker:
+        maker.warm()
+        assert maker._process is not None
+        process = psutil.Process(maker._process.pid)
+        request = _request(identity, algorithm=KeyAlgorithm.RSA_4096)
+        thread = threading.Thread(target=maker.make, args=(request,))
+        thread.start()
+        seen = False
+        while thread.is_alive() and not seen:
+            seen = bool(process.children())
+        thread.join()
+    assert seen
 
 
 def test_it_is_started_again_when_it_died() -> None:

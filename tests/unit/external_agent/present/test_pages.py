@@ -101,3 +101,49 @@ def test_cas_accounts_and_alerts_have_a_page(
     assert "ca.example" in text and "not tried yet" in text
     assert "ops" in text and "did not take" in text
     assert "認証局と通知" in visitor.get("/agent?lang=ja").text
+
+
+FOREIGN = ("https://evil.example.net", "http://127.0.0.1:1", "null")
+
+
+def tokens_and_status(
+    visitor: httpx.Client, running: RunningAgent, form: dict[str, str], **headers: str
+) -> tuple[int, int]:
+    """Ask for an enrolment token by the page's form; return how many there are then."""
+    path = f"/certificates/{CERTIFICATE}/token"
+    answer = visitor.post(path, data=form, headers=headers)
+    return len(running.store.tokens()), answer.status_code
+
+
+@pytest.mark.parametrize("origin", FOREIGN)
+def test_a_form_of_another_origin_changes_nothing(
+    signed_in: tuple[httpx.Client, RunningAgent], origin: str
+) -> None:
+    """Even with the cookie and the form's secret; and nobody is signed in by another's page."""
+    visitor, running = signed_in
+    form = {"form_token": form_token(visitor.get(f"/certificates/{CERTIFICATE}").text)}
+    assert tokens_and_status(visitor, running, form, Origin=origin) == (0, 403)
+    said = visitor.post("/sign-in", data={"token": "x"}, headers={"Origin": origin})
+    assert said.status_code == 403
+    assert tokens_and_status(visitor, running, form) == (1, 200)
+
+
+@pytest.mark.parametrize("host", ["evil.example.net", "evil.example.net:8080", ""])
+def test_pages_under_another_name_are_not_given_out(
+    signed_in: tuple[httpx.Client, RunningAgent], host: str
+) -> None:
+    """A name of the attacker's that leads here (DNS rebinding)."""
+    visitor, _ = signed_in
+    for path in ("/", "/sign-in", f"/certificates/{CERTIFICATE}", "/static/style.css"):
+        answer = visitor.get(path, headers={"Host": host})
+        assert (answer.status_code, CERTIFICATE in answer.text) == (421, False), path
+
+
+@pytest.mark.parametrize("form", [{}, {"form_token": ""}, {"form_token": "A" * 22}])
+def test_a_form_without_its_secret_changes_nothing(
+    signed_in: tuple[httpx.Client, RunningAgent], form: dict[str, str]
+) -> None:
+    visitor, running = signed_in
+    tokens, status = tokens_and_status(visitor, running, form)
+    assert tokens == 0
+    assert status in (400, 403)

@@ -182,6 +182,36 @@ def test_a_proxy_that_signs_the_swapped_keys_itself_lacks_the_token(running: Run
     assert (answer.status, answer.signed) == (401, False)
 
 
+class _InTheNameOf:
+    """Signs with one key and names another."""
+
+    def __init__(self, key: SigningKey, name: str) -> None:
+        self.id, self.sign = name, key.sign
+
+
+def test_a_thief_of_the_token_cannot_enrol_the_key_of_another(running: RunningAgent) -> None:
+    """The token's signature is good; the key that is offered did not sign."""
+    token, victim, thief = running.token(CERTIFICATE), Client(running), SigningKey.generate()
+    signer: object = _InTheNameOf(thief, victim.id)
+    signers = {"token": token.key, "shr": signer}
+    body = victim.offer().encode()
+    answer = victim.send("POST", ENROLMENTS_PATH, body, signers=signers)  # type: ignore[arg-type]
+    assert (answer.status, answer.signed, answer.slug) == (401, False, "not-authenticated")
+    assert running.store.pullers() == []
+    assert victim.enrol(token).status == 200  # nor is the token used up
+
+
+def test_a_signature_names_the_key_that_made_it(running: RunningAgent) -> None:
+    """Else a log, or whoever looks a key up by its name, would believe another."""
+    token, client = running.token(CERTIFICATE), Client(running)
+    signer: object = _InTheNameOf(client.signing, "ab" * 32)
+    signers = {"token": token.key, "shr": signer}
+    body = client.offer().encode()
+    answer = client.send("POST", ENROLMENTS_PATH, body, signers=signers)  # type: ignore[arg-type]
+    assert (answer.status, answer.signed, answer.slug) == (401, False, "not-authenticated")
+    assert running.store.pullers() == []
+
+
 @pytest.mark.parametrize("labels", [("shr",), ("token",)])
 def test_one_signature_is_not_enough(running: RunningAgent, labels: tuple[str, ...]) -> None:
     token, client = running.token(CERTIFICATE), Client(running)

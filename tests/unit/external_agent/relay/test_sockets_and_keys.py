@@ -110,6 +110,18 @@ def test_damaged_keys_are_named(tmp_path: Path, name: str, content: bytes) -> No
         keys.load_keys(state)
 
 
+@pytest.mark.parametrize("name", [keys.SIGNING_KEY_FILE, keys.ACCOUNT_KEY_FILE])
+def test_an_agent_without_its_keys_does_not_start(tmp_path: Path, name: str) -> None:
+    """A database alone makes no agent: what is missing is not made anew."""
+    state = tmp_path / "state"
+    keys.make_directory(state)
+    keys.make_keys(state, "relay.example.com", START)
+    (state / name).unlink()
+    with pytest.raises(ConfigurationError, match=name):
+        keys.load_keys(state)
+    assert not (state / name).exists()
+
+
 def test_the_self_made_certificate(tmp_path: Path) -> None:
     state = tmp_path / "state"
     keys.make_directory(state)

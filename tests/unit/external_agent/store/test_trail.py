@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sqlite3
 from collections.abc import Iterator
@@ -9,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from external_agent.facts.audit import event_hash
+from external_agent.records.rows import TrailEnd
 from external_agent.store.interface import Store
 from external_agent.store.open import open_store
 
@@ -78,6 +81,53 @@ def test_a_missing_event_is_found(trail: Store, tmp_path: Path, seq: int) -> Non
     found = trail.verify_events()
     assert found is not None
     assert found.seq == seq
+
+
+def _rewrite(tmp_path: Path, first: int, last: int) -> TrailEnd:
+    """Change an event, and give it and those up to ``last`` hashes by our own rules."""
+    digest = ""
+    with sqlite3.connect(tmp_path / "relay.db") as connection:
+        connection.execute("UPDATE events SET actor = 'somebody' WHERE seq = ?", (first,))
+        names = "seq, at, kind, actor, certificate, puller, details, previous_hash"
+        for seq in range(first, last + 1):
+            row = connection.execute(f"SELECT {names} FROM events WHERE seq = ?", (seq,)).fetchone()
+            event = dict(zip(names.split(", "), row, strict=True))
+            event["details"] = json.loads(event["details"])
+            if seq > first:
+                event["previous_hash"] = digest
+            digest = event_hash(**event)
+            connection.execute(
+                "UPDATE events SET previous_hash = ?, hash = ? WHERE seq = ?",
+                (event["previous_hash"], digest, seq),
+            )
+    return TrailEnd(last, digest)
+
+
+@pytest.mark.parametrize("seq", range(1, 9))
+def test_an_event_with_a_new_hash_of_its_own_is_found(
+    trail: Store, tmp_path: Path, seq: int
+) -> None:
+    """The event after it does not follow; of the newest one the end is noted besides."""
+    _rewrite(tmp_path, seq, seq)
+    found = trail.verify_events()
+    assert found is not None
+    assert found.seq == seq + 1
+
+
+@pytest.mark.parametrize("seq", range(1, 9))
+def test_a_trail_written_anew_misses_the_end_that_was_kept(
+    trail: Store, tmp_path: Path, seq: int
+) -> None:
+    """Whoever also writes the note of the end leaves a trail that is whole, and another one."""
+    kept = trail.trail_end()
+    end = _rewrite(tmp_path, seq, kept.seq)
+    _tamper(tmp_path, f"UPDATE facts SET text = '{end.hash}' WHERE key = 'event_head'")
+    assert trail.trail_end() == end != kept
+    assert trail.verify_events() is None
+    assert trail.verify_events(end) is None
+    found = trail.verify_events(kept)
+    assert found is not None
+    assert "known" in found.what
 
 
 def test_events_put_in_or_swapped_are_found(trail: Store, tmp_path: Path) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -144,6 +147,35 @@ def test_same_generation_with_other_content_is_refused(agent: FakeAgent, machine
     machine.target(agent, directory=machine.base / "second")
     agent.issue(NAME, generation=issued.generation)
     assert refused(agent, machine) == ConflictingGeneration.type
+
+
+def test_what_was_accepted_is_on_the_disk_before_it_is_active(
+    agent: FakeAgent, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a power cut leaves a new generation and an old floor: the older one comes again."""
+    happened: list[str] = []
+    watched = {"fsync": os.fsync, "rename": os.rename, "replace": os.replace}
+
+    def fsync(descriptor: int) -> None:
+        happened.append(f"sync {Path(f'/proc/self/fd/{descriptor}').readlink().name}")
+        watched["fsync"](descriptor)
+
+    def moving(how: str) -> Callable[..., None]:
+        def move(old: str, new: str, **named: Any) -> None:
+            happened.append(f"name {Path(new).name}")
+            watched[how](old, new, **named)
+
+        return move
+
+    machine.target(agent)
+    agent.issue(NAME)
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(os, "rename", moving("rename"))
+    monkeypatch.setattr(os, "replace", moving("replace"))
+    assert machine.pull().exit_code == 0
+    active, floor = happened.index("name current"), happened.index("name floors.json")
+    assert happened[floor - 1].startswith("sync .floors.json.")  # its content
+    assert f"sync {machine.state.path.name}" in happened[floor:active]  # its name
 
 
 def test_certificate_for_another_name_is_refused(agent: FakeAgent, machine: Machine) -> None:

@@ -27,6 +27,20 @@ def test_private_from_birth_whatever_the_umask(tmp_path: Path) -> None:
         assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o600
 
 
+@pytest.mark.parametrize("write", [write_private, keys.write_secret])
+def test_secrets_are_born_private(
+    write: Callable[[Path, bytes], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mode that is set afterwards comes too late: who has opened the file reads on."""
+    monkeypatch.setattr(os, "fchmod", lambda descriptor, mode: None)
+    before = os.umask(0)
+    try:
+        write(tmp_path / "file", b"x")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o600
+
+
 def test_failed_write_keeps_the_old_and_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
