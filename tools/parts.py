@@ -240,6 +240,12 @@ PARTS = (
         workers=2,
     ),
     Part(
+        "breakages",
+        "a sample of: one check taken out, and the named tests notice",
+        command=("-m", "tests.breakages", "--sample"),
+        seconds=600,
+    ),
+    Part(
         "demo",
         "deploy/demo --all ends with success",
         command=("deploy/demo", "--all"),

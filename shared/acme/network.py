@@ -26,6 +26,7 @@ from shared.acme.waiting import Deadline, http_date, parse_retry_after
 from shared.acme.watchdog import Watchdog, WatchedAdapter
 from shared.contract.errors import CaNotConfigured, IssuanceError, IssuanceUnavailable
 from shared.contract.outside_validity import causes, untimely
+from shared.host.public_roots import public_roots_file
 
 MAX_BODY = 1_000_000
 MAX_NONCE_ATTEMPTS = 100
@@ -83,7 +84,7 @@ class BoundedNetwork(ClientNetwork):
 
     Args:
         origin: the only one that is ever called.
-        trusted_roots: PEM file of roots; None for certifi's. The environment never decides.
+        trusted_roots: PEM file of roots; None for public ones. The environment never decides.
         proxy: URL of an HTTP proxy, or None.
         timeout: total seconds for one exchange.
 
@@ -110,7 +111,7 @@ class BoundedNetwork(ClientNetwork):
         self._clock = clock
         self._sleep = sleep
         self._timeout = timeout
-        self._verify: str | bool = _roots_file(trusted_roots)
+        self._verify = _roots_file(trusted_roots)
         self._watchdog = Watchdog()
         self.session.trust_env = False
         self.session.proxies = _proxies(proxy)
@@ -274,9 +275,9 @@ def _innermost(error: BaseException) -> str:
     return plain_text(str(last)) or type(last).__name__
 
 
-def _roots_file(trusted_roots: Path | None) -> str | bool:
+def _roots_file(trusted_roots: Path | None) -> str:
     if trusted_roots is None:
-        return True
+        return str(public_roots_file())
     if not trusted_roots.is_file():
         raise CaNotConfigured(
             f"The file of roots for the CA, {trusted_roots}, does not exist.",

@@ -7,7 +7,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack
 from pathlib import Path
 from queue import SimpleQueue
@@ -76,7 +76,7 @@ def _chosen(options: argparse.Namespace) -> list[Breakage]:
 
 
 def _tried(breakages: Sequence[Breakage], jobs: int) -> Iterator[tuple[Breakage, Verdict, float]]:
-    """Yield each breakage, what became of it, and the seconds that took; in the list's order."""
+    """Yield each breakage, what became of it, and the seconds that took; as they come."""
     sound = Sound()
     free: SimpleQueue[Copy] = SimpleQueue()
     with ExitStack() as stack:
@@ -93,7 +93,8 @@ def _tried(breakages: Sequence[Breakage], jobs: int) -> Iterator[tuple[Breakage,
                 free.put(copy)
 
         lanes = stack.enter_context(ThreadPoolExecutor(free.qsize()))
-        yield from lanes.map(lane, breakages)
+        for done in as_completed([lanes.submit(lane, one) for one in breakages]):
+            yield done.result()
 
 
 if __name__ == "__main__":

@@ -15,8 +15,9 @@ import shutil
 import signal
 import subprocess
 import sysconfig
+import tempfile
 import venv
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from tests.breakages.model import Breakage, Unusable
@@ -73,46 +74,48 @@ class Copy:
         Raises:
             Unusable: it was not done in time.
         """
-        process = subprocess.Popen(
-            [str(self.python), *arguments],
-            cwd=self.root,
-            env={**self.variables, **(extra or {})},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            start_new_session=True,
-        )
-        try:
-            said, _ = process.communicate(timeout=seconds)
-        except subprocess.TimeoutExpired:
-            raise Unusable(f"the tests were not done after {seconds:g} s") from None
-        finally:
-            _end(process)
-        return subprocess.CompletedProcess(process.args, process.returncode, said, "")
+        with tempfile.TemporaryFile("w+", errors="replace") as output:
+            process = subprocess.Popen(
+                [str(self.python), *arguments],
+                cwd=self.root,
+                env={**self.variables, **(extra or {})},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+            try:
+                code = process.wait(seconds)
+            except subprocess.TimeoutExpired:
+                raise Unusable(f"it was not done after {seconds:g} s") from None
+            finally:
+                _end(process)
+            output.seek(0)
+            return subprocess.CompletedProcess(process.args, code, output.read())
 
-    def break_it(self, breakage: Breakage) -> None:
-        """Put a breakage into the copy.
+    @contextlib.contextmanager
+    def broken(self, breakage: Breakage) -> Iterator[None]:
+        """Have a breakage in the copy for a while.
 
         Raises:
             Unusable: it does not fit, or the broken module cannot even be imported.
         """
         path = self.root / breakage.file
-        broken = breakage.apply(self.root)
-        path.write_text(broken, "utf-8")
+        text = breakage.apply(self.root)
+        whole, when = path.read_bytes(), path.stat().st_mtime_ns
         self._edits += 1  # a time of its own: what was compiled before does not count
-        was = (ROOT / breakage.file).stat().st_mtime
-        os.utime(path, (was, was + self._edits))
-        if breakage.file.endswith(".py"):
-            module = breakage.file.removesuffix(".py").replace("/", ".").removesuffix(".__init__")
-            done = self.run("-c", f"import {module}", seconds=60)
-            if done.returncode:
-                raise Unusable(f"{module} cannot be imported: {done.stdout.splitlines()[-1]}")
+        _write(path, text.encode(), when + self._edits * 10**9)
+        try:
+            if breakage.file.endswith(".py"):
+                self._import(breakage.file.removesuffix(".py").replace("/", "."))
+            yield
+        finally:
+            _write(path, whole, when)
 
-    def mend(self, breakage: Breakage) -> None:
-        """Put the file back as it is in the checkout."""
-        shutil.copy2(ROOT / breakage.file, self.root / breakage.file)
+    def _import(self, module: str) -> None:
+        done = self.run("-c", f"import {module}", seconds=60)
+        if done.returncode:
+            raise Unusable(f"{module} cannot be imported: {done.stdout.splitlines()[-1]}")
 
     def _copy_files(self) -> None:
         listed = subprocess.run(
@@ -145,7 +148,13 @@ class Copy:
                 there.chmod(0o755)
 
 
-def _end(process: subprocess.Popen[str]) -> None:
+def _write(path: Path, content: bytes, when: int) -> None:
+    """Write a file with a time of change, in nanoseconds."""
+    path.write_bytes(content)
+    os.utime(path, ns=(when, when))
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
     """End a process and its whole group."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)

@@ -153,11 +153,11 @@ BREAKAGES: Final = (
     ),
     Breakage(
         7,
-        "a second pair of keys redeems a token",
+        "a token that was voided is redeemed",
         "external_agent/store/enrolment.py",
-        "    if token.redeemed_by is not None:\n",
-        "    if token.redeemed_by == keys.puller:\n",
-        "test_32_processes_race_for_one_token",
+        "            tokens.c.voided_at.is_(None),\n",
+        "",
+        "test_a_voided_token_is_refused_signed",
     ),
     Breakage(
         8,
@@ -211,8 +211,8 @@ BREAKAGES: Final = (
         9,
         "the nonce of a request is not kept",
         "external_agent/store/queries.py",
-        "connection.execute(insert(nonces).values(puller=puller, nonce=nonce, expires_at=expires_at))",
-        "return",
+        "    connection.execute(insert(nonces)",
+        "    str(insert(nonces)",
         "test_a_replayed_post_is_refused_signed",
     ),
     Breakage(

@@ -72,14 +72,11 @@ def in_order(breakage: Breakage) -> list[NamedTest]:
 
 
 def attempt(breakage: Breakage, copy: Copy, sound: Sound) -> Verdict:
-    """Break the copy, run the tests until one fails, and mend the copy again."""
+    """Break the copy, run the tests until one fails, and put back what was there."""
     try:
         tests = in_order(breakage)
-        copy.break_it(breakage)
-        try:
+        with copy.broken(breakage):
             seen = _run(copy, [test.node for test in tests])
-        finally:
-            copy.mend(breakage)
         return _judge(seen, copy, sound)
     except Unusable as why:
         return Verdict(Word.UNUSABLE, str(why))

@@ -26,12 +26,12 @@ from internal_puller.settings.config import Settings as PullerSettings
 from internal_puller.settings.targets import FORMATS
 from shared.acme.dns01.settings import section_fields
 from shared.contract import errors
+from tests.breakages.page import named_tests, promises
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 PAGES = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md")])
 OPERATIONS = DOCS / "operations.md"
-SECURITY = DOCS / "security.md"
 PROGRAMS: dict[str, Any] = {
     "external-agent": external_agent.cli.app,
     "internal-puller": internal_puller.commands.app.app,
@@ -261,13 +261,14 @@ def functions_of(path: Path) -> frozenset[str]:
 
 @pytest.mark.parametrize("page", PAGES, ids=named)
 def test_every_named_test_exists(page: Path) -> None:
-    for path, name in re.findall(r"(tests/[\w/]+\.py)::(\w+)", page.read_text()):
-        assert (ROOT / path).is_file(), path
-        assert name in functions_of(ROOT / path), f"{path}::{name}"
+    for test in named_tests(page.read_text()):
+        assert (ROOT / test.path).is_file(), test.path
+        assert not test.name or test.name in functions_of(ROOT / test.path), test.node
 
 
 def test_every_promise_names_its_tests() -> None:
-    promised = SECURITY.read_text().split("## What is promised", 1)[1].split("\n## ", 1)[0]
-    rows = re.findall(r"^\| \d+ \|.*$", promised, re.MULTILINE)
-    assert len(rows) >= 12
-    assert [row for row in rows if "::" not in row] == []
+    assert list(promises()) == list(range(1, len(promises()) + 1))
+    assert len(promises()) >= 26
+    for promise in promises().values():
+        assert [test.name for test in promise.tests if test.name], promise.number
+        assert len(set(promise.tests)) == len(promise.tests), promise.number

@@ -15,6 +15,7 @@ from typing import Protocol
 
 from external_agent.present.alerts.message import Message
 from external_agent.present.alerts.receivers import Receiver
+from shared.host.public_roots import public_roots_file
 
 SECONDS = 20.0
 _FROM_OUR_ENVIRONMENT = ("PATH", "LANG", "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY", "TMPDIR")
@@ -47,6 +48,8 @@ def send(receiver: Receiver, message: Message, *, seconds: float = SECONDS) -> S
         "type": message.tone,
     }
     variables = {name: os.environ[name] for name in _FROM_OUR_ENVIRONMENT if name in os.environ}
+    variables["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
+    variables["REQUESTS_CA_BUNDLE"] = str(public_roots_file())
     try:
         done = subprocess.run(
             [sys.executable, "-P", "-m", "external_agent.present.alerts.apprise_process"],
@@ -55,7 +58,7 @@ def send(receiver: Receiver, message: Message, *, seconds: float = SECONDS) -> S
             text=True,
             timeout=seconds,
             check=False,
-            env={**variables, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            env=variables,
         )
     except subprocess.TimeoutExpired:
         return Sent(f"no end within {seconds:.0f} s")

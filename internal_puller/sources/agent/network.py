@@ -215,12 +215,10 @@ def relay_context(
 
 
 def verifying_context(roots_file: Path | None) -> ssl.SSLContext:
-    """Return the ordinary check, against the system's roots or certifi's, and ``roots_file``."""
-    context = ssl.create_default_context()
-    if not context.cert_store_stats()["x509_ca"]:
-        import certifi
+    """Return the ordinary check, against the public roots and those of ``roots_file``."""
+    from shared.host.public_roots import public_roots_file  # a pin needs none
 
-        context.load_verify_locations(certifi.where())
+    context = ssl.create_default_context(cafile=str(public_roots_file()))
     if roots_file is not None:
         try:
             context.load_verify_locations(str(roots_file))

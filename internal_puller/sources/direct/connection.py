@@ -6,8 +6,6 @@ import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import certifi
-
 from internal_puller.settings.config import Settings
 from internal_puller.sources.agent.proxies import choose_proxy
 from internal_puller.sources.direct.record import DirectFiles
@@ -18,6 +16,7 @@ from shared.acme.jwk import thumbprint, to_jwk
 from shared.acme.keys import AccountKey, load_account_key
 from shared.acme.ports import Clock, ExternalAccountBinding, Failpoint, Sleep, no_failpoint
 from shared.contract.errors import CaNotConfigured, ConfigurationError
+from shared.host.public_roots import public_roots_file
 from shared.host.secret_file import read_secret_file
 
 
@@ -123,7 +122,7 @@ class DirectConnection:
         more = self._settings.roots_file
         if more is None:
             return direct.ca_root
-        usual = direct.ca_root or Path(certifi.where())
+        usual = direct.ca_root or public_roots_file()
         try:
             content = usual.read_bytes() + b"\n" + more.read_bytes()
         except OSError as error:

@@ -14,6 +14,7 @@ from shared.acme.dns01.settings import AcmeDnsSettings, check_acme_dns_url
 from shared.acme.problems import plain_text
 from shared.acme.watchdog import Watchdog, WatchedAdapter
 from shared.contract.errors import ConfigurationError, DnsFailure
+from shared.host.public_roots import public_roots_file
 from shared.host.secret_file import read_secret_file
 
 _MOST_OCTETS = 65536
@@ -118,7 +119,7 @@ class AcmeDnsPublisher:
             url,
             json=body,
             headers={**headers, "Accept-Encoding": "identity"},
-            verify=True if own.ca_root is None else str(own.ca_root),
+            verify=str(own.ca_root or public_roots_file()),
             proxies={} if own.proxy is None else {"http": own.proxy, "https": own.proxy},
             timeout=own.timeout,
             allow_redirects=False,

@@ -25,6 +25,7 @@ from external_agent.present.metrics.metrics import Metrics
 from external_agent.relay.enrolment import token_maker
 from external_agent.settings import keys
 from external_agent.store.open import open_store
+from shared.contract.enrolment_token import EnrolmentToken
 from shared.contract.errors import RelayError
 from shared.contract.sealing import Identity
 from shared.contract.signing import SigningKey
@@ -112,9 +113,13 @@ class World:
 
     def enrol(self, *certificates: str, host: str = "web1") -> str:
         """Enrol a machine; return its id."""
+        return self.redeem(self.agent.token(*certificates), host=host)
+
+    def redeem(self, token: EnrolmentToken, *, host: str = "web1") -> str:
+        """Enrol a machine with a token; return its id."""
         now, signing = int(self.clock()), SigningKey.generate()
         self.store.redeem_token(
-            self.agent.token(*certificates).key.id,
+            token.key.id,
             signing_key=signing.public.public,
             sealing_key=Identity.generate().recipient.public,
             host=host,

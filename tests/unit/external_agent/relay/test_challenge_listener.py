@@ -247,7 +247,7 @@ def limited(directory: Path, **challenge: object) -> Settings:
 
 
 def test_the_longest_waiting_gives_way_when_there_are_too_many(tmp_path: Path) -> None:
-    settings = limited(tmp_path, max_connections=16)
+    settings = limited(tmp_path, max_connections=16, timeout=3600)  # none ends for its age
     with running_agent(tmp_path, CERTIFICATE, settings=settings) as running:
         running.agent.changes.answers.put(TOKEN, ANSWER)
         port = running.port("challenge")

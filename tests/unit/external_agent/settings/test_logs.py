@@ -48,11 +48,12 @@ SECRETS = {
 }
 
 
-def traces(value: object) -> list[str]:
-    found = [KEY.seed().hex(), repr(KEY.seed()), TOKEN.encode()[5:40], TOKEN.seed.hex()]
+def traces(way: str) -> list[str]:
+    found = [KEY.seed().hex(), TOKEN.encode()[5:40], TOKEN.seed.hex()]
     found += PEM.splitlines()[1:-1]
-    found += [str(value)[:60]] if isinstance(value, (bytes, bytearray)) else []
-    return found
+    if way != "library":  # it formats octets before we see them: they have no shape to know them by
+        found += [repr(KEY.seed()), repr(bytearray(KEY.seed()))[:60]]
+    return found + [json.dumps(one)[1:-1] for one in found]  # as it stands in a line of JSON
 
 
 @pytest.mark.parametrize("name", SECRETS)
@@ -72,9 +73,7 @@ def test_secrets_are_redacted(stream: io.StringIO, name: str, way: str) -> None:
         except ValueError:
             log.exception("failed")
     text = stream.getvalue()
-    if isinstance(value, (bytes, bytearray)) and way == "library":
-        return  # formatted by the library before we see it: octets have no shape to know them by
-    for trace in traces(value):
+    for trace in traces(way):
         assert trace not in text
 
 

@@ -49,6 +49,17 @@ def test_redirect_is_not_followed(agent: FakeAgent, machine: Machine) -> None:
     assert len(agent.requests) == before + 1
 
 
+def test_a_body_is_cut_at_its_cap_long_before_the_time_is_over(
+    agent: FakeAgent, machine: Machine
+) -> None:
+    """Else whoever sends quickly fills our memory within the time that is allowed."""
+    machine.change(timeout=60)
+    agent.fault = "endless-body"
+    contact = machine.pull().contact
+    assert isinstance(contact, TransportError)
+    assert "larger than" in contact.what
+
+
 def test_busy_agent_is_given_time(agent: FakeAgent, machine: Machine) -> None:
     agent.fault = "busy"
     contact = machine.pull().contact
