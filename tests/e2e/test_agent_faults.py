@@ -243,6 +243,8 @@ def test_stolen_database(line: Line, tmp_path: Path) -> None:
     assert find_in_files([loot], needles) == []
     thief = line.made("thief")
     shutil.copy(loot / "relay.db", thief.state / "relay.db")
+    for name in ("relay-tls.key", "relay-tls.pem"):  # nothing rests on TLS: let him have that, too
+        shutil.copy(line.agent.state / name, thief.state / name)
     with thief.serving():
         assert thief.certificate(WWW)["issued"], "the thief does see what was issued, and to whom"
         refused = line.puller.pull(expect=7)

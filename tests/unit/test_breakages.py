@@ -62,7 +62,7 @@ def test_the_sample_is_always_the_same_and_quick() -> None:
     ],
 )
 def test_what_does_not_fit_is_said(changes: dict[str, object], words: str) -> None:
-    odd = dataclasses.replace(SEAL, **changes)  # type: ignore[arg-type]
+    odd = dataclasses.replace(SEAL, **changes)
     with pytest.raises(Unusable, match=words):
         in_order(odd)
         odd.apply(ROOT)
@@ -199,7 +199,7 @@ def test_the_checkout_is_left_alone_and_the_copy_is_put_back(copy: Copy) -> None
 
 def is_running(pid: int) -> bool:
     try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False
 

@@ -9,7 +9,7 @@ import pytest
 
 from external_agent.records.rows import PullerStatus
 from shared.contract.errors import ConfigurationError, PolicyError
-from shared.contract.http_signatures import SignedTarget, sign_request
+from shared.contract.http_signatures import SignedTarget, content_digest, sign_request
 from shared.contract.signing import SigningKey, VerifyKey
 from shared.contract.wire import CERTIFICATES_PATH, ENROLMENTS_PATH, EnrolmentAnswer, Grant
 from tests.unit.external_agent.harness import (
@@ -139,7 +139,10 @@ def test_the_tokens_own_key_is_no_signing_key(running: RunningAgent) -> None:
 
 
 @pytest.mark.parametrize("member", ["signing_key", "sealing_key", "host"])
-def test_a_proxy_that_swaps_a_field_is_noticed(running: RunningAgent, member: str) -> None:
+@pytest.mark.parametrize("digest", ["as it was", "made anew"])
+def test_a_proxy_that_swaps_a_field_is_noticed(
+    running: RunningAgent, member: str, digest: str
+) -> None:
     client, attacker = Client(running), Client(running)
     offer = client.offer()
     swapped = dataclasses.replace(offer, **{member: getattr(attacker.offer(), member)})
@@ -148,6 +151,8 @@ def test_a_proxy_that_swaps_a_field_is_noticed(running: RunningAgent, member: st
 
     def swap(draft: Draft) -> None:
         draft.raw_body = swapped.encode()
+        if digest == "made anew":
+            draft.headers["Content-Digest"] = content_digest(draft.raw_body)
 
     answer = client.enrol(running.token(CERTIFICATE), edit=swap)
     assert (answer.status, answer.signed) == (401, False)

@@ -154,7 +154,11 @@ def test_what_was_accepted_is_on_the_disk_before_it_is_active(
 ) -> None:
     """Else a power cut leaves a new generation and an old floor: the older one comes again."""
     happened: list[str] = []
-    watched = {"fsync": os.fsync, "rename": os.rename, "replace": os.replace}
+    watched: dict[str, Callable[..., Any]] = {
+        "fsync": os.fsync,
+        "rename": os.rename,
+        "replace": os.replace,
+    }
 
     def fsync(descriptor: int) -> None:
         happened.append(f"sync {Path(f'/proc/self/fd/{descriptor}').readlink().name}")
