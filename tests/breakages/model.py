@@ -20,8 +20,8 @@ class Breakage:
         promise: its number in docs/security.md.
         name: what the broken product does or leaves out.
         file: relative to the checkout.
-        old: text that stands exactly once in the file.
-        new: what stands there instead.
+        old: text that is found exactly once in the file.
+        new: what replaces it.
         seen_by: the named test that is tried first, because it is known to notice.
     """
 
@@ -46,7 +46,7 @@ class Breakage:
         found = text.count(self.old)
         if found != 1:
             raise Unusable(
-                f"its old text stands {found} times in {self.file}, not once; fit it to the code"
+                f"its old text is found {found} times in {self.file}, not once; fit it to the code"
             )
         broken = text.replace(self.old, self.new)
         if self.file.endswith(".py"):

@@ -49,7 +49,7 @@ BREAKAGES: Final = (
     ),
     Breakage(
         6,
-        "the agent believes any number that a puller tells",
+        "the agent believes any generation that a puller reports",
         "external_agent/facts/generation.py",
         "    return 0 <= generation <= now + MOST_AHEAD\n",
         "    return 0 <= generation\n",
@@ -120,7 +120,7 @@ BREAKAGES: Final = (
     ),
     Breakage(
         13,
-        "going back that failed is told like any failure",
+        "a failed roll-back is reported like any failure",
         "internal_puller/install/switch.py",
         "            error = RollbackFailed(",
         "            error = InstallError(",

@@ -9,7 +9,7 @@ from tests.breakages.model import Breakage
 BREAKAGES: Final = (
     Breakage(
         2,
-        "an order that was not recorded is not looked for",
+        "an order that was not recorded is not searched for",
         "shared/acme/order.py",
         "        found = client.find_unfinished_order(names) if adopt_unfinished else None\n",
         "        found = None\n",
@@ -25,7 +25,7 @@ BREAKAGES: Final = (
     ),
     Breakage(
         2,
-        "who lost the lease goes on with the order",
+        "a worker that lost its lease continues the order",
         "external_agent/store/leases.py",
         "    if row is None or row.fence != claim.fence or row.removed_at is not None:\n",
         "    if row is None or row.removed_at is not None:\n",
@@ -65,7 +65,7 @@ BREAKAGES: Final = (
     ),
     Breakage(
         20,
-        "the clock is looked at when the key is made already",
+        "the clock is checked only when the key is made already",
         "external_agent/orders/certificate_authority.py",
         "            client.check_clock()\n            if row",
         "            if row",
@@ -97,7 +97,7 @@ BREAKAGES: Final = (
     ),
     Breakage(
         21,
-        "tokens of before the backup go on after a restore",
+        "tokens from before the backup work after a restore",
         "external_agent/store/restored.py",
         "                .where(tokens.c.redeemed_at.is_(None), tokens.c.voided_at.is_(None))\n"
         "                .values(voided_at=now)\n",
@@ -115,7 +115,7 @@ BREAKAGES: Final = (
     ),
     Breakage(
         25,
-        "pullers are not told when to come back",
+        "pullers get no Retry-After while the store is locked",
         "external_agent/relay/problems.py",
         '{"store-unavailable": 5, ',
         "{",
@@ -123,7 +123,7 @@ BREAKAGES: Final = (
     ),
     Breakage(
         25,
-        "the keys of a puller are looked up unguarded",
+        "a locked store is an error while keys are looked up",
         "external_agent/relay/signed_messages.py",
         "        except StoreError as error:\n",
         "        except ZeroDivisionError as error:\n",

@@ -33,7 +33,7 @@ BREAKAGES: Final = (
     ),
     Breakage(
         23,
-        "the end that an operator kept is not asked for",
+        "the end that an operator kept is not compared",
         "external_agent/store/trail.py",
         "            if known not in (None, end):\n",
         "            if known is not None and known.seq > end.seq:\n",
@@ -73,7 +73,7 @@ BREAKAGES: Final = (
     ),
     Breakage(
         26,
-        "pages are given out under any name",
+        "pages are served under any host name",
         "external_agent/present/dashboard/front.py",
         "        if not is_known_host(host, self._allowed):\n",
         "        if not host:\n",

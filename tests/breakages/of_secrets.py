@@ -17,7 +17,7 @@ BREAKAGES: Final = (
     ),
     Breakage(
         1,
-        "others may read the memory of what makes keys",
+        "others may read the memory where keys are made",
         "external_agent/orders/keymaker_process.py",
         "prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)",
         "prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0)",
@@ -25,7 +25,7 @@ BREAKAGES: Final = (
     ),
     Breakage(
         1,
-        "who made a key lives on",
+        "the process that made a key lives on",
         "external_agent/orders/keymaker_process.py",
         "    finally:\n        os._exit(0)\n",
         "    finally:\n        signal.pause()\n",
@@ -33,7 +33,7 @@ BREAKAGES: Final = (
     ),
     Breakage(
         1,
-        "the process that stays makes the keys itself",
+        "the long-lived process makes the keys itself",
         "external_agent/orders/keymaker_process.py",
         "        if os.fork() == 0:\n"
         "            control.close()\n"
@@ -61,7 +61,7 @@ BREAKAGES: Final = (
     ),
     Breakage(
         15,
-        "what libraries log is not looked at",
+        "what libraries log is not redacted",
         "external_agent/settings/logs.py",
         "        redact_event,\n    ]\n",
         "    ]\n",
@@ -137,7 +137,7 @@ BREAKAGES: Final = (
     ),
     Breakage(
         24,
-        "a token enrols with whoever answers",
+        "a token enrols with any agent that answers",
         "internal_puller/sources/agent/client.py",
         "        self._authenticate(answer, presented[REQUEST_LABEL].signature)\n",
         "",

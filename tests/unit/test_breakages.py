@@ -53,7 +53,7 @@ def test_the_sample_is_always_the_same_and_quick() -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"old": "no such text"}, "0 times"),
+        ({"old": "no such text"}, "found 0 times"),
         ({"old": "\n"}, "not once"),
         ({"file": "shared/gone.py"}, "does not exist"),
         ({"new": "    if (\n"}, "not Python"),

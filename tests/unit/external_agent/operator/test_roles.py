@@ -73,6 +73,9 @@ def test_what_an_operate_token_is_worth(world: World, name: str) -> None:
     docs/security.md says so, with what it does not reach.
     """
     owner = world.enrol(CERTIFICATE)
+    world.agent.publish(CERTIFICATE)
+    before = world.store.certificate(CERTIFICATE)
+    assert before is not None and before.wanted == before.satisfied
     world.ask("POST", "/v1/certificates", {"names": [name]}, role=Role.OPERATE)
     body = {"certificates": [name]}
     made = world.ask("POST", "/v1/enrolment-tokens", body, role=Role.OPERATE)
