@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import tempfile
+import textwrap
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -27,7 +29,7 @@ def main() -> int:
         for breakage in chosen:
             print(f"{breakage.promise:>2}  {breakage.name}")
         return 0
-    environment.ensure()
+    _run_by_the_locked_packages()
     unnoticed = 0
     for breakage, verdict, seconds in _tried(chosen, options.jobs):
         print(
@@ -36,11 +38,25 @@ def main() -> int:
         )
         if verdict.word is not Word.KILLED:
             unnoticed += 1
-            print(f"         {breakage.file}: {verdict.by}".rstrip(": "), flush=True)
+            print(_indented(f"{breakage.file}: {verdict.by}".rstrip(": ")), flush=True)
         elif options.verbose:
-            print(f"         {verdict.by}", flush=True)
+            print(_indented(verdict.by), flush=True)
     print(f"{len(chosen)} breakages, {unnoticed} survived")
     return 1 if unnoticed else 0
+
+
+def _run_by_the_locked_packages() -> None:
+    """Begin again with the Python of the tests' environment, if this is another."""
+    python = environment.ensure()
+    if Path(sys.prefix) != environment.TESTS.directory:
+        os.execv(python, [str(python), "-m", "tests.breakages", *sys.argv[1:]])
+
+
+def _indented(text: str) -> str:
+    indent = " " * 9
+    return textwrap.fill(
+        text, 80, initial_indent=indent, subsequent_indent=indent, break_long_words=False
+    )
 
 
 def _arguments() -> argparse.Namespace:
@@ -79,10 +95,12 @@ def _tried(breakages: Sequence[Breakage], jobs: int) -> Iterator[tuple[Breakage,
     """Yield each breakage, what became of it, and the seconds that took; as they come."""
     sound = Sound()
     free: SimpleQueue[Copy] = SimpleQueue()
+    copies: list[Copy] = []
     with ExitStack() as stack:
         for _ in range(max(1, min(jobs, len(breakages)))):
             place = stack.enter_context(tempfile.TemporaryDirectory(prefix="brk"))
-            free.put(Copy(Path(place)))
+            copies.append(Copy(Path(place)))
+            free.put(copies[-1])
 
         def lane(breakage: Breakage) -> tuple[Breakage, Verdict, float]:
             copy = free.get()
@@ -92,10 +110,19 @@ def _tried(breakages: Sequence[Breakage], jobs: int) -> Iterator[tuple[Breakage,
             finally:
                 free.put(copy)
 
-        lanes = stack.enter_context(ThreadPoolExecutor(free.qsize()))
-        for done in as_completed([lanes.submit(lane, one) for one in breakages]):
-            yield done.result()
+        lanes = ThreadPoolExecutor(free.qsize())
+        try:
+            for done in as_completed([lanes.submit(lane, one) for one in breakages]):
+                yield done.result()
+        finally:  # interrupted, nothing more is begun and nothing goes on
+            lanes.shutdown(wait=False, cancel_futures=True)
+            for copy in copies:
+                copy.end()
+            lanes.shutdown()
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -49,6 +49,7 @@ class Copy:
             environment.TESTS, directory=self.root / environment.TESTS.directory.name
         )
         self._edits = 0
+        self._running: subprocess.Popen[bytes] | None = None
         directory.chmod(0o755)
         self._copy_files()
         self._make_environment()
@@ -75,7 +76,7 @@ class Copy:
             Unusable: it was not done in time.
         """
         with tempfile.TemporaryFile("w+", errors="replace") as output:
-            process = subprocess.Popen(
+            process = self._running = subprocess.Popen(
                 [str(self.python), *arguments],
                 cwd=self.root,
                 env={**self.variables, **(extra or {})},
@@ -92,6 +93,11 @@ class Copy:
                 _end(process)
             output.seek(0)
             return subprocess.CompletedProcess(process.args, code, output.read())
+
+    def end(self) -> None:
+        """End what runs in it, if anything does."""
+        if self._running is not None:
+            _end(self._running)
 
     @contextlib.contextmanager
     def broken(self, breakage: Breakage) -> Iterator[None]:

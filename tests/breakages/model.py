@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 LONGEST_NAME = 58  # a progress line has 80 columns
+WRITTEN_TO = "RELAY_BREAKAGES_WITNESS"
+"""The variable that tells the witness where to write."""
 
 
 class Unusable(Exception):

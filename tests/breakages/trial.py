@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from tests.breakages import witness
 from tests.breakages.copy import Copy
-from tests.breakages.model import Breakage, Unusable
+from tests.breakages.model import WRITTEN_TO, Breakage, Unusable
 from tests.breakages.page import NamedTest, promises
 
 SECONDS = 900
@@ -121,7 +120,7 @@ def _run(copy: Copy, nodes: Sequence[str]) -> list[_Seen]:
             f"--basetemp={copy.scratch}",
             *nodes,
             seconds=SECONDS,
-            extra={witness.WRITTEN_TO: str(written)},
+            extra={WRITTEN_TO: str(written)},
         )
         lines = written.read_text("utf-8").splitlines()
     if done.returncode not in (0, 1):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-WRITTEN_TO = "RELAY_BREAKAGES_WITNESS"
+from tests.breakages.model import WRITTEN_TO
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:

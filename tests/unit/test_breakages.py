@@ -18,7 +18,6 @@ from tests.breakages.model import LONGEST_NAME, Breakage, Unusable
 from tests.breakages.page import ROOT, promises
 from tests.breakages.trial import Sound, Verdict, Word, attempt, in_order
 from tests.line import wait_until
-from tools import environment
 
 SEAL = next(one for one in BREAKAGES if one.promise == 3)
 
@@ -102,7 +101,7 @@ def test_the_last_line_counts_and_the_status_follows(
         yield from ((one, Verdict(word, "tests/x.py::test_it"), 1.0) for one in chosen)
 
     monkeypatch.setattr(program, "_tried", tried)
-    monkeypatch.setattr(environment, "ensure", lambda: None)
+    monkeypatch.setattr(program, "_run_by_the_locked_packages", lambda: None)
     code, lines = say(monkeypatch, capsys, "--promise", "3")
     missed = 0 if word is Word.KILLED else 4
     assert (code, lines[-1]) == (bool(missed), f"4 breakages, {missed} survived")
