@@ -53,7 +53,7 @@ def test_a_body_is_cut_at_its_cap_long_before_the_time_is_over(
     agent: FakeAgent, machine: Machine
 ) -> None:
     """Else whoever sends quickly fills our memory within the time that is allowed."""
-    machine.change(timeout=60)
+    machine.change(timeout=20)
     agent.fault = "endless-body"
     contact = machine.pull().contact
     assert isinstance(contact, TransportError)
