@@ -194,8 +194,8 @@ class Machine:
     """Which machine asks for the list, so that a copy of it is noticed.
 
     Attributes:
-        installation: 32 lower-case hexadecimal digits: the same until the next boot, and of no other
-            machine.
+        installation: 32 lower-case hexadecimal digits: the same until the next boot, and of no
+            other machine.
         host: how it calls itself.
     """
 
