@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from cryptography import x509
@@ -53,7 +53,7 @@ class Wanted:
     Attributes:
         certificate: its id.
         names: A-labels that the certificate must cover, of all its targets.
-        own_key_only: a target installs only keys made on this machine.
+        own_key_only: see :func:`takes_only_own_keys`.
         anchors: one set of roots for each target that differs; the chain must end in each.
     """
 
@@ -90,6 +90,17 @@ class Accepted:
     @property
     def floor(self) -> Floor:
         return Floor(self.manifest.generation, self.digest)
+
+
+def takes_only_own_keys(key_origins: Iterable[str], *, learned: bool) -> bool:
+    """Whether only keys made on this machine may be installed: the stricter of both wins.
+
+    Args:
+        key_origins: what an administrator set, one for each target: ``any`` or ``puller``.
+        learned: a certificate for a key made here was accepted before, and no command on this
+            machine has taken the agent's keys back in since (FORMAT.md, section 9).
+    """
+    return learned or "puller" in key_origins
 
 
 def accept(
@@ -217,8 +228,8 @@ def _check_certificate(manifest: Manifest, wanted: Wanted) -> None:
         )
     if wanted.own_key_only and manifest.key_origin != "puller":
         raise KeyOriginRefused(
-            f"The key of {manifest.certificate} was made by the agent, but a target here takes "
-            "only keys made on this machine.",
+            f"The key of {manifest.certificate} was made by the agent, but only keys made "
+            "on this machine are taken for it.",
             do=f"To take the agent's keys again: internal-puller target change "
             f"{manifest.certificate} --key-origin any.",
         )

@@ -73,7 +73,7 @@ class DirectWorld:
         roots = self.base / "root.pem"
         roots.write_text(self.ca.root_pem)
         names = members.pop("names", (certificate.replace("_wildcard", "*"),))
-        directory = self.machine.base / "tls" / certificate
+        directory = members.pop("directory", self.machine.base / "tls" / certificate)
         target = Target(certificate, names, directory, **{"roots": roots} | members)
         save_targets(self.machine.settings.targets_file, [*self.machine.targets(), target])
         return target

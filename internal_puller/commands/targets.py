@@ -19,8 +19,9 @@ import typer
 
 from internal_puller.commands.tables import print_table
 from internal_puller.install.layout import active_generation
+from internal_puller.install.lock import installation_lock
 from internal_puller.install.presets import check_target, resolve
-from internal_puller.pull.puller import NO_CONTACT, connect
+from internal_puller.pull.puller import LOCK_WAIT, NO_CONTACT, connect
 from internal_puller.settings.config import Settings, load_settings
 from internal_puller.settings.targets import (
     FORMATS,
@@ -212,6 +213,8 @@ def add(
         }
     )
     show_added(add_target(settings, new))
+    if new.certificate in StateDirectory.open(settings.state_directory).own_keys():
+        sys.stdout.write(f"{takes_own_keys_only(new.certificate)}\n")
 
 
 def _usual_directory(settings: Settings, certificate: str) -> Path:
@@ -280,6 +283,15 @@ def _current(one: Target) -> Path:
     return (one.remote_directory or one.directory) / "current"
 
 
+def takes_own_keys_only(certificate: str) -> str:
+    """Say what was learned of a certificate, and what takes it back."""
+    return (
+        f"Only keys made on this machine are taken for {certificate}, as there was one before; to "
+        f"take the agent's keys again: internal-puller target change {certificate} "
+        "--key-origin any"
+    )
+
+
 @target.command("change")
 @_taking_options()
 def change(
@@ -330,6 +342,8 @@ def change(
         }
     save_targets(settings.targets_file, [changed.get(one.directory, one) for one in targets])
     told = [_show_changed(one, changed[one.directory]) for one in mine]
+    if options.key_origin == "any" or "key-origin" in (unset or ()):
+        told.append(_take_other_keys_again(settings, {one.certificate for one in mine}))
     if any(told):
         sys.stdout.write("Next: internal-puller pull\n")
 
@@ -387,6 +401,23 @@ def _told(member: str, value: Any) -> str:
     if member in ("mode", "key_mode"):
         return f"{value:04o}"
     return ", ".join(value) if isinstance(value, tuple) else str(value)
+
+
+def _take_other_keys_again(settings: Settings, certificates: set[str]) -> bool:
+    """Last, so that whatever ends the command before leaves the stricter rule.
+
+    Returns:
+        Whether the rule held for one of them.
+    """
+    if not settings.state_directory.exists():
+        return False
+    state = StateDirectory.open(settings.state_directory)
+    with installation_lock(settings.lock, wait=LOCK_WAIT):
+        held = sorted(certificates & state.own_keys())
+        for certificate in held:
+            state.forget_own_keys(certificate)
+            sys.stdout.write(f"{certificate}: the agent's keys are taken again.\n")
+    return bool(held)
 
 
 def _parsed(names: list[str] | None) -> tuple[str, ...]:

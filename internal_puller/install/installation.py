@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from internal_puller import trust
 from internal_puller.install.active import Active, read_active
@@ -19,7 +18,7 @@ from internal_puller.install.roots import anchors_of
 from internal_puller.outbox.receipts import make_receipt, seen
 from internal_puller.outbox.report import CertificateOutcome
 from internal_puller.pull.plan import Work
-from internal_puller.settings.targets import Target, load_targets, save_targets
+from internal_puller.settings.targets import Target
 from internal_puller.sources.agent.client import RelayClient
 from internal_puller.state.pending import PendingKeys
 from internal_puller.state.progress import CertificateProgress, LastError
@@ -49,7 +48,6 @@ class Installation:
         enrolment: Enrolment | None,
         client: RelayClient | None,
         all_targets: Sequence[Target],
-        targets_file: Path,
         *,
         report_addresses: bool,
         clock: Callable[[], float],
@@ -59,7 +57,6 @@ class Installation:
         self._enrolment = enrolment
         self._client = client
         self._all_targets = all_targets
-        self._targets_file = targets_file
         self._report_addresses = report_addresses
         self._clock = clock
         self._say = say
@@ -87,7 +84,9 @@ class Installation:
     def _take_up(
         self, accepted: trust.Accepted, work: Work, progress: CertificateProgress
     ) -> CertificateOutcome:
-        # Durable before activation: from here on nothing older is accepted, whatever happens.
+        # Durable before activation, whatever happens; the rule first: alone it only refuses more.
+        if accepted.manifest.key_origin == "puller":
+            self._state.learn_own_keys(work.certificate)
         self._state.raise_floor(work.certificate, accepted.floor)
         leaf = accepted.chain[0]
         progress.lifetime = int(
@@ -100,7 +99,10 @@ class Installation:
         return trust.Wanted(
             certificate=certificate,
             names=tuple(sorted({name for one in targets for name in one.names})),
-            own_key_only=any(one.key_origin == "puller" for one in targets),
+            own_key_only=trust.takes_only_own_keys(
+                [one.key_origin for one in targets],
+                learned=certificate in self._state.own_keys(),
+            ),
             anchors=anchors_of(targets),
         )
 
@@ -138,7 +140,6 @@ class Installation:
     ) -> CertificateOutcome:
         manifest = accepted.manifest
         if manifest.key_origin == "puller":
-            self._only_own_keys_from_now_on(work.certificate)
             self._pending(work.certificate).came(manifest.spki_sha256, manifest.generation)
         material = Material(
             manifest.certificate,
@@ -171,19 +172,6 @@ class Installation:
         except RelayError as error:  # the target cannot be used: nothing was written there
             return _TargetReport(target, error, False, ())
         return _TargetReport(target, report.error, report.changed, report.served)
-
-    def _only_own_keys_from_now_on(self, certificate: str) -> None:
-        """A broken agent must not bring in a key of its own later (check 5)."""
-        stored = load_targets(self._targets_file)
-        mine = [one for one in stored if one.certificate == certificate]
-        if any(one.key_origin != "puller" for one in mine):
-            save_targets(
-                self._targets_file,
-                [
-                    dataclasses.replace(one, key_origin="puller") if one in mine else one
-                    for one in stored
-                ],
-            )
 
     # --- receipts -----------------------------------------------------------------------------
 

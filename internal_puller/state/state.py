@@ -1,8 +1,9 @@
-"""What the puller remembers: its keys, whom it is enrolled with, the floors, and how things stand.
+"""What the puller remembers: its keys, whom it is enrolled with, what it learned, how things stand.
 
     <state>/signing.key sealing.key   32 octets each
     <state>/enrolment.json            the agent, pinned
-    <state>/floors.json               outlives enrolments and agents
+    <state>/floors.json               outlives enrolments, agents and targets
+    <state>/own-keys.json             certificates that take only keys made here; outlives the same
     <state>/progress.json             for status and for the next run; losing it loses no safety
 
 The directory is 0700 and every file 0600. Nothing here is needed to read for other programs.
@@ -11,7 +12,8 @@ The directory is 0700 and every file 0600. Nothing here is needed to read for ot
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,12 +28,26 @@ from internal_puller.state.floor import Floor
 from internal_puller.state.progress import Progress
 from shared.contract import strict_json
 from shared.contract.enrolment_token import check_relay_url
-from shared.contract.errors import ConfigurationError, KeysRefused, PolicyError, TokenMalformed
+from shared.contract.errors import (
+    ConfigurationError,
+    KeysRefused,
+    LooseFileMode,
+    PolicyError,
+    TokenMalformed,
+)
 from shared.contract.identifiers import check_certificate_id
 from shared.contract.sealing import Identity
 from shared.contract.signing import SigningKey, VerifyKey
 from shared.contract.strict_json import Members
 from shared.contract.wire import MAX_CERTIFICATES, Grant
+
+_NO_FLOORS = (
+    "or remove it: then the agent can bring back an older generation, until the next is accepted."
+)
+_NO_OWN_KEYS = (
+    "or remove it: then say again for which certificates it held: "
+    "internal-puller target change NAME --key-origin puller"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +102,17 @@ class Enrolment:
 
 def _members(data: bytes, path: Path) -> Members:
     return strict_json.decode_object(data, str(path), max_size=MAX_BYTES, error=ConfigurationError)
+
+
+@contextmanager
+def _or_restore(cost: str) -> Iterator[None]:
+    """Without what was learned nothing is installed: say how to go on, and what that costs."""
+    try:
+        yield
+    except LooseFileMode:
+        raise
+    except ConfigurationError as error:
+        raise ConfigurationError(error.what, do=f"Restore it from a backup; {cost}") from error
 
 
 class StateDirectory:
@@ -165,7 +192,8 @@ class StateDirectory:
         path = self.path / "floors.json"
         version = file_version(path)
         if self._floors is None or self._floors[0] != version:
-            self._floors = version, _read_floors(path)
+            with _or_restore(_NO_FLOORS):
+                self._floors = version, _read_floors(path)
         return dict(self._floors[1])
 
     def raise_floor(self, certificate: str, floor: Floor) -> None:
@@ -178,6 +206,37 @@ class StateDirectory:
         path = self.path / "floors.json"
         write_private(path, _encode_floors(floors))
         self._floors = file_version(path), floors
+
+    # --- own keys -----------------------------------------------------------------------------
+
+    def own_keys(self) -> frozenset[str]:
+        """Return the certificates of which a key made here was accepted: they take no other.
+
+        Raises:
+            ConfigurationError: the file is damaged; without it the agent could bring in a key.
+        """
+        path = self.path / "own-keys.json"
+        with _or_restore(_NO_OWN_KEYS):
+            content = read_private(path)
+            if content is None:
+                return frozenset()
+            members = _members(content, path)
+            certificates = frozenset(members.texts("certificates", max_items=100_000))
+            members.nothing_left()
+            return certificates
+
+    def learn_own_keys(self, certificate: str) -> None:
+        """Take only keys made here from now on; durable on return. For who holds the lock."""
+        self._save_own_keys(self.own_keys() | {certificate})
+
+    def forget_own_keys(self, certificate: str) -> None:
+        """Take other keys again; only a command that says so comes here. For who holds the lock."""
+        self._save_own_keys(self.own_keys() - {certificate})
+
+    def _save_own_keys(self, certificates: frozenset[str]) -> None:
+        if certificates != self.own_keys():
+            content = strict_json.encode({"certificates": sorted(certificates)})
+            write_private(self.path / "own-keys.json", content)
 
     # --- progress -----------------------------------------------------------------------------
 

@@ -189,7 +189,10 @@ class TokenUsed(EnrolmentError):
 
 class KeysRefused(EnrolmentError):
     type = "enrolment/keys-refused"
-    do = "Remove the puller's state directory and enrol again with a new token."
+    do = (
+        "Remove signing.key, sealing.key and enrolment.json from the puller's state directory, and "
+        "enrol again with a new token; what it learned stays."
+    )
 
 
 # --- issuance --------------------------------------------------------------------------------
@@ -333,7 +336,10 @@ class RefusedForNow(RequestRefused):
 class PullerRevoked(RequestRefused):
     type = "transport/puller-revoked"
     retry = False
-    do = "To let it pull again: remove its state directory and enrol it with a new token."
+    do = (
+        "To let it pull again: remove signing.key, sealing.key and enrolment.json from its state "
+        "directory, and enrol it with a new token; what it learned stays."
+    )
 
 
 # --- bundle ----------------------------------------------------------------------------------

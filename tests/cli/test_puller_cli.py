@@ -677,7 +677,7 @@ def test_a_key_of_ones_own_and_the_way_back(agent: FakeAgent, machine: Machine, 
     code, out, _ = run("pull")
     assert code == 0
     assert out.endswith(left)
-    assert machine.targets()[0].key_origin == "puller"
+    assert machine.state.own_keys() == {NAME}
     facts = json.loads(run("status", "--json")[1])["certificates"][0]
     assert (facts["key_origin"], facts["pending_keys"], facts["waits_for"]) == ("puller", 2, "")
 
@@ -691,11 +691,61 @@ def test_a_key_of_ones_own_and_the_way_back(agent: FakeAgent, machine: Machine, 
     code, out, _ = run("target", "change", NAME, "--key-origin", "any")
     assert code == 0
     assert "key_origin any" in out
+    assert machine.state.own_keys() == set()
     assert run("pull")[0] == 0
     assert machine.active() == issued.generation
     assert "waits for" not in run("status")[1]
     facts = json.loads(run("status", "--json")[1])["certificates"][0]
     assert (facts["key_origin"], facts["pending_keys"]) == ("agent", 0)
+
+
+def test_commands_keep_what_was_learned(agent: FakeAgent, machine: Machine, run: Run) -> None:
+    agent.own_keys.add(NAME)
+    root = machine.base / "root.pem"
+    root.write_bytes(agent.ca.root_pem)
+    run("enroll", stdin=agent.token(NAME) + "\n")
+    add = ("target", "add", NAME, "--root", str(root))
+    assert "Only keys made on this machine" not in run(*add)[1]
+    run("pull")
+    issued = agent.issue(NAME)
+    run("pull")
+    agent.own_keys.clear()
+    agent.issue(NAME)
+    for commands in (
+        [("target", "change", NAME, "--key-algorithm", "ec-p384")],
+        [("target", "change", NAME, "--key-origin", "puller")],
+        [("target", "remove", NAME), ("pull",), add],
+    ):
+        out = [run(*command)[1] for command in commands][-1]
+        assert run("pull")[0] == 8, commands
+    assert f"internal-puller target change {NAME} --key-origin any" in out
+    assert machine.active() == issued.generation
+
+
+def test_a_revoked_machine_enrols_again_and_keeps_what_it_learned(
+    agent: FakeAgent, machine: Machine, run: Run
+) -> None:
+    """As the advice says, letter by letter."""
+    agent.own_keys.add(NAME)
+    run("enroll", stdin=agent.token(NAME) + "\n")
+    machine.target(agent)
+    run("pull")
+    agent.issue(NAME)
+    run("pull")
+    (revoked,) = agent.pullers
+    agent.revoke(revoked)
+    code, _, error = run("pull")
+    assert code == 7
+    assert "remove signing.key, sealing.key and enrolment.json from its state" in error
+    for name in ("signing.key", "sealing.key", "enrolment.json"):
+        (machine.settings.state_directory / name).unlink()
+    floors = machine.state.floors()
+    assert run("enroll", stdin=agent.token(NAME) + "\n")[0] == 0
+    assert (machine.state.floors(), machine.state.own_keys()) == (floors, {NAME})
+    assert run("pull")[0] == 0
+    agent.own_keys.clear()
+    agent.issue(NAME)
+    assert run("pull")[0] == 8
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from internal_puller import trust
 from internal_puller.install.active import read_active
@@ -39,7 +38,6 @@ class DirectInstallation(Installation):
         enrolment: Enrolment | None,
         client: RelayClient | None,
         all_targets: Sequence[Target],
-        targets_file: Path,
         report_addresses: bool,
         clock: Callable[[], float],
         say: Callable[[str], None] = lambda text: None,
@@ -49,7 +47,6 @@ class DirectInstallation(Installation):
             enrolment,
             client,
             all_targets,
-            targets_file,
             report_addresses=report_addresses,
             clock=clock,
             say=say,

@@ -122,7 +122,8 @@ def test_a_target_that_had_an_own_key_takes_no_other(agent: FakeAgent, machine: 
     machine.pull()
     agent.issue(NAME)
     machine.pull()
-    assert machine.targets()[0].key_origin == "puller"
+    assert machine.state.own_keys() == {NAME}
+    assert machine.targets()[0].key_origin == "any", "what an administrator decides is left alone"
     old = machine.active()
     agent.own_keys.clear()
     agent.issue(NAME)
@@ -144,7 +145,8 @@ def test_from_the_agents_key_to_an_own_one_by_itself(agent: FakeAgent, machine: 
     issued = agent.issue(NAME)
     machine.pull()
     assert machine.active() == issued.generation
-    assert machine.targets()[0].key_origin == "puller"
+    assert machine.state.own_keys() == {NAME}
+    assert machine.targets()[0].key_origin == "any", "what an administrator decides is left alone"
 
 
 # --- a defined way on ------------------------------------------------------------------------
