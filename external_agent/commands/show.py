@@ -212,7 +212,9 @@ def _delivery(delivery: dict[str, Any], now: int) -> list[tuple[str, str]]:
         rows.append((f"  {fact}", text))
     rows.append(("  served", _served(delivery["served"], now)))
     receipt = delivery["last_receipt"]
-    if receipt and receipt["outcome"] != "installed":
+    if receipt and receipt["outcome"] == "removed":
+        rows.append(("  target", f"removed on that machine, {moment(receipt['at'])}"))
+    elif receipt and receipt["outcome"] != "installed":
         rows.append(
             ("  trouble", f"{receipt['outcome']}: {receipt['error']}, {moment(receipt['at'])}")
         )

@@ -69,6 +69,8 @@ class Kind(StrEnum):
     REFUSED = "refused"
     NOT_PULLED = "not-pulled"
     NOT_INSTALLED = "not-installed"
+    PULLER_FAULT = "puller-fault"
+    NO_TARGET = "no-target"
     PULLER_SILENT = "puller-silent"
     PULLER_SUSPENDED = "puller-suspended"
     TWO_MACHINES = "two-machines"
@@ -122,23 +124,31 @@ def concerns_of_direct(row: DirectRow, now: int) -> tuple[Concern, ...]:
     def concern(kind: Kind, severity: Severity, since: int, **facts: str | int) -> Concern:
         return Concern(kind, severity, row.certificate, since, row.host, facts)
 
-    found = []
+    found: list[Concern] = []
+    if row.puller_status == PullerStatus.REVOKED:
+        return ()  # it will never say anything else
     if row.generation and row.not_after <= now:
         found.append(concern(Kind.EXPIRED, Severity.CRITICAL, row.not_after, at=row.not_after))
     elif row.generation and row.next_renewal + DAY < now:
         late = Severity.CRITICAL if row.not_after - now < 2 * DAY else Severity.WARNING
         found.append(concern(Kind.EXPIRING, late, row.next_renewal, at=row.not_after))
     if row.outcome != "installed":
-        kind = Kind.ROLLED_BACK if row.outcome == "rolled_back" else Kind.FAILING
-        found.append(
-            concern(kind, Severity.WARNING, row.at, count=1, error=row.error, host=row.host)
-        )
+        facts: dict[str, str | int] = {"count": 1, "error": row.error, "host": row.host}
+        kind = _of_outcome(row.outcome, row.error)
+        found.append(concern(kind, Severity.WARNING, row.at, **facts))
     elif row.served_matches is False:
         leaves = ", ".join(sorted({one.leaf_sha256[:16] for one in row.served}))
         found.append(
             concern(Kind.SERVED_DIFFERS, Severity.WARNING, row.at, host=row.host, leaf=leaves)
         )
     return tuple(found)
+
+
+def _of_outcome(outcome: str, error: str) -> Kind:
+    """What a direct report says: a failure is the CA's, or that machine's own."""
+    if outcome == "rolled_back":
+        return Kind.ROLLED_BACK
+    return Kind.PULLER_FAULT if error.startswith("configuration") else Kind.FAILING
 
 
 def _of_life(status: CertificateStatus, now: int, limits: Thresholds) -> Iterator[Concern]:
@@ -175,11 +185,11 @@ def _of_issuing(status: CertificateStatus, now: int, limits: Thresholds) -> Iter
             "next": row.paused_until,
         }
         yield Concern(Kind.FAILING, severity, row.id, row.last_error.at, facts=facts)
-    elif issued is None and any(map(_is_active, status.deliveries)):
+    elif issued is None and any(one.takes_it for one in status.deliveries):
         yield Concern(Kind.ISSUING, Severity.INFO, row.id, row.created_at)
     due = row.renewal_wanted or issued is None or (row.due_at or now + 1) <= now
     if row.key_origin == "puller" and due and not status.csr_waits:
-        hosts = ", ".join(one.host for one in status.deliveries if _is_active(one))
+        hosts = ", ".join(one.host for one in status.deliveries if one.takes_it)
         since = (status.csr.awaited_at if status.csr else None) or row.due_at or row.created_at
         severity = Severity.WARNING if now - since > limits.grace else Severity.INFO
         if hosts:
@@ -209,9 +219,13 @@ def _of_recipients(status: CertificateStatus, now: int, limits: Thresholds) -> I
             yield Concern(
                 Kind.PULLER_SUSPENDED, Severity.CRITICAL, row.id, since, delivery.host, facts
             )
-        elif _is_active(delivery):
+        elif delivery.puller_status == PullerStatus.ACTIVE:
             yield from _of_machines(row.id, delivery, now)
-            yield from _of_delivery(row.id, delivery, issued, now, limits)
+            if delivery.takes_it:
+                yield from _of_delivery(row.id, delivery, issued, now, limits)
+            elif delivery.last_receipt is not None:
+                since, facts = delivery.last_receipt.at, {"host": delivery.host}
+                yield Concern(Kind.NO_TARGET, Severity.INFO, row.id, since, delivery.host, facts)
     if not any(one.puller_status != PullerStatus.REVOKED for one in status.deliveries):
         severity = Severity.INFO if issued is None else Severity.WARNING
         yield Concern(Kind.NO_PULLER, severity, row.id, row.created_at)
@@ -256,6 +270,8 @@ def _of_delivery(
         yield concern(Kind.ROLLED_BACK, receipt.at, error=receipt.error)
     elif receipt is not None and receipt.generation == newest and receipt.outcome == "refused":
         yield concern(Kind.REFUSED, receipt.at, error=receipt.error)
+    elif receipt is not None and receipt.generation == newest and receipt.outcome == "failed":
+        yield concern(Kind.PULLER_FAULT, receipt.at, error=receipt.error)
     elif late and delivery.offered == newest and delivery.pulled < newest:
         yield concern(Kind.NOT_PULLED, issued_at, at=issued_at)
     elif late and delivery.pulled == newest and delivery.installed < newest:
@@ -263,7 +279,3 @@ def _of_delivery(
     elif late and delivery.served_matches is False:
         leaves = ", ".join(sorted({one.leaf_sha256[:16] for one in delivery.served}))
         yield concern(Kind.SERVED_DIFFERS, delivery.served_at or issued_at, leaf=leaves)
-
-
-def _is_active(delivery: DeliveryStatus) -> bool:
-    return delivery.puller_status == PullerStatus.ACTIVE

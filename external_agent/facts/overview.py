@@ -25,7 +25,6 @@ from external_agent.facts.issues import (
 )
 from external_agent.facts.policy import RELAY_CERTIFICATE
 from external_agent.records.direct_rows import DirectRow
-from external_agent.records.model import PullerStatus
 from external_agent.records.rows import CertificateStatus
 from external_agent.store.interface import Store
 from shared.contract.errors import StoreError
@@ -166,7 +165,7 @@ class Overview:
 def line_of(status: CertificateStatus, now: int, limits: Thresholds = USUAL) -> Line:
     """Return what the first screen shows of one certificate."""
     row, issued = status.certificate, status.issued
-    active = [one for one in status.deliveries if one.puller_status == PullerStatus.ACTIVE]
+    active = [one for one in status.deliveries if one.takes_it]
     newest = 0 if issued is None else issued.generation
     return Line(
         certificate=row.id,

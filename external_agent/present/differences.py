@@ -5,7 +5,6 @@ wanted → issued (by the agent) → pulled → installed → served (by each pu
 
 from __future__ import annotations
 
-from external_agent.records.model import PullerStatus
 from external_agent.records.rows import CertificateStatus, DeliveryStatus, GenerationRow
 
 Json = dict[str, object]
@@ -27,7 +26,7 @@ def differences(status: CertificateStatus, now: int) -> list[Json]:
         found.append(_difference("issued", "wanted", None, since or begun, now))
     if issued is not None:
         for one in status.deliveries:
-            if one.puller_status == PullerStatus.ACTIVE:
+            if one.takes_it:
                 found += _behind(one, issued, now)
     return found
 

@@ -11,7 +11,6 @@ from external_agent.present.concern_view import concern_view
 from external_agent.present.differences import differences
 from external_agent.present.direct_view import direct_view
 from external_agent.records.direct_rows import DirectRow
-from external_agent.records.model import PullerStatus
 from external_agent.records.rows import (
     CertificateRow,
     CertificateStatus,
@@ -146,9 +145,7 @@ def _state(status: CertificateStatus, now: int) -> str:
 
 def _served(status: CertificateStatus) -> str:
     """Sum up what the pullers saw; a suspended or revoked one has no say."""
-    seen = [
-        one.served_matches for one in status.deliveries if one.puller_status == PullerStatus.ACTIVE
-    ]
+    seen = [one.served_matches for one in status.deliveries if one.takes_it]
     if False in seen:
         return "not served"
     return "served" if seen and all(seen) else "issued"

@@ -429,6 +429,16 @@ class DeliveryStatus:
     last_receipt: ReceiptRow | None
     machines: tuple[MachineRow, ...] = ()
 
+    @property
+    def has_no_target(self) -> bool:
+        """Whether the machine said that no target there takes the certificate any more."""
+        return self.last_receipt is not None and self.last_receipt.outcome == "removed"
+
+    @property
+    def takes_it(self) -> bool:
+        """Whether anything is to be expected of the machine: let in, and not without a target."""
+        return self.puller_status == PullerStatus.ACTIVE and not self.has_no_target
+
 
 @dataclass(frozen=True, slots=True)
 class PersistRow:

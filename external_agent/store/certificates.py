@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Row, delete, insert, select, update
 from external_agent.facts.audit import canonical
 from external_agent.records.model import AttemptState
 from external_agent.records.rows import AccountRow, CertificateRow, GenerationRow
-from external_agent.store.pullers import recipients_of, require_room
+from external_agent.store.pullers import drop_grants, recipients_of, require_room
 from external_agent.store.queries import (
     Queries,
     append_event,
@@ -20,7 +20,7 @@ from external_agent.store.queries import (
     require_certificate,
     want_generation,
 )
-from external_agent.store.tables import accounts, certificates, challenges, generations, grants
+from external_agent.store.tables import accounts, certificates, challenges, generations
 from shared.contract.bundle import KeyOrigin
 from shared.contract.errors import PolicyError
 from shared.contract.key_policy import KeyAlgorithm
@@ -135,7 +135,7 @@ class CertificateQueries(Queries):
                 .values(removed_at=now, fence=certificates.c.fence + 1, lease_owner=None)
             )
             connection.execute(delete(challenges).where(challenges.c.certificate == certificate))
-            connection.execute(delete(grants).where(grants.c.certificate == certificate))
+            drop_grants(connection, certificate)
             append_event(
                 connection, "certificate-removed", now=now, actor=actor, certificate=certificate
             )

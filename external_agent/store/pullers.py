@@ -25,6 +25,7 @@ from external_agent.store.tables import (
     generations,
     grants,
     pullers,
+    receipts,
     sealed_keys,
     tokens,
 )
@@ -58,10 +59,8 @@ class PullerQueries(Queries):
     def withdraw(self, puller: str, certificate: str, *, now: int, actor: str = "operator") -> None:
         with self._database.write() as connection:
             _require_puller(connection, puller)
-            taken = connection.execute(
-                delete(grants).where(grants.c.puller == puller, grants.c.certificate == certificate)
-            )
-            if taken.rowcount == 0:
+            taken = drop_grants(connection, certificate, puller)
+            if taken == 0:
                 raise PolicyError(f"Puller {puller[:16]}… has no grant for {certificate:.200}.")
             _replace_sealed(connection, puller, (certificate,), "a grant was withdrawn")
             append_event(
@@ -170,6 +169,19 @@ def require_room(connection: Connection, puller: str) -> None:
             "would take more.",
             do=another,
         )
+
+
+def drop_grants(connection: Connection, certificate: str, puller: str | None = None) -> int:
+    """Take a certificate from one puller or from all; return from how many.
+
+    Receipts go with the grant, so that none speaks for a later one; the audit trail keeps them.
+    """
+    for table in (receipts, grants):
+        here = table.c.certificate == certificate
+        if puller is not None:
+            here &= table.c.puller == puller
+        taken = connection.execute(delete(table).where(here))
+    return taken.rowcount
 
 
 def recipients_of(connection: Connection, certificate: str) -> list[Row[Any]]:

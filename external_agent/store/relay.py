@@ -44,6 +44,8 @@ RECEIPTS_KEPT = 100
 RESTORE_EVERY = 3 * DAY
 """A claim that we were restored costs a duplicate certificate: Let's Encrypt gives 5 in 7 days."""
 _SEEN_EVERY = 60
+_HELD = ("installed", "rolled_back")
+"""Outcomes of which a puller has accepted the generation."""
 _FETCH_NOTED_EVERY = HOUR
 
 
@@ -341,7 +343,7 @@ def _record_receipt(connection: Connection, puller: str, receipt: Receipt, now: 
         _replace_lost_key(connection, puller, receipt, now)
     news = _differs_from_last(connection, puller, receipt)
     _insert_receipt(connection, puller, receipt, now)
-    if receipt.outcome != "refused":
+    if receipt.outcome in _HELD:
         _note_held(connection, puller, receipt.certificate, receipt.generation, now)
     if news:
         append_event(

@@ -122,6 +122,8 @@ class _Facts:
         key = (puller.id, certificate)
         offered, pulled = self._offered.get(key), self._pulled.get(key)
         last, installed = self._last_receipt.get(key), self._last_installed.get(key)
+        if last is not None and last.outcome == "removed":
+            installed = None  # what is left there is nobody's target
         served = () if last is None else last.served
         matches = (
             all(one.leaf_sha256 == issued.leaf_sha256 for one in served)

@@ -16,6 +16,7 @@ from shared.contract import strict_json
 from shared.contract.bundle import KEY_ORIGINS, MAX_ENVELOPE, read_names, read_sorted_names
 from shared.contract.errors import (
     BundleError,
+    ConfigurationError,
     InstallError,
     MalformedMessage,
     PolicyError,
@@ -299,7 +300,9 @@ class BundleAnswer:
 
 # --- receipts --------------------------------------------------------------------------------
 
-OUTCOMES: frozenset[str] = frozenset(("installed", "rolled_back", "refused"))
+OUTCOMES: frozenset[str] = frozenset(("installed", "rolled_back", "refused", "failed", "removed"))
+NO_DIGEST = "0" * 64
+"""Where a receipt is about no bundle."""
 
 
 def _types(family: type[RelayError]) -> set[str]:
@@ -310,7 +313,7 @@ def _types(family: type[RelayError]) -> set[str]:
 
 
 RECEIPT_ERRORS: frozenset[str] = frozenset(
-    {"none", "unexpected"} | _types(BundleError) | _types(InstallError)
+    {"none", "unexpected"} | _types(BundleError) | _types(InstallError) | _types(ConfigurationError)
 )
 
 
@@ -345,8 +348,10 @@ class Receipt:
     """What a puller installed, and what its server really serves.
 
     Attributes:
-        digest: hex manifest digest; of the body, if the bytes did not parse.
-        outcome: one of :data:`OUTCOMES`.
+        digest: hex manifest digest; of the body, if the bytes did not parse; or
+            :data:`NO_DIGEST`.
+        outcome: one of :data:`OUTCOMES`: ``failed`` is a fault on that machine before anything
+            was tried, ``removed`` that no target there takes the certificate any more.
         error: one of :data:`RECEIPT_ERRORS`.
         at: unix seconds at the puller.
     """
@@ -394,7 +399,6 @@ def receipt_error(error: RelayError | None) -> str:
 
 # --- certificates that the puller gets by itself ----------------------------------------------
 
-DIRECT_OUTCOMES: frozenset[str] = OUTCOMES | {"failed", "removed"}
 _ERROR_WORD = re.compile(r"[a-z]+(?:-[a-z]+)*(?:/[a-z]+(?:-[a-z]+)*)?\Z")
 
 
@@ -408,8 +412,8 @@ class DirectReport:
         not_after: unix seconds of it; 0 while there is none.
         leaf_sha256: of it, hex; ``None`` while there is none.
         next_renewal: unix seconds at which the next one will be ordered; 0 is unknown.
-        outcome: one of :data:`DIRECT_OUTCOMES`: ``failed`` is an order that brought nothing,
-            ``removed`` that the puller wants it no more.
+        outcome: one of :data:`OUTCOMES`: ``failed`` is also an order that brought nothing,
+            ``removed`` also that the puller wants it no more.
         error: ``none``, ``unexpected`` or a :attr:`RelayError.type`.
         at: unix seconds at the puller.
     """
@@ -452,7 +456,7 @@ class DirectReport:
             if members.take_null("leaf_sha256")
             else members.hex_digest("leaf_sha256"),
             next_renewal=members.integer("next_renewal"),
-            outcome=members.one_of("outcome", DIRECT_OUTCOMES),
+            outcome=members.one_of("outcome", OUTCOMES),
             error=_error_word(members),
             served=members.objects("served", Served.read, max_items=16),
             at=members.integer("at"),

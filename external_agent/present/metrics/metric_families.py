@@ -67,8 +67,9 @@ def unserved_seconds(status: CertificateStatus, now: int) -> int:
     issued = status.issued
     if issued is None or issued.issued_at is None or issued.certificate == RELAY_CERTIFICATE:
         return 0
-    active = [one for one in status.deliveries if one.puller_status == PullerStatus.ACTIVE]
-    if active and all(map(_serves_newest, active)):
+    takers = [one for one in status.deliveries if one.takes_it]
+    given_up = any(one.has_no_target for one in status.deliveries)
+    if (takers or given_up) and all(map(_serves_newest, takers)):
         return 0
     return max(0, now - issued.issued_at)
 

@@ -54,6 +54,14 @@ CONCERNS: Mapping[Kind, tuple[str, str]] = {
         "{host} has fetched the one of {at}, and has not installed it.",
         "On {host}: internal-puller status",
     ),
+    Kind.PULLER_FAULT: (
+        "{host} cannot install the new one because of a fault on that machine: {error}.",
+        "On {host}: internal-puller doctor",
+    ),
+    Kind.NO_TARGET: (
+        "The target on {host} was removed: nothing installs it there any more.",
+        "If that is so for good: external-agent puller withdraw {host} {certificate}",
+    ),
     Kind.PULLER_SILENT: (
         "{host} was heard last at {at}.",
         "On {host}: internal-puller status, and systemctl status internal-puller.timer",

@@ -56,6 +56,15 @@ CONCERNS: Mapping[Kind, tuple[str, str]] = {
         "{host} は {at} の証明書を取得しましたが、まだ導入していません。",
         "{host} で確認してください: internal-puller status",
     ),
+    Kind.PULLER_FAULT: (
+        "{host} は、そのマシン自体の問題により新しい証明書を配置できません: {error}。",
+        "{host} で実行してください: internal-puller doctor",
+    ),
+    Kind.NO_TARGET: (
+        "{host} のターゲットは削除されました。このマシンではもう配置されません。",
+        "今後も不要な場合は、次を実行してください: external-agent puller withdraw {host} "
+        "{certificate}",
+    ),
     Kind.PULLER_SILENT: (
         "{host} からの最後の連絡は {at} です。",
         "{host} で internal-puller status と systemctl status internal-puller.timer を"

@@ -17,9 +17,11 @@ from external_agent.facts.issues import (
     concerns_of_direct,
     worst,
 )
-from external_agent.facts.overview import Overview
+from external_agent.facts.overview import Overview, line_of
 from external_agent.facts.persist import Seen
 from external_agent.facts.policy import RELAY_CERTIFICATE
+from external_agent.present.differences import differences
+from external_agent.present.metrics.metric_families import unserved_seconds
 from external_agent.present.wording import LANGUAGES, describe
 from external_agent.records.direct_rows import DirectRow
 from external_agent.records.model import AttemptState, PullerStatus
@@ -175,6 +177,8 @@ def received(outcome: str) -> ReceiptRow:
         ),
         (delivery(last_receipt=received("rolled_back")), Kind.ROLLED_BACK, Severity.WARNING),
         (delivery(last_receipt=received("refused")), Kind.REFUSED, Severity.WARNING),
+        (delivery(last_receipt=received("failed")), Kind.PULLER_FAULT, Severity.WARNING),
+        (delivery(last_receipt=received("removed")), Kind.NO_TARGET, Severity.INFO),
         (delivery(pulled=OLDER, installed=OLDER), Kind.NOT_PULLED, Severity.WARNING),
         (delivery(installed=OLDER), Kind.NOT_INSTALLED, Severity.WARNING),
         (delivery(last_seen_at=NOW - USUAL.silent - 1), Kind.PULLER_SILENT, Severity.WARNING),
@@ -232,6 +236,30 @@ def test_a_revoked_puller_has_no_say() -> None:
     assert concerns_of(replace(HEALTHY, deliveries=(DELIVERY, revoked)), NOW) == ()
 
 
+def test_of_a_machine_without_a_target_nothing_is_expected() -> None:
+    """Whatever it had said, and whether it is heard or not."""
+    gone = replace(
+        DELIVERY,
+        last_receipt=received("removed"),
+        last_seen_at=NOW - 9 * DAY,
+        pulled=OLDER,
+        installed=0,
+        served=OTHER,
+        served_matches=False,
+    )
+    for key_origin in ("agent", "puller"):
+        certificate = replace(ROW, key_origin=key_origin, due_at=NOW - DAY)
+        status = replace(HEALTHY, certificate=certificate, deliveries=(gone,), csr_waits=False)
+        assert [one.kind for one in concerns_of(status, NOW)] == [Kind.NO_TARGET]
+        assert unserved_seconds(status, NOW) == 0
+    both = replace(HEALTHY, deliveries=(DELIVERY, gone))
+    assert [one.kind for one in concerns_of(both, NOW)] == [Kind.NO_TARGET]
+    line = line_of(both, NOW)
+    assert (line.pulled, line.installed, line.served, line.hosts) == (True, True, True, ("www",))
+    assert differences(both, NOW) == []
+    assert line.severity is Severity.INFO
+
+
 def test_direct_certificates() -> None:
     good = DirectRow(
         puller="p",
@@ -254,10 +282,13 @@ def test_direct_certificates() -> None:
         ({"not_after": NOW - 1}, Kind.EXPIRED),
         ({"next_renewal": NOW - 2 * DAY}, Kind.EXPIRING),
         ({"outcome": "failed", "error": "issuance/rejected"}, Kind.FAILING),
+        ({"outcome": "failed", "error": "configuration"}, Kind.PULLER_FAULT),
         ({"outcome": "rolled_back", "error": "install/served-mismatch"}, Kind.ROLLED_BACK),
     ):
         (found,) = concerns_of_direct(replace(good, **members), NOW)  # type: ignore[arg-type]
         assert found.kind is kind
+        revoked = replace(good, puller_status=PullerStatus.REVOKED, **members)  # type: ignore[arg-type]
+        assert concerns_of_direct(revoked, NOW) == ()
 
 
 # --- words ------------------------------------------------------------------------------------

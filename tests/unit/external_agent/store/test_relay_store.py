@@ -166,12 +166,48 @@ def test_liars_cost_one_generation_in_three_days(store: Store, puller: Puller) -
     assert store.choose_generation(NAME, now=NOW + 7 * DAY) <= NOW + 7 * DAY + 3600
 
 
-def test_a_refused_receipt_holds_nothing(store: Store, puller: Puller) -> None:
+@pytest.mark.parametrize(
+    ("outcome", "error"),
+    [
+        ("refused", "bundle/stale-generation"),
+        ("failed", "configuration/loose-file-mode"),
+        ("removed", "none"),
+    ],
+)
+def test_what_was_not_accepted_is_not_held(
+    store: Store, puller: Puller, outcome: str, error: str
+) -> None:
     generation = issue(store, NAME, now=NOW)
     before = _wanted(store)
-    refused = _receipt(generation + 9, outcome="refused", error="bundle/stale-generation")
-    _send(store, puller, refused, NOW)
+    _send(store, puller, _receipt(generation + 9, outcome=outcome, error=error), NOW)
     assert _wanted(store) == before
+
+
+def test_a_removed_target_has_nothing_installed(store: Store, puller: Puller) -> None:
+    generation = issue(store, NAME, now=NOW)
+    _send(store, puller, _receipt(generation), NOW)
+    _send(store, puller, _receipt(generation, outcome="removed"), NOW + 1)
+    (delivery,) = store.status(NOW + 1)[0].deliveries
+    assert (delivery.installed, delivery.has_no_target, delivery.takes_it) == (0, True, False)
+    _send(store, puller, _receipt(generation), NOW + 2)
+    (delivery,) = store.status(NOW + 2)[0].deliveries
+    assert (delivery.installed, delivery.takes_it) == (generation, True)
+
+
+def test_receipts_go_with_the_grant(store: Store, puller: Puller) -> None:
+    """A grant that is given again begins anew; the trail keeps what was told."""
+    other = enrol(store, [NAME], now=NOW)
+    generation = issue(store, NAME, now=NOW)
+    for one in (puller, other):
+        _send(store, one, _receipt(generation, outcome="refused", error="bundle"), NOW)
+    store.withdraw(puller.id, NAME, now=NOW)
+    assert {one.puller for one in store.receipts(NAME)} == {other.id}
+    store.grant(puller.id, NAME, now=NOW)
+    receipts = {one.puller: one.last_receipt for one in store.status(NOW)[0].deliveries}
+    assert receipts[puller.id] is None and receipts[other.id] is not None
+    assert [one.kind for one in store.events()].count("receipt") == 2
+    store.remove_certificate(NAME, now=NOW)
+    assert store.receipts(NAME) == []
 
 
 def test_one_that_is_not_granted_harms_no_other(store: Store, puller: Puller) -> None:
