@@ -384,7 +384,7 @@ def _report_removed(settings: Settings, gone: DirectCertificate) -> None:
     with installation_lock(settings.lock, wait=LOCK_WAIT):
         progress = state.progress()
         one = progress.of(gone.certificate)
-        one.receipt = removed_report(gone, now=int(time.time()))
+        one.receipt = removed_report(gone.certificate, gone.names, now=int(time.time()))
         one.direct, one.error, one.reported = True, None, 0
         state.save_progress(progress, durable=True)
 

@@ -16,6 +16,7 @@ from internal_puller.install.presets import Plan, resolve
 from internal_puller.install.probe import look_all
 from internal_puller.settings.config import Settings
 from internal_puller.settings.targets import Target
+from internal_puller.state.files import write_problems
 from internal_puller.state.progress import Progress
 from internal_puller.state.state import StateDirectory
 from shared.contract.diagnosis import Finding, Verdict
@@ -31,7 +32,7 @@ def state_findings(settings: Settings) -> Iterator[Finding]:
     place = str(settings.state_directory)
     try:
         state = StateDirectory.open(settings.state_directory)
-        state.floors(), state.progress()
+        state.floors(), state.own_keys(), state.progress()
         is_direct = state.enrolment() is None and settings.direct_file.exists()
         for name, read in (("signing.key", state.signing_key), ("sealing.key", state.identity)):
             if not is_direct or os.path.lexists(state.path / name):
@@ -40,6 +41,13 @@ def state_findings(settings: Settings) -> Iterator[Finding]:
         yield Finding("state", Verdict.PROBLEM, place, error.what, error.do or _PUT_BACK)
         return
     yield Finding("state", Verdict.OK, place, f"The keys in {place} are ours alone.")
+    for what in write_problems(state.path):
+        do = "Make room, or mount it writable: until then nothing new is installed."
+        yield Finding("state", Verdict.PROBLEM, place, what, do)
+    for certificate in sorted(state.own_keys()):
+        what = "Only keys made on this machine are taken, as there was one before."
+        do = f"To take the agent's: internal-puller target change {certificate} --key-origin any"
+        yield Finding("own-keys", Verdict.NOTE, certificate, what, do)
 
 
 def target_findings(

@@ -146,6 +146,12 @@ def setting_findings(service: Service, settings: Settings, proxy: str | None) ->
     named = {"targets_file": settings.targets_file, "direct_file": settings.direct_file}
     yield from _unread(service, {**named, "roots_file": settings.roots_file}, "puller.toml")
     yield from _unseen(service, {"roots_file": settings.roots_file}, "puller.toml")
+    written = (settings.state_directory, settings.lock.parent)
+    for place in dict.fromkeys(one for one in written if not service.may_write(one)):
+        what = f"{service.unit} may not write to {place}, where it keeps what it learns: it "
+        what += "installs nothing, whoever else can."
+        do = f"systemctl edit {service.unit}, and there: [Service] ReadWritePaths={place}"
+        yield Finding("service", Verdict.PROBLEM, "puller.toml", what, do)
     own = service.variables & {"https_proxy", "all_proxy"}
     if proxy is not None and not settings.proxy and not own:
         what = f"The proxy {proxy} stands in this user's environment; {service.unit} has its own, "

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
+from internal_puller.facts.expiry import WITHDRAWN
 from internal_puller.outbox.report import PullReport
 from internal_puller.settings.config import Settings
 from internal_puller.state.files import read_private, write_private
@@ -22,8 +23,10 @@ from shared.contract.errors import ConfigurationError
 FILE = "alarms.json"
 _SECONDS = 60.0
 MOST_TEXT = 16384  # characters; execve(2) refuses a variable of 128 KiB
-_TO_BE_TOLD = ("bundle/", "install/")
+_TO_BE_TOLD = ("bundle/", "install/", "configuration", "error")
 _AT_ONCE = ("transport/puller-revoked",)
+_unsaved: dict[Path, dict[str, str]] = {}
+"""What was told and could not be noted: a service on a full disk does not tell it at every turn."""
 _SENDMAIL_PATH = "/usr/sbin:/usr/lib:/usr/local/sbin:/usr/bin:/usr/local/bin"
 
 
@@ -41,10 +44,12 @@ def raise_alarm(
         now: unix seconds.
     """
     path = settings.state_directory / FILE
-    told = _told(path)
+    told = _unsaved.get(path) or _told(path)
     so = troubles(settings, certificates, progress, report, now)
     news = {key: what for key, what in so.items() if key not in told}
     over = {key: what for key, what in told.items() if key not in so}
+    if report.fault is not None:
+        over = {}  # it was not looked at
     for state, entries in (("begun", news), ("over", over)):
         if not entries:
             continue
@@ -56,7 +61,9 @@ def raise_alarm(
         else:
             told = {key: what for key, what in told.items() if key not in entries}
     if told != _told(path):
+        _unsaved[path] = told
         write_private(path, json.dumps(told).encode())
+    _unsaved.pop(path, None)
 
 
 def troubles(
@@ -67,12 +74,17 @@ def troubles(
     now: float,
 ) -> dict[str, str]:
     """Return what a person should be told: a stable key to its sentence."""
+    if report.fault is not None:
+        return {"fault": f"nothing can be installed: {report.fault.what}"}
     found: dict[str, str] = {}
     for certificate in report.expiring:
         lines = [one for one in report.warnings if one.startswith(f"{certificate}: ")]
         found[f"expiring {certificate}"] = lines[0] if lines else f"{certificate}: it expires soon"
     for certificate in dict.fromkeys(certificates):
-        error = progress.of(certificate).error
+        one = progress.of(certificate)
+        if one.withdrawn_at:
+            found[f"withdrawn {certificate}"] = f"{certificate}: {WITHDRAWN}"
+        error = one.error
         if error is not None and error.type.startswith(_TO_BE_TOLD):
             found[f"failing {certificate}"] = f"{certificate}: {error.what}"
     error = progress.error

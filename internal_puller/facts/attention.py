@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import socket
+import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
+
+from internal_puller.facts.expiry import WITHDRAWN
 
 if TYPE_CHECKING:
     from internal_puller.facts.status import CertificateStatus, Status, TargetStatus
@@ -20,6 +24,7 @@ def attention(facts: Status, settings: Settings, now: float) -> list[str]:
         now: unix seconds.
     """
     found = []
+    found += [f"nothing can be installed: {what}" for what in facts.state_problems]
     error = facts.error
     if error is not None and now - facts.last_contact > SILENT_SECONDS:
         found.append(f"the agent does not answer: {error.what}")
@@ -29,8 +34,10 @@ def attention(facts: Status, settings: Settings, now: float) -> list[str]:
 
 
 def _of_certificate(one: CertificateStatus, settings: Settings, now: float) -> Iterator[str]:
-    if not one.targets:
+    if not one.targets and not one.target_removed:
         yield "it is granted to this machine, and no target takes it: internal-puller target add"
+    if one.withdrawn_at:
+        yield from _withdrawn(one, now)
     if one.error is not None:
         yield one.error.what
     direct = one.direct
@@ -38,6 +45,18 @@ def _of_certificate(one: CertificateStatus, settings: Settings, now: float) -> I
         yield f"{direct.failures} orders failed in a row: {direct.error.what}"
     for target in one.targets:
         yield from _of_target(target, one.lifetime, settings, now)
+
+
+def _withdrawn(one: CertificateStatus, now: float) -> Iterator[str]:
+    """It goes on being served until it expires, and nothing else would say so before."""
+    ends = min((target.not_after for target in one.targets if target.not_after), default=0)
+    day = time.strftime("%Y-%m-%d", time.gmtime(ends))
+    when = f" and expires in {int((ends - now) // 86400)} days, {day}" if ends > now else ""
+    yield (
+        f"{WITHDRAWN}{when}. Grant it on the agent: external-agent puller grant "
+        f"{socket.gethostname()} {one.certificate}; or give it up here: internal-puller target "
+        f"remove {one.certificate}"
+    )
 
 
 def _of_target(

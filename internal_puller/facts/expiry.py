@@ -13,6 +13,7 @@ from shared.contract.errors import ConfigurationError
 
 # Used only where the lifetime is not known (progress.json was lost).
 USUAL_LIFETIME = 90 * 86400
+WITHDRAWN = "the agent does not grant it (any more), so the certificate in place is not renewed"
 
 
 def warn_of_expiry(
@@ -59,6 +60,8 @@ def _reason(target: Target, active: Active, progress: Progress) -> str:
             f"generation {known.offered} is here but set aside: {mark.what.rstrip('.')}; "
             "to install it: internal-puller pull --retry"
         )
+    if known.withdrawn_at:
+        return WITHDRAWN
     if progress.error is not None:
         return f"the agent cannot be reached: {progress.error.what}"
     if known.offered > active.generation:

@@ -15,9 +15,11 @@ from internal_puller.settings.targets import Target, load_targets
 from internal_puller.sources.agent.waiting import waits_for
 from internal_puller.sources.direct.settings import load_direct
 from internal_puller.sources.direct.status import DirectStatus, direct_status
+from internal_puller.state.files import write_problems
 from internal_puller.state.pending import PendingKeys
 from internal_puller.state.progress import LastError, Progress
 from internal_puller.state.state import Enrolment, StateDirectory
+from internal_puller.trust import takes_only_own_keys
 from shared.contract.errors import ConfigurationError
 
 
@@ -56,6 +58,9 @@ class CertificateStatus:
             none.
         key_origin: ``agent`` or ``puller``: who makes the key of the next generation.
         pending_keys: keys made here whose certificates are still to come.
+        own_keys_only: by the targets' setting, or learned.
+        withdrawn_at: unix seconds since when the agent does not offer it; 0: it does.
+        target_removed: no target takes it any more, and one did.
         waits_for: in words, what the next generation waits for here; empty if nothing.
         pulled: the highest generation that passed every check (the floor); 0 is none.
         direct: how direct mode stands with it.
@@ -75,6 +80,9 @@ class CertificateStatus:
     key_origin: str = "agent"
     pending_keys: int = 0
     waits_for: str = ""
+    own_keys_only: bool = False
+    withdrawn_at: int = 0
+    target_removed: bool = False
 
 
 @dataclass(frozen=True)
@@ -83,6 +91,7 @@ class Status:
     Attributes:
         relay_url, agent, puller: empty without an agent.
         attention: one sentence for each thing that a person should see to.
+        state_problems: why what a pull learns could not be written down, in words.
         tls_check: how the agent's TLS was accepted last: ``pin``, ``roots`` or ``none``.
     """
 
@@ -96,6 +105,7 @@ class Status:
     error: LastError | None
     certificates: tuple[CertificateStatus, ...] = field(default=())
     attention: tuple[str, ...] = ()
+    state_problems: tuple[str, ...] = ()
 
     @property
     def unusable(self) -> list[TargetStatus]:
@@ -119,6 +129,7 @@ def read_status(settings: Settings) -> Status:
         one.certificate: one.names for one in (direct.certificates if direct else ())
     }
     facts = Status(
+        state_problems=tuple(write_problems(state.path)),
         relay_url=enrolment.relay_url if enrolment else "",
         agent=enrolment.agent.id if enrolment else "",
         puller=enrolment.puller if enrolment else "",
@@ -138,9 +149,14 @@ def read_status(settings: Settings) -> Status:
 def _certificates(
     enrolment: Enrolment | None, progress: Progress, targets: tuple[Target, ...]
 ) -> dict[str, tuple[str, ...]]:
+    """What was granted at enrolment counts until the agent was asked; then what it offers does."""
     names: dict[str, tuple[str, ...]] = dict.fromkeys(progress.certificates, ())
-    granted = enrolment.granted if enrolment else ()
-    names |= {grant.certificate: grant.names for grant in granted}
+    if enrolment is not None:
+        names |= {
+            grant.certificate: grant.names
+            for grant in enrolment.granted
+            if not progress.version or grant.certificate in names
+        }
     for target in targets:
         here = [one.names for one in targets if one.certificate == target.certificate]
         names[target.certificate] = tuple(sorted({name for each in here for name in each}))
@@ -167,13 +183,19 @@ def _certificate(
         offered=direct.issued if direct else known.offered,
         pulled=floor.generation if floor else 0,
         receipt_waiting=known.receipt is not None,
-        error=known.error,
+        error=known.error if here else None,
         targets=here,
         origin="direct" if direct else "agent",
         direct=direct,
         lifetime=known.lifetime or USUAL_LIFETIME,
         key_origin="puller" if direct else known.key_origin,
         pending_keys=len(pending.entries()),
+        own_keys_only=takes_only_own_keys(
+            [one.key_origin for one in targets if one.certificate == certificate],
+            learned=certificate in state.own_keys(),
+        ),
+        withdrawn_at=known.withdrawn_at if here else 0,
+        target_removed=not here and known.target != "none",
         waits_for=(
             waits_for(certificate, known, pending, installed=installed)
             if here and direct is None

@@ -31,6 +31,7 @@ from shared.contract.errors import (
     RelayError,
     ServedMismatch,
 )
+from shared.contract.wire import NO_DIGEST
 
 
 class Installation:
@@ -175,6 +176,21 @@ class Installation:
 
     # --- receipts -----------------------------------------------------------------------------
 
+    def report_fault(
+        self, certificate: str, generation: int, error: RelayError, progress: CertificateProgress
+    ) -> CertificateOutcome:
+        """Write the receipt of a fault of this machine; one for as long as it is the same.
+
+        What is in place is reported anew as soon as it is over.
+        """
+        outcome = CertificateOutcome(certificate, generation, "failed", False, error)
+        fault = f"{generation} {error.type}"
+        progress.error = LastError(error.type, error.what, int(self._clock()))
+        if progress.fault != fault:
+            self._keep(progress, outcome, NO_DIGEST, ())
+            progress.fault, progress.reported = fault, 0
+        return outcome
+
     def _keep(
         self,
         progress: CertificateProgress,
@@ -185,6 +201,7 @@ class Installation:
         now = int(self._clock())
         error = outcome.error
         progress.error = LastError(error.type, error.what, now) if error else None
+        progress.fault, progress.target = "", "here"
         progress.served |= seen(served)
         if outcome.outcome == "installed":
             progress.reported = outcome.generation
@@ -198,7 +215,7 @@ class Installation:
             outcome.certificate,
             outcome.generation,
             digest,
-            "rolled_back" if outcome.outcome == "failed" else outcome.outcome,
+            outcome.outcome,
             error=outcome.error,
             served=served,
             report_addresses=self._report_addresses,

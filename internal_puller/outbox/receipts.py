@@ -38,6 +38,20 @@ def make_receipt(
     return receipt.encode().decode()
 
 
+def removed_receipt(certificate: str, generation: int, *, now: int) -> str:
+    """Return what the agent is told when the last target of a certificate is gone."""
+    return make_receipt(
+        certificate,
+        generation,
+        wire.NO_DIGEST,
+        "removed",
+        error=None,
+        served=(),
+        report_addresses=False,
+        now=now,
+    )
+
+
 def served_entries(served: Sequence[Served], *, report_addresses: bool) -> tuple[wire.Served, ...]:
     """Return what was seen served as the agent is told it."""
     entries = dict.fromkeys(

@@ -37,6 +37,7 @@ class PullReport:
     """
     Attributes:
         contact: why the agent could not be asked, if so.
+        fault: what on this machine ended the pull before its end.
         outcomes: one for each certificate that was worked on; empty means nothing was new.
         warnings: certificates with little life left, and what else an operator should know.
         expiring: certificates with little life left.
@@ -45,6 +46,7 @@ class PullReport:
     """
 
     contact: RelayError | None = None
+    fault: RelayError | None = None
     outcomes: list[CertificateOutcome] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     expiring: list[str] = field(default_factory=list)

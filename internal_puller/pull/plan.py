@@ -70,7 +70,7 @@ class Plan:
 
     @property
     def asks_for_something(self) -> bool:
-        return bool(self.work or self.behind or self.unreported)
+        return bool(self.work or self.behind or self.unreported or self.unusable)
 
 
 def make_plan(
@@ -113,7 +113,11 @@ def make_plan(
                 work.append(_work(offer, floor, todo))
             elif reason is not None:
                 failed.append((offer.certificate, offer.generation, reason))
-            elif not todo and reported.get(offer.certificate) != offer.generation:
+            elif (
+                not todo
+                and reported.get(offer.certificate) != offer.generation
+                and all(target.certificate != offer.certificate for target, _ in unusable)
+            ):
                 unreported += [one.target for one in here if one.active == offer.generation][:1]
     return Plan(
         work=tuple(work),

@@ -16,18 +16,20 @@ from internal_puller.install.layout import TRIED_AGAIN, active_generation, set_a
 from internal_puller.install.lock import installation_lock
 from internal_puller.outbox.report import CertificateOutcome, PullReport
 from internal_puller.pull.plan import InPlace, Plan, Work, make_plan
+from internal_puller.pull.remembered import follow, forget, without_target
 from internal_puller.settings.config import Settings
 from internal_puller.settings.targets import Target, load_targets
 from internal_puller.sources.agent.client import RelayClient
 from internal_puller.sources.agent.this_machine import this_machine
 from internal_puller.sources.agent.transport import Transport
 from internal_puller.state.files import sweep
-from internal_puller.state.pending import PendingKeys
+from internal_puller.state.pending import PendingKeys, pending_certificates
 from internal_puller.state.progress import CertificateProgress, LastError, Progress
 from internal_puller.state.state import StateDirectory
 from shared.contract.errors import (
     ClockWrong,
     ConfigurationError,
+    InstallBusy,
     InstallError,
     PolicyError,
     RelayError,
@@ -85,6 +87,7 @@ class Puller:
         self._too_often: set[str] = set()
         self._pauses: dict[tuple[str, int], tuple[float, float]] = {}
         self._direct: DirectPart | None = None
+        self._here: frozenset[str] = frozenset()
         self._client: RelayClient | None = None
         if self._enrolment is not None or not settings.direct_file.exists():
             self._client = connect(settings, self.state, clock, identify)
@@ -116,9 +119,25 @@ class Puller:
             ConfigurationError: settings, state or targets are wrong.
             InstallBusy: another pull is at work on this machine.
         """
-        report = PullReport()
+        report, self._here = PullReport(), frozenset[str]()
+        try:
+            self._pull(report, wait=wait, retry=retry, while_waiting=while_waiting)
+        except ClockWrong:
+            raise
+        except ConfigurationError as fault:
+            self._tell_of_fault(fault)
+            raise
+        return report
+
+    def _pull(
+        self, report: PullReport, *, wait: int, retry: bool, while_waiting: WhileWaiting
+    ) -> None:
         targets = load_targets(self.settings.targets_file)
+        self._here = frozenset(target.certificate for target in targets)
         self._direct = self._load_direct(while_waiting)
+        if self._without_target(targets):
+            with self._lock():
+                self._forget_removed(targets)
         if any(unfinished(target) for target in targets):
             with self._lock():
                 self._resume(targets, report)
@@ -140,16 +159,14 @@ class Puller:
             reasons=self._direct.reasons() if self._direct else {},
         )
         self._write_metrics(targets, report)
-        self._raise_alarm(targets, report)
-        return report
+        self._raise_alarm([target.certificate for target in targets], report)
 
-    def _raise_alarm(self, targets: Sequence[Target], report: PullReport) -> None:
+    def _raise_alarm(self, here: Sequence[str], report: PullReport) -> None:
         settings = self.settings
         if not (settings.alarm_command or settings.alarm_mail):
             return
         from internal_puller.facts.alarm import raise_alarm
 
-        here = [target.certificate for target in targets]
         try:
             raise_alarm(settings, here, self.state.progress(), report, self._clock())
         except ConfigurationError as error:
@@ -226,12 +243,12 @@ class Puller:
         plan = self._plan(listing.offers, targets, retry=retry)
         self._forget_pauses(plan)
         progress = self.state.progress()
-        self._note_contact(client, progress, listing)
+        self._note_contact(client, progress, listing, targets)
         csrs = self._csrs_due(listing, targets)
         if plan.asks_for_something or csrs or progress.reports_due(self._clock()):
             with self._lock():
                 progress = self.state.progress()  # another run may have changed it meanwhile
-                self._note_contact(client, progress, listing)
+                self._note_contact(client, progress, listing, targets)
                 plan = self._plan(listing.offers, targets, retry=retry)
                 self._carry_out(plan, self._installation(targets), progress, report)
                 self._leave_csrs(client, listing, targets, progress, report)
@@ -252,8 +269,7 @@ class Puller:
         report: PullReport,
     ) -> None:
         sweep(self.state.path)
-        for target in plan.unreported:
-            installation.report_again(target, progress.of(target.certificate))
+        _report_standing(plan, installation, progress)
         saved = self._monotonic()
         for work in plan.work:
             outcome = self._attempt(installation, work, progress)
@@ -278,6 +294,89 @@ class Puller:
             except NO_CONTACT as error:
                 self._note_error(progress, error, report)
         self.state.save_progress(progress, durable=True)
+
+    # --- what is gone, and what is wrong here -------------------------------------------------
+
+    def _without_target(self, targets: Sequence[Target]) -> set[str]:
+        """Return the certificates of which something is left here and nothing has a target."""
+        here = {target.certificate for target in targets}
+        left = pending_certificates(self.state.path) - here
+        return left.union(without_target(self.state.progress(), here))
+
+    def _forget_removed(self, targets: Sequence[Target]) -> None:
+        """The agent is told once, by receipt; the rest of what was known goes at once."""
+        progress, here = self.state.progress(), {target.certificate for target in targets}
+        for certificate in without_target(progress, here):
+            forget(progress, certificate, self._removed_receipt(progress, certificate))
+        self.state.save_progress(progress, durable=True)
+        for certificate in pending_certificates(self.state.path) - here:
+            self._pending(certificate).clear()
+
+    def _removed_receipt(self, progress: Progress, certificate: str) -> str | None:
+        if self._client is None:
+            return None
+        mine, now = progress.of(certificate), int(self._clock())
+        if not mine.direct:
+            from internal_puller.outbox.receipts import removed_receipt
+
+            return removed_receipt(certificate, mine.offered, now=now)
+        from internal_puller.sources.direct.record import DirectFiles
+        from internal_puller.sources.direct.reports import removed_report
+
+        with suppress(ConfigurationError):  # what is damaged must not be told of for ever
+            if issued := DirectFiles(self.state.path).of(certificate).issued():
+                return removed_report(certificate, issued.names, now=now)
+        return None
+
+    def _tell_of_fault(self, fault: ConfigurationError) -> None:
+        """Tell the agent, and whoever gets alarms, what on this machine ends every pull."""
+        try:
+            with self._lock():
+                self._report_fault(fault)
+        except InstallBusy:
+            return  # another pull is at work, and tells
+        except RelayError:  # not even the lock can be had, or more is wrong than that
+            with suppress(RelayError):
+                self._report_fault(fault)
+        self._raise_alarm((), PullReport(fault=fault))
+
+    def _report_fault(self, fault: ConfigurationError) -> None:
+        """Write and send receipts of all that is not in place.
+
+        Where the targets cannot be read, those of the last pull count.
+        """
+        progress = self.state.progress()
+        known = {name for name, one in progress.certificates.items() if one.target == "here"}
+        own = self._direct.certificates if self._direct else frozenset()
+        offered = self._offered_now()
+        for certificate in sorted(self._here or known):
+            mine = progress.of(certificate)
+            newest = offered.get(certificate, mine.reported)
+            if certificate in own or newest != mine.reported:
+                installation = self._installation((), certificate)
+                installation.report_fault(certificate, newest, fault, mine)
+        if self._client is not None and _receipts(progress):
+            self._send(self._client, progress, PullReport())
+        with suppress(ConfigurationError):
+            self.state.save_progress(progress, durable=True)
+
+    def _offered_now(self) -> dict[str, int]:
+        """Return the newest generations, as far as the agent says and our own are known."""
+        offers: list[Offer] = []
+        with suppress(*NO_CONTACT, ConfigurationError):
+            if self._direct is not None:
+                offers += self._direct.offers()
+            if self._client is not None:
+                offers += self._client.listing().offers
+        return {one.certificate: one.generation for one in offers}
+
+    def _send(self, client: RelayClient, progress: Progress, report: PullReport) -> None:
+        try:
+            self._deliver(client, progress, report)
+        except NO_CONTACT as error:
+            self._note_error(progress, error, report)
+        with suppress(ConfigurationError):
+            self.state.save_progress(progress, durable=True)
 
     # --- keys made here -----------------------------------------------------------------------
 
@@ -318,14 +417,24 @@ class Puller:
                     break
                 mine.csr_error = error.what
                 self._defer((offer.certificate, _NEXT_CSR))
+                if not isinstance(error, RequestRefused):
+                    reported = mine.reported  # what is in place is none the worse for it
+                    self._installation(targets).report_fault(
+                        offer.certificate, mine.offered, error, mine
+                    )
+                    mine.reported = reported
                 report.outcomes.append(
                     CertificateOutcome(offer.certificate, 0, "failed", False, error)
                 )
             else:
+                if mine.csr_error:
+                    mine.error, mine.fault, mine.reported = None, "", 0
                 mine.csr_error, mine.csr_wanted = "", False
                 self._pauses.pop((offer.certificate, _NEXT_CSR), None)
                 report.csrs_left.append(offer.certificate)
         self.state.save_progress(progress, durable=True)
+        if _receipts(progress) and report.contact is None:
+            self._send(client, progress, report)
 
     def _leave_csr(self, client: RelayClient, offer: Offer, targets: Sequence[Target]) -> None:
         from internal_puller.pull.next_csr import algorithm_for, leave_next_csr
@@ -347,11 +456,11 @@ class Puller:
         try:
             outcome = installation.carry_out(work, mine)
         except RelayError as error:
-            outcome = self._failed(work, mine, error)
+            outcome = self._failed(installation, work, mine, error)
         except Exception as fault:  # a fault of ours in one must not stop the others
             what = f"{work.certificate}: unexpected {type(fault).__name__}: {fault}."
             ours = RelayError(what, do="Please report it: it is our fault.")
-            outcome = self._failed(work, mine, ours)
+            outcome = self._failed(installation, work, mine, ours)
         if outcome is None or outcome.error is None or _lost_contact(outcome.error):
             self._pauses.pop(key, None)  # a lost connection is the caller's to wait for
         else:
@@ -359,8 +468,15 @@ class Puller:
         return outcome
 
     def _failed(
-        self, work: Work, mine: CertificateProgress, error: RelayError
+        self,
+        installation: Installation,
+        work: Work,
+        mine: CertificateProgress,
+        error: RelayError,
     ) -> CertificateOutcome:
+        """What is wrong on this machine is told to the agent; what the agent said it knows."""
+        if not isinstance(error, NO_CONTACT):
+            return installation.report_fault(work.certificate, work.generation, error, mine)
         mine.error = LastError(error.type, error.what, int(self._clock()))
         return CertificateOutcome(work.certificate, work.generation, "failed", False, error)
 
@@ -447,11 +563,14 @@ class Puller:
         from internal_puller.sources.direct.part import DirectPart
         from internal_puller.sources.direct.settings import require_direct
 
-        floors = self.state.floors()
+        def floor(name: str) -> int:
+            known = self.state.floors().get(name)
+            return known.generation if known else 0
+
         return DirectPart(
             require_direct(self.settings.direct_file),
             self.settings,
-            floors=lambda name: floors[name].generation if name in floors else 0,
+            floors=floor,
             clock=self._clock,
             while_waiting=while_waiting,
             say=self._say,
@@ -519,6 +638,8 @@ class Puller:
             changed = False
             for target in targets:
                 one = progress.of(target.certificate)
+                if one.withdrawn_at:
+                    continue  # the agent takes no receipt of it
                 installation = self._installation(targets, target.certificate)
                 changed |= installation.report_if_changed(target, one)
             if changed:
@@ -558,7 +679,13 @@ class Puller:
 
     # --- notes --------------------------------------------------------------------------------
 
-    def _note_contact(self, client: RelayClient, progress: Progress, listing: Listing) -> None:
+    def _note_contact(
+        self,
+        client: RelayClient,
+        progress: Progress,
+        listing: Listing,
+        targets: Sequence[Target],
+    ) -> None:
         now = int(self._clock())
         progress.version = listing.version
         progress.come_back_at = now + clamp_come_back(listing.come_back)
@@ -566,21 +693,8 @@ class Puller:
         progress.clock_difference = client.clock_difference or 0
         progress.tls_check = client.tls_check
         progress.error = None
-        offered = {offer.certificate: offer for offer in listing.offers}
-        # What was offered once and never installed is forgotten: an agent can think of names
-        # without end.
-        for certificate, one in list(progress.certificates.items()):
-            if certificate not in offered and one == CertificateProgress(
-                offered=one.offered,
-                key_origin=one.key_origin,
-                csr_wanted=one.csr_wanted,
-                csr_error=one.csr_error,
-            ):
-                del progress.certificates[certificate]
-        for certificate, offer in offered.items():
-            mine = progress.of(certificate)
-            mine.offered = offer.generation
-            mine.key_origin, mine.csr_wanted = offer.key_origin, offer.csr_wanted
+        own = self._direct.certificates if self._direct else frozenset()
+        follow(progress, listing.offers, {one.certificate for one in targets}, own, now=now)
 
     def _note_failure(self, error: RelayError, report: PullReport) -> None:
         progress = self.state.progress()
@@ -659,6 +773,16 @@ def _end_of(target: Target) -> int:
 def _lost_contact(error: RelayError | None) -> bool:
     """Whether the agent went away; a refusal is its answer."""
     return isinstance(error, NO_CONTACT) and not isinstance(error, RequestRefused)
+
+
+def _report_standing(plan: Plan, installation: Installation, progress: Progress) -> None:
+    """Write the receipts of what nothing is done about: it is in place, or cannot be looked at."""
+    for target, fault in plan.unusable:
+        mine = progress.of(target.certificate)
+        if not mine.withdrawn_at:  # else the agent takes no receipt
+            installation.report_fault(target.certificate, mine.offered, fault, mine)
+    for target in plan.unreported:
+        installation.report_again(target, progress.of(target.certificate))
 
 
 def _note_obstacles(plan: Plan, report: PullReport) -> None:

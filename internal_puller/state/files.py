@@ -9,6 +9,7 @@ import contextlib
 import os
 import stat
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from internal_puller.settings.account import is_trusted
@@ -17,6 +18,7 @@ from shared.host.whole_file import make_directory, replace_whole
 
 MAX_BYTES = 64 << 20
 _LEFT_OVER_SECONDS = 3600
+_LEAST_ROOM = 1 << 20
 
 
 def private_directory(path: Path, *, create: bool) -> Path:
@@ -105,6 +107,17 @@ def write_private(path: Path, content: bytes, *, durable: bool = True) -> None:
             f"{path} cannot be written: {error.strerror}.",
             do="Look at the free space, owner and mode of that directory.",
         ) from error
+
+
+def write_problems(directory: Path) -> Iterator[str]:
+    """Say why a file there could not be written now; nothing is tried."""
+    room = os.statvfs(directory)
+    if room.f_flag & os.ST_RDONLY:
+        yield f"{directory} is on a read-only file system."
+    elif not os.access(directory, os.W_OK | os.X_OK):
+        yield f"This user cannot write to {directory}."
+    elif room.f_bavail * room.f_frsize < _LEAST_ROOM or (room.f_files and not room.f_favail):
+        yield f"There is no space left on the disk of {directory}."
 
 
 def sweep(directory: Path) -> None:

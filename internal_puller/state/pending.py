@@ -65,6 +65,14 @@ class PendingKey:
     algorithm: str
 
 
+def pending_certificates(state: Path) -> set[str]:
+    """Return the certificates of which keys are kept; none if that cannot be seen."""
+    try:
+        return {path.name for path in (state / _DIRECTORY).iterdir()}
+    except OSError:
+        return set()
+
+
 class PendingKeys:
     """The pending keys of one certificate; changed only by who holds the installation lock."""
 
@@ -154,6 +162,8 @@ class PendingKeys:
         """Forget them all."""
         for entry in self.entries():
             self._remove(entry)
+        with contextlib.suppress(OSError):
+            self._directory.rmdir()
 
     def _remove(self, entry: Entry) -> None:
         with contextlib.suppress(OSError):

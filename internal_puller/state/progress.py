@@ -38,6 +38,11 @@ class CertificateProgress:
         receipt: encoded receipt or report that the agent has not confirmed yet.
         direct: it is a report of a certificate that this machine gets by itself.
         error: the last failure, until the next success.
+        fault: generation and type of the fault of this machine that a receipt told last; empty
+            when all is well since.
+        target: ``none`` yet, ``here``, or ``removed`` since.
+        withdrawn_at: unix seconds since when the agent does not offer what has a target here; 0:
+            it does.
     """
 
     offered: int = 0
@@ -50,6 +55,9 @@ class CertificateProgress:
     receipt: str | None = None
     direct: bool = False
     error: LastError | None = None
+    fault: str = ""
+    target: str = "none"
+    withdrawn_at: int = 0
 
 
 @dataclass(slots=True)

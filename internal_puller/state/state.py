@@ -241,7 +241,11 @@ class StateDirectory:
     # --- progress -----------------------------------------------------------------------------
 
     def progress(self) -> Progress:
-        content = read_private(self.path / "progress.json")
+        """Return how things stand; what cannot be read or trusted is as if there were nothing."""
+        try:
+            content = read_private(self.path / "progress.json")
+        except ConfigurationError:
+            content = None
         return Progress() if content is None else Progress.decode(content)
 
     def save_progress(self, progress: Progress, *, durable: bool) -> None:

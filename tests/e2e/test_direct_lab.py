@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from internal_puller.outbox.report import EXIT_EXPIRING
+from internal_puller.settings.targets import save_targets
 from internal_puller.sources.direct.settings import require_direct
 from internal_puller.sources.direct.status import direct_status
 from internal_puller.state.progress import LastError
@@ -81,7 +82,7 @@ def test_dns_01_by_update_without_any_agent(world: DirectWorld) -> None:
     assert world.machine.state.floors()[NAME].generation == world.progress().generation
     assert world.dns.get("outside", f"_acme-challenge.{NAME}", "TXT") == []
     assert not world.of().has_attempt()
-    assert world.machine.targets()[0].key_origin == "puller"
+    assert world.machine.state.own_keys() == {NAME}
     assert world.machine.pull().members()["certificates"] == []
     assert len(world.ca.orders) == 1
 
@@ -429,6 +430,33 @@ def test_with_an_agent_its_operator_sees_everything(world: DirectWorld, tmp_path
         failed = agent.direct_reports[-1]
         assert (failed.outcome, failed.error) == ("failed", "issuance/rejected")
         assert failed.generation == known.generation
+
+
+def test_a_fault_here_and_a_target_that_is_removed_reach_the_agent(
+    world: DirectWorld, tmp_path: Path
+) -> None:
+    (tmp_path / "agent").mkdir()
+    with FakeAgent(tmp_path / "agent") as agent:
+        world.machine.enrol(agent, "app.example.org")
+        world.want()
+        world.target()
+        assert world.machine.pull().exit_code == 0
+        floors = world.machine.state.path / "floors.json"
+        kept = floors.read_bytes()
+        floors.write_bytes(b"{}")
+        for _ in range(2):
+            with pytest.raises(ConfigurationError, match=r"floors\.json"):
+                world.machine.pull()
+        floors.write_bytes(kept)
+        assert world.machine.pull().exit_code == 0
+        told = [(one.outcome, one.error) for one in agent.direct_reports]
+        well = ("installed", "none")
+        assert told == [well, ("failed", "configuration"), well]
+        save_targets(world.machine.settings.targets_file, [])
+        for _ in range(2):
+            assert world.machine.pull().exit_code == 0
+        assert [one.outcome for one in agent.direct_reports][len(told) :] == ["removed"]
+        assert agent.receipts == []
 
 
 def test_agent_away_keeps_the_report(world: DirectWorld, tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ def enrol(
     if answer.puller != key.id:
         raise KeysRefused("The agent answered for another puller's key.")
     enrolment = _remember(state, token, answer, earlier, int(clock()))
-    _start_anew(state, client, enrolment, earlier)
+    _start_anew(state, client, enrolment, earlier, answer.granted)
     before = earlier.granted if earlier is not None and earlier.agent == token.agent else ()
     new = {one.certificate for one in answer.granted} - {one.certificate for one in before}
     return Enrolled(enrolment, answer.granted, frozenset(new))
@@ -120,7 +120,11 @@ def _remember(
 
 
 def _start_anew(
-    state: StateDirectory, client: RelayClient, enrolment: Enrolment, earlier: Enrolment | None
+    state: StateDirectory,
+    client: RelayClient,
+    enrolment: Enrolment,
+    earlier: Enrolment | None,
+    granted: tuple[Grant, ...],
 ) -> None:
     """What was heard from another agent says nothing about this one."""
     progress = state.progress()
@@ -129,6 +133,8 @@ def _start_anew(
         for one in progress.certificates.values():
             one.offered, one.receipt, one.reported = 0, None, 0
     progress.reports_paused_until = 0
+    for grant in granted:
+        progress.of(grant.certificate).withdrawn_at = 0
     progress.tls_check = client.tls_check
     progress.clock_difference = client.clock_difference or 0
     progress.last_contact = enrolment.enrolled_at

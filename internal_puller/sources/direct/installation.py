@@ -23,7 +23,7 @@ from shared.contract.errors import BundleError, RelayError
 from shared.contract.key_policy import load_pem_key
 from shared.contract.x509 import load_chain, spki_sha256
 
-_NOBODY = "0" * 64
+_NOBODY = wire.NO_DIGEST
 
 
 class DirectInstallation(Installation):
@@ -102,7 +102,7 @@ class DirectInstallation(Installation):
         return self._report(
             outcome.certificate,
             outcome.generation,
-            "rolled_back" if outcome.outcome == "failed" else outcome.outcome,
+            outcome.outcome,
             outcome.error,
             served,
         )
@@ -123,7 +123,7 @@ class DirectInstallation(Installation):
         """Write the report of an order that brought nothing; what is in place stays."""
         generation = (self._progress(certificate)).generation
         progress.receipt = self._report(certificate, generation, "failed", error, ())
-        progress.direct = True
+        progress.direct, progress.target = True, "here"
 
     def _report(
         self,

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from internal_puller.sources.direct.settings import DirectCertificate
 from shared.contract.wire import DirectReport
 
 
-def removed_report(gone: DirectCertificate, *, now: int) -> str:
-    """Return the encoded report that a certificate is wanted here no more."""
+def removed_report(certificate: str, names: tuple[str, ...], *, now: int) -> str:
+    """Return the encoded report that a certificate is not managed here any more."""
     return (
         DirectReport(
-            certificate=gone.certificate,
-            names=gone.names,
+            certificate=certificate,
+            names=names,
             generation=0,
             not_after=0,
             leaf_sha256=None,

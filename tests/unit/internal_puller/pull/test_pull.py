@@ -438,7 +438,7 @@ def test_reload_command_that_is_missing(agent: FakeAgent, machine: Machine) -> N
     report = machine.pull()
     assert report.exit_code == ConfigurationError.exit_code
     assert not target.directory.exists()
-    assert (agent.receipts[0].outcome, agent.receipts[0].error) == ("rolled_back", "unexpected")
+    assert (agent.receipts[0].outcome, agent.receipts[0].error) == ("failed", "configuration")
 
 
 def test_target_that_is_not_granted(agent: FakeAgent, machine: Machine) -> None:
