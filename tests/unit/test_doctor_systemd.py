@@ -96,6 +96,7 @@ SHIPPED = {
     "Environment": "XDG_CONFIG_HOME=/etc XDG_STATE_HOME=/var/lib",
 }
 KEPT = Path("/etc/split-horizon-relay")
+STATE = Path("/var/lib/split-horizon-relay/puller")
 
 
 @pytest.mark.parametrize(
@@ -160,6 +161,7 @@ def test_a_proxy_of_this_users_environment_is_not_the_services(
     systemctl: Systemctl, tmp_path: Path
 ) -> None:
     machine, proxy = Machine(tmp_path), "http://proxy.example.com:3128"
+    machine.change(state_directory=STATE, lock_file=None)
     for mine, shown, expected in (
         ("", {}, [Verdict.WARNING]),
         (proxy, {}, []),
@@ -174,6 +176,26 @@ def test_a_proxy_of_this_users_environment_is_not_the_services(
     machine.change(roots_file=Path("/root/me/roots.pem"))
     (found_roots,) = setting_findings(service, machine.settings, None)
     assert found_roots.verdict is Verdict.WARNING and "/root/me/roots.pem" in found_roots.what
+
+
+def test_a_state_directory_that_the_service_cannot_write_is_named(
+    systemctl: Systemctl, tmp_path: Path
+) -> None:
+    systemctl.show(**SHIPPED)
+    service, machine = find_service(), Machine(tmp_path)
+    assert service is not None
+    for state, lock, places in (
+        (STATE, None, []),
+        (Path("/srv/relay"), None, ["/srv/relay"]),
+        (STATE, Path("/run/lock/relay"), ["/run/lock"]),
+    ):
+        machine.change(state_directory=state, lock_file=lock)
+        found = list(setting_findings(service, machine.settings, None))
+        assert [one.verdict for one in found] == [Verdict.PROBLEM] * len(places)
+        said = [f"{one.what} {one.do}" for one in found]
+        assert all(
+            f"ReadWritePaths={place}" in what for place, what in zip(places, said, strict=True)
+        )
 
 
 def test_a_port_that_systemd_holds_for_the_agent_is_no_other_programs(
