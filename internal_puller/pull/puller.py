@@ -355,7 +355,7 @@ class Puller:
             if certificate in own or newest != mine.reported:
                 installation = self._installation((), certificate)
                 installation.report_fault(certificate, newest, fault, mine)
-        if self._client is not None and _receipts(progress):
+        if self._client is not None and progress.reports_due(self._clock()):
             self._send(self._client, progress, PullReport())
         with suppress(ConfigurationError):
             self.state.save_progress(progress, durable=True)
@@ -433,7 +433,7 @@ class Puller:
                 self._pauses.pop((offer.certificate, _NEXT_CSR), None)
                 report.csrs_left.append(offer.certificate)
         self.state.save_progress(progress, durable=True)
-        if _receipts(progress) and report.contact is None:
+        if progress.reports_due(self._clock()) and report.contact is None:
             self._send(client, progress, report)
 
     def _leave_csr(self, client: RelayClient, offer: Offer, targets: Sequence[Target]) -> None:
