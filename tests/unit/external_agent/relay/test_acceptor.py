@@ -146,6 +146,31 @@ def _stall_in_tls(running: RunningAgent, count: int, first: bytes) -> list[socke
     return found
 
 
+def test_half_a_request_is_no_work_also_of_one_who_is_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever is enrolled cannot hold all connections by requests that never end."""
+    monkeypatch.setattr(agent, "_permitted_connections", lambda wanted, part: 4)
+    with running_agent(tmp_path, CERTIFICATE) as running:
+        greedy, other = running.enrolled(CERTIFICATE), running.enrolled(CERTIFICATE)
+        kept = [greedy.connect() for _ in range(4)]
+        try:
+            for one in kept:
+                draft = greedy.draft("GET", CERTIFICATES_PATH)
+                one.putrequest("GET", draft.path, skip_host=True)
+                for name, value in (("Host", "x"), *draft.headers.items()):
+                    one.putheader(name, value)
+                one.endheaders()
+                assert len(one.getresponse().read()) > 0
+                one.sock.sendall(_half_sent(greedy)["no body"])
+            acceptor_of = running.agent._relay._server.acceptor
+            assert (len(acceptor_of), acceptor_of.strangers) == (4, 0)
+            assert other.get(CERTIFICATES_PATH, timeout=10).status == 200
+        finally:
+            for one in kept:
+                one.close()
+
+
 def test_a_byte_a_second_is_no_request(
     small_agent: RunningAgent, monkeypatch: pytest.MonkeyPatch
 ) -> None:

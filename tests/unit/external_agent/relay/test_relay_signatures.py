@@ -174,6 +174,24 @@ def test_an_unknown_key_is_refused_like_a_wrong_signature(running: RunningAgent)
     assert (answer.status, answer.signed, answer.slug) == (401, False, "not-authenticated")
 
 
+@pytest.mark.parametrize("signed", [True, False])
+def test_a_stranger_is_refused_before_a_body_is_read(
+    running: RunningAgent, monkeypatch: pytest.MonkeyPatch, *, signed: bool
+) -> None:
+    monkeypatch.setattr("external_agent.relay.signed_messages._BODY_SECONDS", 300.0)
+    stranger = Client(running)
+    draft = stranger.draft("POST", RECEIPTS_PATH, receipt())
+    connection = stranger.connect(timeout=20)
+    connection.putrequest("POST", draft.path, skip_host=True, skip_accept_encoding=True)
+    fields = draft.headers if signed else {}
+    for name, value in (*fields.items(), ("Host", "x"), ("Content-Length", "1000")):
+        connection.putheader(name, value)
+    connection.endheaders()
+    with contextlib.closing(connection), connection.getresponse() as answer:
+        assert answer.status == (401 if signed else 400)
+        assert answer.getheader("Connection") == "close"
+
+
 def test_a_stranger_cannot_use_a_known_key_id(client: Client, running: RunningAgent) -> None:
     stranger = Client(running)
     known = client.id
