@@ -79,6 +79,7 @@ manifests = st.builds(
     sealed_key=st.none(),
 )
 offers = st.builds(Offer, ids, name_sets, integers, integers, origins, st.booleans())
+versions = st.from_regex(r"[A-Za-z0-9._~-]{1,64}", fullmatch=True)
 served = st.builds(Served, digests, integers, st.none() | texts)
 MESSAGES: dict[type[Any], st.SearchStrategy[Any]] = {
     EnrolmentRequest: st.builds(EnrolmentRequest, keys, keys, texts, integers),
@@ -87,7 +88,7 @@ MESSAGES: dict[type[Any], st.SearchStrategy[Any]] = {
         digests,
         st.lists(st.builds(Grant, ids, name_sets), max_size=5).map(tuple),
     ),
-    Listing: st.builds(Listing, st.lists(offers, max_size=5).map(tuple), integers),
+    Listing: st.builds(Listing, st.lists(offers, max_size=5).map(tuple), integers, versions),
     BundleAnswer: st.builds(BundleAnswer, integers, st.none() | texts.map(str.encode)),
     Receipt: st.builds(
         Receipt,

@@ -36,6 +36,8 @@ from shared.contract.sealing import Identity, SealContext
 from shared.contract.signing import SigningKey
 from shared.contract.x509 import chain_to_pem, spki_sha256
 from tests.authority import Authority, Builder, common_authority, new_key
+from tests.unit.shared.contract.test_vectors import accepted
+from tests.vectors.vector import read_all
 
 NOW = 1_790_000_000
 NAME = "www.intra.example.com"
@@ -126,10 +128,10 @@ def refuse(kind: type[BundleError], *args: Any, **kwargs: Any) -> None:
 
 def test_good_bundle() -> None:
     case = Case()
-    accepted = offer(case.manifest())
-    assert key_to_der(accepted.key) == key_to_der(case.key)
-    assert accepted.floor.generation == NOW
-    assert "PrivateKey" not in repr(accepted)
+    found = offer(case.manifest())
+    assert key_to_der(found.key) == key_to_der(case.key)
+    assert found.floor.generation == NOW
+    assert "PrivateKey" not in repr(found)
 
 
 def test_1_envelope() -> None:
@@ -191,6 +193,23 @@ def test_8_chain() -> None:
     refuse(UntrustedChain, Case().manifest(), want=wanted(anchors=another))
     alone = chain_to_pem(x509.load_pem_x509_certificates(Case().manifest().chain.encode())[:1])
     refuse(UntrustedChain, Case().manifest(chain=alone), now=NOW)
+
+
+def test_8_says_which_rule_was_broken() -> None:
+    said = {
+        "chain-sha1": "Certificate 1 of the chain is signed with another algorithm",
+        "chain-wrong-order": "Certificate 2 of the chain did not sign certificate 1",
+        "chain-with-root": "Certificate 3 of the chain is a root",
+        "chain-issuer-rsa-1024": "breaks a rule of X.509 (RSA key is too weak)",
+        "chain-no-intermediate": 'The chain ends at "Vector Intermediate", which is not trusted',
+    }
+    for vector in read_all("bundle"):
+        if vector.name in said:
+            with pytest.raises(UntrustedChain) as refused:
+                accepted(vector)
+            assert said.pop(vector.name) in refused.value.what
+            assert ("--root" in refused.value.do) == (vector.name == "chain-no-intermediate")
+    assert not said
 
 
 def test_9_names() -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.contract.errors import NameRefused, PolicyError
+from shared.contract.errors import MalformedMessage, NameRefused, PolicyError
 from shared.contract.identifiers import DnsName, check_certificate_id, parse_names
+from shared.contract.strict_json import Members
+from shared.contract.wire import Grant, Offer
 
 
 @pytest.mark.parametrize(
@@ -94,3 +98,22 @@ def test_one_to_a_hundred_names() -> None:
 def test_ids_that_may_not_stand_in_a_path(text: str) -> None:
     with pytest.raises(PolicyError):
         check_certificate_id(text)
+
+
+@pytest.mark.parametrize("read", [Grant.read, Offer.read])
+def test_names_follow_the_grammar_wherever_they_are_decoded(
+    read: Callable[[Members], object],
+) -> None:
+    def members(*names: str) -> Members:
+        rest = {} if read == Grant.read else {"generation": 0, "not_after": 0, "csr_wanted": False}
+        origin = {} if read == Grant.read else {"key_origin": "agent"}
+        values = {"certificate": "www", "names": list(names), **rest, **origin}
+        return Members(values, "The list", MalformedMessage)  # type: ignore[arg-type]
+
+    for good in ("a.example.com", "*.example.com", "host.internal", "xn--bcher-kva.example"):
+        assert read(members(good))
+    for bad in ("intranet", "192.0.2.1", "a.example.com.", "A.example.com", "\x1b[2J.example.com"):
+        with pytest.raises(MalformedMessage, match="'names'"):
+            read(members("a.example.com", bad))
+    with pytest.raises(MalformedMessage, match="empty"):
+        read(members())
