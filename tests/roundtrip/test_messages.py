@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shared.contract.batches import BatchAnswer, Refusal, decode_batch, encode_batch
 from shared.contract.bundle import (
     PAYLOAD_TYPE,
     Manifest,
@@ -22,9 +23,11 @@ from shared.contract.sealing import Identity, SealContext
 from shared.contract.signing import SigningKey, sign_envelope
 from shared.contract.strict_json import MAX_INTEGER
 from shared.contract.wire import (
+    DIRECT_OUTCOMES,
     OUTCOMES,
     RECEIPT_ERRORS,
     BundleAnswer,
+    DirectReport,
     EnrolmentAnswer,
     EnrolmentRequest,
     Grant,
@@ -81,6 +84,29 @@ manifests = st.builds(
 offers = st.builds(Offer, ids, name_sets, integers, integers, origins, st.booleans())
 versions = st.from_regex(r"[A-Za-z0-9._~-]{1,64}", fullmatch=True)
 served = st.builds(Served, digests, integers, st.none() | texts)
+receipts = st.builds(
+    Receipt,
+    ids,
+    integers,
+    digests,
+    st.sampled_from(sorted(OUTCOMES)),
+    st.sampled_from(sorted(RECEIPT_ERRORS)),
+    st.lists(served, max_size=4).map(tuple),
+    integers,
+)
+reports = st.builds(
+    DirectReport,
+    ids,
+    name_sets,
+    integers,
+    integers,
+    st.none() | digests,
+    integers,
+    st.sampled_from(sorted(DIRECT_OUTCOMES)),
+    st.just("issuance/rejected"),
+    st.lists(served, max_size=4).map(tuple),
+    integers,
+)
 MESSAGES: dict[type[Any], st.SearchStrategy[Any]] = {
     EnrolmentRequest: st.builds(EnrolmentRequest, keys, keys, texts, integers),
     EnrolmentAnswer: st.builds(
@@ -90,15 +116,11 @@ MESSAGES: dict[type[Any], st.SearchStrategy[Any]] = {
     ),
     Listing: st.builds(Listing, st.lists(offers, max_size=5).map(tuple), integers, versions),
     BundleAnswer: st.builds(BundleAnswer, integers, st.none() | texts.map(str.encode)),
-    Receipt: st.builds(
-        Receipt,
-        ids,
-        integers,
-        digests,
-        st.sampled_from(sorted(OUTCOMES)),
-        st.sampled_from(sorted(RECEIPT_ERRORS)),
-        st.lists(served, max_size=4).map(tuple),
-        integers,
+    BatchAnswer: st.builds(
+        BatchAnswer,
+        st.lists(st.builds(Refusal, st.integers(0, 99), st.just("quota"), texts), max_size=5).map(
+            tuple
+        ),
     ),
     Problem: st.builds(Problem, ids, texts, st.integers(400, 599), texts),
 }
@@ -111,6 +133,16 @@ def test_messages(kind: type[Any], data: st.DataObject) -> None:
     octets = message.encode()
     assert kind.decode(octets) == message
     assert kind.decode(octets).encode() == octets
+
+
+@pytest.mark.parametrize(("kind", "one"), [(Receipt, receipts), (DirectReport, reports)])
+@given(data=st.data())
+def test_what_travels_together(
+    kind: type[Any], one: st.SearchStrategy[Any], data: st.DataObject
+) -> None:
+    sent = data.draw(st.lists(one, min_size=1, max_size=5).map(tuple))
+    body = encode_batch("receipts", [each.encode().decode() for each in sent])
+    assert decode_batch(body, "receipts", kind.read) == sent
 
 
 @given(offers=st.lists(offers, max_size=5).map(tuple), one=integers, other=integers)
