@@ -16,9 +16,10 @@ from external_agent.store.tables import bundles, generations, receipts
 from internal_puller.settings.targets import Target, save_targets
 from internal_puller.sources.agent.enrolment import enrol
 from shared.contract.bundle import Manifest, sign_bundle
+from shared.contract.key_policy import key_to_der
 from shared.contract.sealing import Recipient, SealContext
 from shared.contract.wire import MAX_ANSWER
-from shared.contract.x509 import chain_to_pem, key_to_der, leaf_sha256, spki_sha256
+from shared.contract.x509 import chain_to_pem, leaf_sha256, spki_sha256
 from tests.authority import Authority, common_authority, new_key
 from tests.fake_agent import FakeAgent
 from tests.lab.ports import free_port

@@ -23,7 +23,6 @@ from shared.contract.sealing import Identity, SealContext
 from shared.contract.signing import SigningKey, sign_envelope
 from shared.contract.strict_json import MAX_INTEGER
 from shared.contract.wire import (
-    DIRECT_OUTCOMES,
     OUTCOMES,
     RECEIPT_ERRORS,
     BundleAnswer,
@@ -102,7 +101,7 @@ reports = st.builds(
     integers,
     st.none() | digests,
     integers,
-    st.sampled_from(sorted(DIRECT_OUTCOMES)),
+    st.sampled_from(sorted(OUTCOMES)),
     st.just("issuance/rejected"),
     st.lists(served, max_size=4).map(tuple),
     integers,

@@ -25,6 +25,7 @@ NOT_RUN = {
     "createuser": "as createdb",
     "curl": "asks a running VM from outside",
     "git": "fetches from where the repository is kept",
+    "install": "an ordinary command",
     "ln": "an ordinary command",
     "pipx": "tests/packages, with the same words",
     "podman": "tests/packages/test_container.py, which starts compose.yaml",

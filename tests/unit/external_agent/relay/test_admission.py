@@ -6,6 +6,7 @@ A route that is added is in the table, and so in every test here.
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +25,7 @@ from external_agent.records.model import PullerStatus
 from external_agent.relay.admission import CERTIFICATE as PARAMETER
 from external_agent.relay.rehearsal import Rehearsals
 from external_agent.relay.relay_app import RelayApp
+from shared.contract.batches import encode_batch
 from shared.contract.diagnosis import DOCTOR_PATH, Half, NameSeen
 from shared.contract.http_signatures import CLOCK_TOLERANCE
 from shared.contract.rehearsal import State
@@ -52,14 +54,25 @@ from tests.unit.external_agent.harness import (
     wait_until,
 )
 
+
+def direct_report(generation: int) -> str:
+    report = DirectReport(
+        OTHER, (OTHER,), generation, 0, None, 0, "failed", "unexpected", (), START
+    )
+    return report.encode().decode()
+
+
 HALF = Half("puller", "web1", START, names=(NameSeen(CERTIFICATE, (), False),)).encode()
 BODIES = {
-    RECEIPTS_PATH: Receipt(
-        CERTIFICATE, START - 1000, "ab" * 32, "installed", "none", (), START
-    ).encode(),
-    DIRECT_PATH: DirectReport(
-        OTHER, (OTHER,), 0, 0, None, 0, "failed", "unexpected", (), START
-    ).encode(),
+    RECEIPTS_PATH: encode_batch(
+        "receipts",
+        [
+            Receipt(CERTIFICATE, START - 1000, "ab" * 32, "installed", "none", (), START)
+            .encode()
+            .decode()
+        ],
+    ),
+    DIRECT_PATH: encode_batch("reports", [direct_report(0)]),
     DOCTOR_PATH: HALF,
 }
 """A good body for each path that wants one: what is refused, is for no other reason."""
@@ -172,7 +185,9 @@ def test_a_certificate_in_the_path_has_to_be_granted(whole_agent: RunningAgent) 
             assert dump_of(whole_agent.store) == before, call
         before = dump_of(whole_agent.store)
     assert asked >= 4
-    assert stranger.send("POST", RECEIPTS_PATH, BODIES[RECEIPTS_PATH]).slug == "certificate-unknown"
+    told = stranger.send("POST", RECEIPTS_PATH, BODIES[RECEIPTS_PATH])
+    (refused,) = json.loads(told.body)["refused"]
+    assert (told.status, refused["type"]) == (200, "certificate-unknown")
 
 
 def test_a_nonce_is_used_once_whatever_is_called(client: Client) -> None:
@@ -358,9 +373,7 @@ def test_requests_that_are_dated_back_are_accepted_no_more_often(
             client.send(
                 "POST",
                 DIRECT_PATH,
-                DirectReport(
-                    OTHER, (OTHER,), number, 0, None, 0, "failed", "unexpected", (), START
-                ).encode(),
+                encode_batch("reports", [direct_report(number)]),
                 created=START + offset,
             ).status
             for number in range(16)

@@ -49,7 +49,7 @@ def test_taken_and_taken_again(running: RunningAgent, client: Client) -> None:
         (b"", "not a PKCS#10 request"),
         (b"\x30\x80garbage", "not a PKCS#10 request"),
         (bytes(60000), "60000 octets"),
-        (csr(CERTIFICATE, "app.example.org"), "'app.example.org', which is not granted"),
+        (csr(CERTIFICATE, "app.example.org"), "'app.example.org' is not granted"),
         (csr(key=ec.generate_private_key(ec.SECP521R1())), "EC on secp521r1"),
     ],
     ids=["empty", "garbage", "large", "names", "curve"],

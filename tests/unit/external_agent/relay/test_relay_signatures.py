@@ -411,7 +411,7 @@ def test_a_method_that_does_not_fit_is_refused_signed(client: Client) -> None:
 
 @pytest.mark.parametrize(
     "query",
-    ["wait=-1", "wait=1.5", "wait=01", "wait=", "since=XYZ", "since=a&since=a", "page=1", "wait"],
+    ["wait=-1", "wait=1.5", "wait=01", "wait=", "since=a/b", "since=a&since=a", "page=1", "wait"],
 )
 def test_other_queries_are_refused_signed(client: Client, query: str) -> None:
     answer = client.get(CERTIFICATES_PATH, query)

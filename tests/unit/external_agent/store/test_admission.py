@@ -145,7 +145,7 @@ def say(store: Store, puller: Puller, number: int, now: int) -> None:
     report = DirectReport(
         OTHER, (OTHER,), number, 0, None, 0, "failed", "unexpected", (), now - CLOCK_TOLERANCE
     )
-    store.record_direct(puller.id, report, now=now)
+    assert store.record_direct(puller.id, [report], now=now) == {}
 
 
 def kinds(store: Store, puller: Puller) -> list[str]:

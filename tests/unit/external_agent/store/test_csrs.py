@@ -186,7 +186,7 @@ def test_a_refusal_is_noted(store: Store, puller: Puller) -> None:
         leave(store, puller, new_csr(NAME, "app.example.org"))
     assert kinds(store)[-1] == "csr-refused"
     (status,) = store.status(NOW)
-    assert "which is not granted" in status.waits_for
+    assert "is not granted" in status.waits_for
     leave(store, puller, new_csr())
     (status,) = store.status(NOW)
     assert (status.waits_for, status.csr_waits) == ("", True)
