@@ -311,6 +311,32 @@ def test_files_of_a_servers_account_are_replaced_and_pruned(machines: Machines) 
         inside.run("rm", "-rf", place)
 
 
+def test_a_target_elsewhere(machines: Machines) -> None:
+    """A directory of its own and leave to write there; the doctor names what is missing."""
+    inside, place = machines.inside, "/etc/nginx/tls"
+    kept = load_targets(inside / TARGETS)
+    inside.run("mkdir", "-p", place)
+    there = Target(WWW, (WWW,), Path(place), probe=(), roots=kept[0].roots)
+    write_targets(inside, *kept, there)
+    dropin = inside / f"etc/systemd/system/{PULL}.d/elsewhere.conf"
+    dropin.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        told = inside.run("internal-puller", "doctor", expect=None).out
+        assert f"may not write to {place}" in told
+        assert f"{place} does not belong to internal-puller" in told
+        inside.run("install", "-d", "-o", "internal-puller", "-g", "internal-puller", place)
+        dropin.write_text(f"[Service]\nReadWritePaths={place}\n")
+        inside.run("systemctl", "daemon-reload")
+        told = inside.run("internal-puller", "doctor", expect=None).out
+        assert "may not write" not in told and "does not belong" not in told
+        inside.run("systemctl", "start", PULL)
+        assert machines.newest_is_in_place(place)
+    finally:
+        dropin.unlink(missing_ok=True)
+        inside.run("systemctl", "daemon-reload")
+        write_targets(inside, *kept)
+
+
 def test_a_target_by_ssh(machines: Machines) -> None:
     inside, base = machines.inside, "/etc/split-horizon-relay/ssh"
     inside.run(

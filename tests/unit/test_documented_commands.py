@@ -28,6 +28,7 @@ NOT_RUN = {
     "install": "an ordinary command",
     "ln": "an ordinary command",
     "pipx": "tests/packages, with the same words",
+    "install": "tests/packages/test_confined.py, for a target elsewhere",
     "podman": "tests/packages/test_container.py, which starts compose.yaml",
     "ssh-keyscan": "tests write the file of known hosts themselves",
     "systemctl": "tests/packages/test_booted.py, on machines with their own systemd",
