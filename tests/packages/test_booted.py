@@ -25,7 +25,7 @@ from tests.packages.booted import Booted, booted
 from tests.packages.services import SERVICES
 from tests.topology.world import INTERNET, RELAY, WWW, inside_dns, lab_ca, outside_dns, world
 
-pytestmark = [pytest.mark.packages, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.packages, pytest.mark.timeout(900)]
 TLS = f"/etc/split-horizon-relay/tls/{WWW}"
 SITE = f"""server {{
   listen 443 ssl;

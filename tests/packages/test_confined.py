@@ -191,8 +191,8 @@ def test_a_restore_hands_over_and_brings_the_roots(machines: Machines) -> None:
     vm.run("mv", f"{place}/agent.toml", f"{place}/ca-root.pem", state, "/root/away")
     vm.run("install", "-d", "-m", "700", "-o", "external-agent", "-g", "external-agent", state)
     try:
-        told = vm.run("external-agent", "restore", "/root/backup.tar").out
-        assert "belongs to the account external-agent" in told
+        done = vm.run("external-agent", "restore", "/root/backup.tar")
+        assert "belongs to the account external-agent" in done.out + done.err
         assert set(vm.run("find", state, "-printf", "%u\n").out.split()) == {"external-agent"}
         modes = vm.run("stat", "-c", "%U %G %a", f"{place}/agent.toml", f"{place}/ca-root.pem").out
         assert modes.splitlines() == ["root external-agent 640", "root root 644"]
