@@ -28,6 +28,7 @@ from external_agent.commands.dns_persist import dns_persist
 from external_agent.commands.events import events
 from external_agent.settings.config import CONFIG_VARIABLE
 from shared.contract.errors import RelayError
+from shared.host.terminal import explain, guard
 
 app = typer.Typer(
     name="external-agent",
@@ -74,10 +75,11 @@ def _options(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command; a known error is explained without a traceback."""
+    guard()
     try:
         app(args=None if arguments is None else list(arguments))
     except RelayError as error:
-        sys.stderr.write(f"{error.explain()}\n")
+        explain(error)
         sys.exit(error.exit_code)
 
 

@@ -8,7 +8,9 @@ import sys
 def main() -> None:
     """Entry point of the console script."""
     from internal_puller.pull.lean_pull import parse, run_pull
+    from shared.host.terminal import guard
 
+    guard()
     options = parse(sys.argv[1:])
     if options is not None:
         sys.exit(run_pull(options))

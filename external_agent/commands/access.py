@@ -6,10 +6,11 @@ from typing import Annotated
 
 import typer
 
-from external_agent.commands.context import Context, emit, emit_json, one_of, parse_duration, say
+from external_agent.commands.context import Context, one_of, parse_duration
 from external_agent.commands.show import moment, table
 from external_agent.facts.access import Role, check_lifetime, check_name
 from shared.contract.errors import PolicyError
+from shared.host.terminal import emit, emit_json, say
 
 access = typer.Typer(
     help="Access tokens for the operator API.", no_args_is_help=True, rich_markup_mode=None

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from external_agent.commands.context import Context, emit, emit_json, say
+from external_agent.commands.context import Context
 from external_agent.commands.show import moment
 from external_agent.settings.config import Settings
 from external_agent.store.interface import Store
 from shared.contract.errors import ConfigurationError, IssuanceUnavailable
+from shared.host.terminal import ask, can_ask, emit, emit_json, say
 
 if TYPE_CHECKING:
     from external_agent.orders.certificate_authority import CertificateAuthorities
@@ -145,7 +145,7 @@ def _confirm(question: str, yes: bool) -> None:
     """
     if yes:
         return
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+    if not can_ask():
         raise ConfigurationError("Nothing was changed.", do="If that is meant, say --yes.")
-    if not typer.confirm(question, err=True):
+    if not ask(question):
         raise ConfigurationError("Nothing was changed.", do="Nothing to do.")

@@ -6,12 +6,13 @@ from typing import Annotated
 
 import typer
 
-from external_agent.commands.context import Context, emit_json, say
+from external_agent.commands.context import Context
 from external_agent.commands.show import moment, table
 from external_agent.present.alerts.message import of_test
 from external_agent.present.alerts.sending import send
 from external_agent.present.alerts.settings import manner_of
 from shared.contract.errors import ConfigurationError, TransportError
+from shared.host.terminal import emit_json, say
 
 alerts = typer.Typer(
     help="Alerts by mail, chat or webhook: who was told what, and a test.", rich_markup_mode=None

@@ -8,9 +8,10 @@ from typing import Annotated
 
 import typer
 
-from external_agent.commands.context import Context, say
+from external_agent.commands.context import Context
 from external_agent.commands.show import moment
 from external_agent.operator.callers import user_name
+from shared.host.terminal import say
 
 
 def backup(
@@ -58,7 +59,7 @@ def restore(
     handed_over = hand_over(own.config_path, done.settings)
     if handed_over:
         say(f"All of it belongs to the account {ACCOUNT}, as which the service runs.")
-    say("\nBefore external-agent serve:")
+    say("", "Before external-agent serve:")
     say("- The agent that made the backup must never run again.")
     say(f"- Pullers revoked after {when} are active again: revoke them again.")
     if not handed_over:

@@ -7,14 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from external_agent.commands.context import (
-    Context,
-    emit,
-    one_of,
-    parse_duration,
-    say,
-    token_maker,
-)
+from external_agent.commands.context import Context, one_of, parse_duration, token_maker
 from external_agent.commands.lookup import find_certificate
 from external_agent.facts.policy import (
     CHALLENGES,
@@ -28,6 +21,7 @@ from external_agent.relay.enrolment import TokenMaker
 from shared.contract.bundle import KeyOrigin
 from shared.contract.errors import ConfigurationError, PolicyError
 from shared.contract.key_policy import KeyAlgorithm
+from shared.host.terminal import emit, say
 
 if TYPE_CHECKING:
     from external_agent.commands.client import Api

@@ -1,12 +1,7 @@
-"""What every command needs: the settings, the store, the clock, and where its words go.
-
-Results go to standard output, explanations to standard error, so that a pipe gets results only.
-"""
+"""What every command needs: the settings, the store, the clock."""
 
 from __future__ import annotations
 
-import json
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -85,20 +80,6 @@ def token_maker(settings: Settings) -> TokenMaker:
     """
     agent = keys.load_keys(settings.state_directory)
     return enrolment.token_maker(settings, agent)
-
-
-def say(text: str = "") -> None:
-    """Explain something to the person at the terminal."""
-    sys.stderr.write(f"{text}\n")
-
-
-def emit(text: str) -> None:
-    """Give a result."""
-    sys.stdout.write(f"{text}\n")
-
-
-def emit_json(value: object) -> None:
-    emit(json.dumps(value, indent=2))
 
 
 def parse_duration(text: str, *, days: bool = False) -> int:

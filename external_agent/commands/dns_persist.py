@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from external_agent.commands.context import Context, emit, emit_json, say
+from external_agent.commands.context import Context
 from external_agent.settings.config import Settings
 from external_agent.store.interface import Store
 from shared.contract.errors import DnsFailure
 from shared.contract.identifiers import parse_names
+from shared.host.terminal import emit, emit_json, say
 
 if TYPE_CHECKING:
     from shared.acme.client import AcmeClient

@@ -6,10 +6,11 @@ from typing import Annotated
 
 import typer
 
-from external_agent.commands.context import Context, emit_json, say
+from external_agent.commands.context import Context
 from external_agent.commands.lookup import find_certificate
 from shared.contract.diagnosis import Finding, Verdict
 from shared.host.diagnosis_text import show_diagnosis
+from shared.host.terminal import emit_json, say
 from shared.host.watching import NEEDS_ATTENTION
 
 

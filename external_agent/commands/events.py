@@ -11,12 +11,13 @@ from typing import Annotated
 
 import typer
 
-from external_agent.commands.context import Context, emit, emit_json, say
+from external_agent.commands.context import Context
 from external_agent.commands.show import show_events
 from external_agent.facts.audit import Chain
 from external_agent.records.rows import EventRow, TamperedEvent, TrailEnd
 from external_agent.store.interface import Store
 from shared.contract.errors import ConfigurationError, StoreError
+from shared.host.terminal import emit, emit_json, say
 
 events = typer.Typer(
     help="The audit trail; every entry holds the hash of the one before.", rich_markup_mode=None

@@ -6,9 +6,10 @@ from typing import Annotated
 
 import typer
 
-from external_agent.commands.context import Context, parse_duration, say
+from external_agent.commands.context import Context, parse_duration
 from external_agent.commands.lookup import find_certificate
 from external_agent.commands.show import moment
+from shared.host.terminal import say
 
 Certificate = Annotated[str, typer.Argument(help="A certificate.")]
 

@@ -6,9 +6,10 @@ from typing import Annotated, Any
 
 import typer
 
-from external_agent.commands.context import Context, emit_json, say
+from external_agent.commands.context import Context
 from external_agent.commands.lookup import find_certificate, find_puller
 from external_agent.commands.show import show_pullers
+from shared.host.terminal import emit_json, say
 
 puller = typer.Typer(
     help="The machines that fetch certificates.", no_args_is_help=True, rich_markup_mode=None

@@ -9,11 +9,12 @@ from typing import Annotated
 
 import typer
 
-from external_agent.commands.context import Context, say
+from external_agent.commands.context import Context
 from external_agent.commands.lookup import find_certificate
 from external_agent.operator.callers import user_name
 from shared.acme.revocation import REASONS, reason_code, reason_name
 from shared.contract.errors import ConfigurationError
+from shared.host.terminal import say
 
 
 def revoke(

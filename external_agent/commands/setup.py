@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 import tomllib
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +11,7 @@ from urllib.parse import urlsplit
 
 import typer
 
-from external_agent.commands.context import Context, say
+from external_agent.commands.context import Context
 from external_agent.settings import keys
 from external_agent.settings.config import (
     ChallengeSettings,
@@ -28,6 +27,7 @@ from shared.acme.directories import directory_url, require_binding_options
 from shared.contract.enrolment_token import check_relay_url
 from shared.contract.errors import ConfigurationError, TokenMalformed
 from shared.host.kept_file import keep
+from shared.host.terminal import ask, can_ask, say
 
 
 def init(
@@ -98,7 +98,7 @@ def init(
     say(f"CA: {settings.acme.directory}")
     if not settings.acme.contact:
         say("No --contact was given: the CA has nobody to write to.")
-    say("\nNext, for each name:  external-agent add www.intra.example.com")
+    say("", "Next, for each name:  external-agent add www.intra.example.com")
     say("Then:                 external-agent serve")
 
 
@@ -125,13 +125,13 @@ def _refuse_existing(config: Path, settings: Settings) -> None:
 
 def _ask_for_agreement(directory: str) -> None:
     question = f"Do you agree to the terms of service of the CA at {directory}?"
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+    if not can_ask():
         raise ConfigurationError(
             f"The terms of service of the CA at {directory} were not agreed to.",
             do="Read them (its directory names them) and give --agree-terms.",
         )
     say("Its directory names the terms (member meta.termsOfService).")
-    if not typer.confirm(question, err=True):
+    if not ask(question):
         raise ConfigurationError("Without agreeing to its terms no CA issues certificates.")
 
 

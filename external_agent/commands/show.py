@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from external_agent.commands.context import emit
 from external_agent.facts.policy import RELAY_CERTIFICATE
 from shared.acme.dns_persist_text import ending
+from shared.contract.plain_text import one_line
+from shared.host.terminal import draw, emit, is_terminal
 
 _STYLES = {
     "served": "green",
@@ -49,20 +49,14 @@ def distance(at: int, now: int) -> str:
     return f"in {text}" if at > now else f"{text} ago"
 
 
-def clean(text: str) -> str:
-    """Return text that cannot steer a terminal: host names and addresses come from pullers."""
-    return "".join(character if character.isprintable() else "?" for character in text)
-
-
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print rows: a table on a terminal, else tab-separated lines under a heading."""
-    rows = [[clean(cell) for cell in row] for row in rows]
-    if not sys.stdout.isatty():
+    rows = [[one_line(cell) for cell in row] for row in rows]
+    if not is_terminal():
         emit("\t".join(columns))
         for row in rows:
             emit("\t".join(row))
         return
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -71,7 +65,7 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> 
         drawn.add_column(column, overflow="fold")
     for row in rows:
         drawn.add_row(*(Text(cell, style=_STYLES.get(cell, "")) for cell in row))
-    Console().print(drawn)
+    draw(drawn)
 
 
 def show_status(view: dict[str, Any]) -> None:
@@ -248,13 +242,12 @@ def _show_direct(one: dict[str, Any], now: int) -> None:
 
 
 def _print_block(title: str, state: str, rows: Sequence[tuple[str, str]]) -> None:
-    rows = [(name, clean(value)) for name, value in rows]
-    if not sys.stdout.isatty():
+    rows = [(name, one_line(value)) for name, value in rows]
+    if not is_terminal():
         emit(f"{title}: {state}")
         for name, value in rows:
             emit(f"  {name:<14}{value}")
         return
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -265,7 +258,7 @@ def _print_block(title: str, state: str, rows: Sequence[tuple[str, str]]) -> Non
     for name, value in rows:
         style = next((_STYLES[key] for key in ("NO", "yes") if value.startswith(key)), "")
         grid.add_row(name, Text(value, style=style))
-    Console().print(grid)
+    draw(grid)
 
 
 def show_pullers(rows: Sequence[dict[str, Any]], now: int) -> None:

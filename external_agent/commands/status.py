@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from external_agent.commands.context import Context, emit, emit_json
+from external_agent.commands.context import Context
 from external_agent.commands.lookup import find_certificate
 from external_agent.commands.show import distance, show_status, table
 from external_agent.facts.policy import RELAY_CERTIFICATE
 from shared.contract.errors import ConfigurationError
+from shared.host.terminal import emit, emit_json
 from shared.host.watching import NEEDS_ATTENTION, watch
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def show_overview(view: Json) -> None:
     for one in needy:
         for concern in one["concerns"]:
             if _RANK[concern["severity"]] >= _RANK["warning"]:
-                emit(f"{one['certificate']}: {concern['what']}\n  to do: {concern['do']}")
+                emit(f"{one['certificate']}: {concern['what']}", f"  to do: {concern['do']}")
     good = len(rows) - len(needy)
     emit(f"{good} of {len(rows)} are well; more of one: external-agent status NAME")
 

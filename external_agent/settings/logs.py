@@ -11,6 +11,7 @@ from typing import Any, TextIO
 import structlog
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
+from shared.contract import plain_text
 from shared.contract.enrolment_token import EnrolmentToken
 from shared.contract.sealing import Identity
 from shared.contract.signing import SigningKey
@@ -32,8 +33,8 @@ _SECRET_TEXT = re.compile(
     r"|-----BEGIN [A-Z ]*PRIVATE KEY-----(?:.*?-----END [A-Z ]*PRIVATE KEY-----|.*)",
     re.DOTALL,
 )
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _MAX_DEPTH = 8
+_LONG = ("exception", "stack")
 
 
 def redact(value: object, depth: int = 0) -> object:
@@ -41,7 +42,7 @@ def redact(value: object, depth: int = 0) -> object:
     if isinstance(value, _SECRET_TYPES) or depth > _MAX_DEPTH:
         return REDACTED
     if isinstance(value, str):
-        return _CONTROL.sub("?", _SECRET_TEXT.sub(REDACTED, value))
+        return plain_text.lines(_SECRET_TEXT.sub(REDACTED, value))
     if value is None or isinstance(value, (bool, int, float)):
         return value
     if isinstance(value, Mapping):
@@ -56,6 +57,14 @@ def redact_event(
 ) -> MutableMapping[str, Any]:
     """The last processor before rendering (structlog's signature)."""
     return {key: redact(value) for key, value in event.items()}
+
+
+def _flat(logger: object, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Without JSON's escapes no text may begin a line of its own, but for a traceback's."""
+    return {
+        key: plain_text.one_line(value) if isinstance(value, str) and key not in _LONG else value
+        for key, value in event.items()
+    }
 
 
 def configure(level: str, form: str, stream: TextIO | None = None) -> None:
@@ -77,16 +86,16 @@ def configure(level: str, form: str, stream: TextIO | None = None) -> None:
         structlog.processors.format_exc_info,
         redact_event,
     ]
-    renderer: Any = (
-        structlog.dev.ConsoleRenderer(colors=out.isatty())
+    renderers: list[Any] = (
+        [_flat, structlog.dev.ConsoleRenderer(colors=out.isatty())]
         if console
-        else structlog.processors.JSONRenderer()
+        else [structlog.processors.JSONRenderer()]
     )
     handler = logging.StreamHandler(out)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[structlog.stdlib.ExtraAdder(), *shared],
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderers],
         )
     )
     root = logging.getLogger()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -23,6 +22,7 @@ from internal_puller.commands import (
 )
 from internal_puller.settings.config import CONFIG_VARIABLE
 from shared.contract.errors import RelayError
+from shared.host.terminal import explain
 
 app = typer.Typer(
     name="internal-puller",
@@ -70,6 +70,6 @@ def run() -> int:
     try:
         app()
     except RelayError as error:
-        sys.stderr.write(f"{error.explain()}\n")
+        explain(error)
         return error.exit_code
     return 0

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import sys
 import time
 import tomllib
 from collections.abc import Sequence
@@ -41,6 +39,7 @@ from shared.acme.directories import directory_url, require_binding_options
 from shared.acme.revocation import REASONS, reason_code
 from shared.contract.errors import ConfigurationError, IssuanceRateLimited, PolicyError
 from shared.host.kept_file import keep
+from shared.host.terminal import ask, can_ask, emit, emit_json
 
 LOCK_WAIT = 20.0
 direct = typer.Typer(
@@ -97,27 +96,27 @@ def init(
         directory,
         terms_agreed=True,
         contact=contacts,
-        ca_root=ca_root and keep(ca_root, beside("direct-ca-root.pem"), say=_say),
+        ca_root=ca_root and keep(ca_root, beside("direct-ca-root.pem"), say=emit),
         proxy=way_out,
         eab_key_id=eab_key_id,
         eab_hmac_key_file=eab_hmac_key_file
-        and keep(eab_hmac_key_file, beside("direct-eab.key"), mode=0o640, group=group, say=_say),
+        and keep(eab_hmac_key_file, beside("direct-eab.key"), mode=0o640, group=group, say=emit),
     )
     text = render(found)
     settings_from(settings.direct_file, tomllib.loads(text))
     _agree(found.directory, agreed=agree_terms)
     _make_account_key(settings)
     replace_toml(settings.direct_file, text)
-    sys.stdout.write(
-        f"Settings: {settings.direct_file}\n"
-        f"Account key: {DirectFiles(settings.state_directory).path}/account.key (back it up)\n"
-        f"CA: {found.directory}\n"
+    emit(
+        f"Settings: {settings.direct_file}",
+        f"Account key: {DirectFiles(settings.state_directory).path}/account.key (back it up)",
+        f"CA: {found.directory}",
     )
     if not found.contact:
-        sys.stdout.write("No --contact was given: the CA has nobody to write to.\n")
-    sys.stdout.write(
-        "Next, for dns-01: say in that file how TXT records are written ([dns01]).\n"
-        "Then: internal-puller direct add www.intra.example.com --challenge dns-01\n"
+        emit("No --contact was given: the CA has nobody to write to.")
+    emit(
+        "Next, for dns-01: say in that file how TXT records are written ([dns01]).",
+        "Then: internal-puller direct add www.intra.example.com --challenge dns-01",
     )
 
 
@@ -162,18 +161,18 @@ def add(
     has_target = any(
         one.certificate == wanted.certificate for one in load_targets(settings.targets_file)
     )
-    sys.stdout.write(
+    emit(
         f"{wanted.certificate}: {', '.join(wanted.names)} by {challenge} from "
-        f"{', then '.join(directories)}\n"
-        "Its names will stand in public Certificate Transparency logs.\n"
+        f"{', then '.join(directories)}",
+        "Its names will stand in public Certificate Transparency logs.",
     )
     if with_record:
         listed = " ".join(wanted.names)
-        sys.stdout.write(f"Next: internal-puller direct dns-persist record {listed}\n")
+        emit(f"Next: internal-puller direct dns-persist record {listed}")
     if has_target:
-        sys.stdout.write("Next: internal-puller pull\n")
+        emit("Next: internal-puller pull")
     else:
-        sys.stdout.write(f"Next: internal-puller target add {wanted.certificate} --preset nginx\n")
+        emit(f"Next: internal-puller target add {wanted.certificate} --preset nginx")
 
 
 @direct.command("list")
@@ -194,8 +193,7 @@ def list_direct(
             }
             for one in known.certificates
         ]
-        json.dump(members, sys.stdout, indent=2)
-        sys.stdout.write("\n")
+        emit_json(members)
         return
     rows = []
     for one in known.certificates:
@@ -226,7 +224,7 @@ def renew(context: typer.Context, certificate: Certificate) -> None:
         progress = own.progress() or DirectProgress()
         _order_again(progress, known.directories(wanted), "an operator asked for it")
         own.save_progress(progress)
-    sys.stdout.write(f"{wanted.certificate} is ordered again at the next pull.\n")
+    emit(f"{wanted.certificate} is ordered again at the next pull.")
     _say_pause(progress)
 
 
@@ -242,12 +240,11 @@ def remove(context: typer.Context, certificate: Certificate) -> None:
         remove_certificate(settings.direct_file, gone.certificate)
         files.of(gone.certificate).remove()
     _report_removed(settings, gone)
-    sys.stdout.write(f"{gone.certificate}: no more orders. Installed files stay.\n")
+    emit(f"{gone.certificate}: no more orders. Installed files stay.")
     for target in load_targets(settings.targets_file):
         if target.certificate == gone.certificate:
-            sys.stdout.write(
-                f"Next: internal-puller target remove {gone.certificate}, "
-                "or let an agent grant it.\n"
+            emit(
+                f"Next: internal-puller target remove {gone.certificate}, or let an agent grant it."
             )
             break
 
@@ -282,9 +279,9 @@ def revoke(
         progress = own.progress() or DirectProgress()
         _order_again(progress, known.directories(wanted), "the one before was revoked")
         own.save_progress(progress)
-    sys.stdout.write(
+    emit(
         f"{wanted.certificate}: generation {issued.generation} is revoked. It is still served: "
-        "let another be issued now: internal-puller pull\n"
+        "let another be issued now: internal-puller pull"
     )
     _say_pause(progress)
 
@@ -311,7 +308,7 @@ def _order_again(progress: DirectProgress, directories: Sequence[str], why: str)
 
 def _say_pause(progress: DirectProgress) -> None:
     if progress.paused_until > time.time():
-        sys.stdout.write(f"The CA asked to wait until {_minute(progress.paused_until)} UTC.\n")
+        emit(f"The CA asked to wait until {_minute(progress.paused_until)} UTC.")
 
 
 def _client(known: DirectSettings, settings: Settings, directory: str) -> Any:
@@ -322,21 +319,15 @@ def _client(known: DirectSettings, settings: Settings, directory: str) -> Any:
     return DirectConnection(known, settings, DirectFiles(settings.state_directory)).open(directory)
 
 
-def _say(sentence: str) -> None:
-    sys.stdout.write(f"{sentence}\n")
-
-
 def _agree(directory: str, *, agreed: bool) -> None:
     if agreed:
         return
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+    if not can_ask():
         raise ConfigurationError(
             f"The terms of service of the CA at {directory} were not agreed to.",
             do="Read them (its directory names them) and give --agree-terms.",
         )
-    if not typer.confirm(
-        f"Do you agree to the terms of service of the CA at {directory}?", err=True
-    ):
+    if not ask(f"Do you agree to the terms of service of the CA at {directory}?"):
         raise ConfigurationError("Without agreeing to its terms no CA issues certificates.")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from contextlib import closing
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +13,7 @@ from internal_puller.sources.direct.part import missing_extra
 from internal_puller.sources.direct.record import DirectFiles
 from internal_puller.sources.direct.settings import require_direct
 from shared.contract.errors import ConfigurationError
+from shared.host.terminal import emit
 
 if TYPE_CHECKING:
     from internal_puller.sources.direct.connection import DirectConnection
@@ -51,7 +51,7 @@ def roll_over(context: typer.Context, yes: Yes = False) -> None:
                 if not connection.is_rolled_over(client):
                     client.roll_over(load_account_key(following))
         files.take_next_account_key()
-    sys.stdout.write("account.key is the new key. Back it up; the old one is of no more use.\n")
+    emit("account.key is the new key. Back it up; the old one is of no more use.")
 
 
 @account.command()
@@ -78,9 +78,9 @@ def deactivate(
         closing(connection.open(directory)) as client,
     ):
         client.deactivate()
-    sys.stdout.write(
+    emit(
         f"{client.account_url} is deactivated. To go on with another account, move "
-        f"{files.path / 'account.key'} and accounts.json away, then: internal-puller direct init\n"
+        f"{files.path / 'account.key'} and accounts.json away, then: internal-puller direct init"
     )
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
 import time
 from contextlib import closing
 from typing import TYPE_CHECKING, Annotated
@@ -16,6 +14,7 @@ from internal_puller.sources.direct.record import DirectFiles
 from internal_puller.sources.direct.settings import DirectSettings, require_direct
 from shared.contract.errors import DnsFailure
 from shared.contract.identifiers import DnsName, parse_names
+from shared.host.terminal import emit, emit_json, say
 
 if TYPE_CHECKING:
     from shared.acme.dns_persist import Offer
@@ -66,10 +65,10 @@ def record(
         _print_json({"account": offer.account_url, "records": [one.as_json() for one in found]})
         return
     for line in explain_records(found, offer.account_url):
-        sys.stderr.write(line + "\n")
+        say(line)
     for one in found:
-        sys.stderr.write(f"; {', '.join(one.names)} (draft {one.draft})\n")
-        sys.stdout.write(one.line + "\n")
+        say(f"; {', '.join(one.names)} (draft {one.draft})")
+        emit(one.line)
 
 
 @dns_persist.command()
@@ -92,7 +91,7 @@ def check(
         _print_json({"account": offer.account_url, "names": [one.as_json() for one in reports]})
     else:
         for line in explain_reports(reports, time.time()):
-            sys.stdout.write(line + "\n")
+            emit(line)
     bad = [one.name for one in reports if not one.good]
     if bad:
         raise DnsFailure(
@@ -131,5 +130,4 @@ def _directory(direct: DirectSettings, names: tuple[DnsName, ...], ca: str | Non
 
 
 def _print_json(members: dict[str, object]) -> None:
-    json.dump(members, sys.stdout, indent=2)
-    sys.stdout.write("\n")
+    emit_json(members)

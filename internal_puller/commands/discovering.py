@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import shutil
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -21,6 +19,7 @@ from internal_puller.state.state import StateDirectory
 from shared.contract.errors import ConfigurationError, RelayError
 from shared.contract.wire import Grant
 from shared.host.commands import SEARCH_PATH
+from shared.host.terminal import emit, emit_json, explain
 
 SERVERS = ("nginx", "apache", "haproxy")
 
@@ -56,12 +55,11 @@ def discover(
     proposals = propose(found, targets, _granted(settings), settings.targets_file.parent)
     if as_json:
         rows = [dataclasses.asdict(one) for one in proposals]
-        json.dump(rows, sys.stdout, indent=2, default=str)
-        sys.stdout.write("\n")
+        emit_json(rows)
     else:
         _show(proposals)
     for problem in problems:
-        sys.stderr.write(f"{problem.explain()}\n")
+        explain(problem)
     raise typer.Exit(ConfigurationError.exit_code if problems else 0)
 
 
@@ -91,7 +89,7 @@ def _granted(settings: Settings) -> tuple[Grant, ...]:
 
 def _show(proposals: list[Proposal]) -> None:
     if not proposals:
-        sys.stdout.write("No server here was found to do TLS.\n")
+        emit("No server here was found to do TLS.")
         return
     print_table(
         ("server", "names", "certificate now", "state"),
@@ -108,16 +106,14 @@ def _show(proposals: list[Proposal]) -> None:
     for one in proposals:
         if not one.changes:
             continue
-        sys.stdout.write(f"\n# {one.site.preset}: {', '.join(one.site.names)}\n")
+        emit("", f"# {one.site.preset}: {', '.join(one.site.names)}")
         if one.ask:
-            sys.stdout.write(f"on the VM:  {one.ask}\n")
+            emit(f"on the VM:  {one.ask}")
         if one.command:
-            sys.stdout.write(f"{one.command}\n")
+            emit(f"{one.command}")
         for change in one.changes:
-            sys.stdout.write(f"{change.file}:{change.line}\n")
-            sys.stdout.write(f"  - {change.old}\n  + {change.new}\n")
+            emit(f"{change.file}:{change.line}")
+            emit(f"  - {change.old}", f"  + {change.new}")
         for note in one.site.notes:
-            sys.stdout.write(f"  note: {note}\n")
-    sys.stdout.write(
-        "\nFirst: internal-puller pull. Then change the lines, and reload the server by hand.\n"
-    )
+            emit(f"  note: {note}")
+    emit("", "First: internal-puller pull. Then change the lines, and reload the server by hand.")

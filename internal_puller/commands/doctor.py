@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import sys
 from typing import Annotated
 
 import typer
@@ -13,6 +11,7 @@ from internal_puller.doctor.doctor import diagnose
 from internal_puller.settings.config import load_settings
 from shared.contract.diagnosis import is_healthy
 from shared.host.diagnosis_text import show_diagnosis, summary
+from shared.host.terminal import emit_json
 from shared.host.watching import NEEDS_ATTENTION
 
 
@@ -34,8 +33,7 @@ def doctor(
             "summary": summary(found.findings),
             **dataclasses.asdict(found),
         }
-        json.dump(document, sys.stdout, indent=2)
-        sys.stdout.write("\n")
+        emit_json(document)
     else:
         sections = [(f"this machine, {found.puller.host}", found.puller.findings)]
         if found.together:

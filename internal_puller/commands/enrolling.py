@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Collection
-from getpass import getpass
 from pathlib import Path
 from typing import Annotated
 
@@ -22,6 +21,7 @@ from internal_puller.settings.targets import PRESETS, load_targets
 from internal_puller.sources.agent.enrolment import enrol
 from shared.contract.errors import ConfigurationError, TokenMalformed
 from shared.contract.wire import Grant
+from shared.host.terminal import ask_secret, emit
 
 _MAX_LINE = 4096
 
@@ -57,9 +57,9 @@ def enroll(
         check_preset(preset, root)
     done = enrol(_read_token(token_file), settings, change_agent=change_agent)
     enrolment = done.enrolment
-    sys.stdout.write(f"Enrolled with {enrolment.relay_url}, agent {enrolment.agent.id[:16]}…\n")
+    emit(f"Enrolled with {enrolment.relay_url}, agent {enrolment.agent.id[:16]}…")
     for grant in done.granted:
-        sys.stdout.write(f"  {grant.certificate}: {', '.join(grant.names)}\n")
+        emit(f"  {grant.certificate}: {', '.join(grant.names)}")
     if preset is not None:
         for grant in done.granted:
             _add_or_leave(settings, grant, done.new, preset, root)
@@ -67,7 +67,7 @@ def enroll(
     taken = {one.certificate for one in load_targets(settings.targets_file)}
     without = [one.certificate for one in done.granted if one.certificate not in taken]
     if without:
-        sys.stdout.write(f"Next: internal-puller target add {without[0]} --preset nginx\n")
+        emit(f"Next: internal-puller target add {without[0]} --preset nginx")
 
 
 def _add_or_leave(
@@ -84,18 +84,20 @@ def _add_or_leave(
         by_hand += f" --root {shlex.quote(str(root))}"
     if there:
         places = ", ".join(str(one.directory) for one in there)
-        sys.stdout.write(
-            f"{name}: left as it is, with its target in {places}.\n"
-            f"To change that: internal-puller target change {name} --preset {preset}\n"
+        emit(
+            f"{name}: left as it is, with its target in {places}.",
+            f"To change that: internal-puller target change {name} --preset {preset}",
         )
     elif in_its_place:
-        sys.stdout.write(
+        emit(
             f"{name}: no target was made, for {wanted.directory} is the target of "
-            f"{in_its_place[0].certificate}.\nTo install it elsewhere: {by_hand} --directory DIR\n"
+            f"{in_its_place[0].certificate}.",
+            f"To install it elsewhere: {by_hand} --directory DIR",
         )
     elif name not in new:
-        sys.stdout.write(
-            f"{name}: no target was made, for it was granted before.\nTo install it: {by_hand}\n"
+        emit(
+            f"{name}: no target was made, for it was granted before.",
+            f"To install it: {by_hand}",
         )
     else:
         show_added(add_target(settings, wanted))
@@ -104,7 +106,7 @@ def _add_or_leave(
 def _read_token(path: Path | None) -> str:
     if path is None:
         try:
-            return getpass("Token: ") if sys.stdin.isatty() else sys.stdin.readline(_MAX_LINE)
+            return ask_secret("Token: ") if sys.stdin.isatty() else sys.stdin.readline(_MAX_LINE)
         except UnicodeDecodeError:
             raise TokenMalformed("What came from standard input is no text.") from None
     try:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import sys
 import time
 from typing import Annotated
 
@@ -19,6 +17,7 @@ from internal_puller.settings.config import load_settings
 from internal_puller.settings.targets import load_targets
 from internal_puller.sources.direct.status import DirectStatus
 from shared.contract.errors import ConfigurationError, InstallError
+from shared.host.terminal import emit, emit_json, explain, say
 from shared.host.watching import NEEDS_ATTENTION, watch
 
 
@@ -41,8 +40,7 @@ def status(
     def show() -> int:
         facts = read_status(settings)
         if as_json:
-            json.dump(dataclasses.asdict(facts), sys.stdout, indent=2)
-            sys.stdout.write("\n")
+            emit_json(dataclasses.asdict(facts))
         else:
             _print_status(facts)
         if facts.unusable:
@@ -55,9 +53,9 @@ def status(
 def _print_status(facts: Status) -> None:
     _print_head(facts)
     for one in facts.attention:
-        sys.stdout.write(f"needs attention: {one}\n")
+        emit(f"needs attention: {one}")
     if facts.attention:
-        sys.stdout.write("\n")
+        emit()
     rows = [
         (
             one.certificate,
@@ -90,11 +88,11 @@ def rollback(
     for outcome in report.outcomes:
         if outcome.error is None:
             where = ", ".join(outcome.directories)
-            sys.stdout.write(f"{certificate}: generation {outcome.generation} is back in {where}\n")
+            emit(f"{certificate}: generation {outcome.generation} is back in {where}")
         else:
-            sys.stderr.write(outcome.error.explain() + "\n")
+            explain(outcome.error)
     if report.contact is not None:
-        sys.stderr.write(f"The receipt waits: {report.contact.what}\n")
+        say(f"The receipt waits: {report.contact.what}")
     raise typer.Exit(next((one.error.exit_code for one in report.outcomes if one.error), 0))
 
 
@@ -110,11 +108,11 @@ def verify(context: typer.Context) -> None:
         wrong = [f"not served: {one.describe()}" for one in served if not one.matched]
         problems = [*found.problems, *wrong]
         for problem in problems:
-            sys.stderr.write(f"{target.certificate} in {target.directory}: {problem}\n")
+            say(f"{target.certificate} in {target.directory}: {problem}")
         if not problems:
-            sys.stdout.write(
+            emit(
                 f"{target.certificate} in {target.directory}: generation {found.generation} is "
-                f"complete and as served, until {_day(found.not_after or 0)}\n"
+                f"complete and as served, until {_day(found.not_after or 0)}"
             )
         good = good and not problems
     raise typer.Exit(0 if good else InstallError.exit_code)
@@ -122,7 +120,7 @@ def verify(context: typer.Context) -> None:
 
 def _print_head(facts: Status) -> None:
     if not facts.agent:
-        sys.stdout.write("no agent: this machine asks the CA itself\n\n")
+        emit("no agent: this machine asks the CA itself", "")
         return
     now = time.time()
     checks = {
@@ -131,44 +129,45 @@ def _print_head(facts: Status) -> None:
         "none": "no TLS, on loopback",
     }
     contact = _ago(now - facts.last_contact) if facts.last_contact else "never"
-    sys.stdout.write(
+    emit(
         f"agent {facts.agent[:16]}… at {facts.relay_url}; "
-        f"{checks.get(facts.tls_check, 'not reached yet')}\n"
-        f"last contact: {contact}; clock difference: {facts.clock_difference} s\n\n"
+        f"{checks.get(facts.tls_check, 'not reached yet')}",
+        f"last contact: {contact}; clock difference: {facts.clock_difference} s",
+        "",
     )
 
 
 def _print_troubles(facts: Status) -> None:
     if facts.error is not None:
-        sys.stdout.write(f"\nagent: {facts.error.what}\n")
+        emit("", f"agent: {facts.error.what}")
     for one in facts.certificates:
         if one.direct is not None:
             _print_direct(one.certificate, one.direct)
         if one.error is not None:
-            sys.stdout.write(f"\n{one.certificate}: {one.error.what}\n")
+            emit("", f"{one.certificate}: {one.error.what}")
         if one.waits_for:
-            sys.stdout.write(f"\n{one.certificate}: waits for {one.waits_for}\n")
+            emit("", f"{one.certificate}: waits for {one.waits_for}")
         if one.receipt_waiting:
-            sys.stdout.write(f"\n{one.certificate}: a receipt waits to be delivered\n")
+            emit("", f"{one.certificate}: a receipt waits to be delivered")
         for target in one.targets:
             if target.error is not None:
-                sys.stdout.write(f"\n{one.certificate} in {target.directory}: {target.error}\n")
+                emit("", f"{one.certificate} in {target.directory}: {target.error}")
             for number, reason in target.set_aside.items():
-                sys.stdout.write(f"\n{target.directory}: generation {number} set aside: {reason}\n")
+                emit("", f"{target.directory}: generation {number} set aside: {reason}")
 
 
 def _print_direct(certificate: str, one: DirectStatus) -> None:
     when = "now" if not one.next_renewal else f"{_minute(one.next_renewal)} UTC"
     if one.unfinished:
-        sys.stdout.write(f"\n{certificate}: an order is under way\n")
-    sys.stdout.write(f"\n{certificate}: next order {when}: {one.why}\n")
+        emit("", f"{certificate}: an order is under way")
+    emit("", f"{certificate}: next order {when}: {one.why}")
     if one.explanation_url:
-        sys.stdout.write(f"  the CA explains: {one.explanation_url}\n")
+        emit(f"  the CA explains: {one.explanation_url}")
     for name, until in one.persist_until.items():
         days = (until - int(time.time())) // 86400
-        sys.stdout.write(f"  the record of {name} ends at {_day(until)}, in {days} d\n")
+        emit(f"  the record of {name} ends at {_day(until)}, in {days} d")
     if one.error is not None:
-        sys.stdout.write(f"  last error: {one.error.what}\n")
+        emit(f"  last error: {one.error.what}")
 
 
 def _minute(moment: int) -> str:

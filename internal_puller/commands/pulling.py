@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 from typing import Annotated
 
 import typer
 
 from internal_puller.pull.lean_pull import PullOptions, run_pull
 from internal_puller.settings.config import load_settings
+from shared.host.terminal import log_to_stderr
 
 
 def pull(
@@ -33,10 +33,8 @@ def run(
 
     settings = load_settings(context.obj)
     time_stamp = "" if "JOURNAL_STREAM" in os.environ else "%(asctime)s "
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=logging.DEBUG if verbose else logging.INFO,
-        format=time_stamp + "%(levelname)s %(message)s",
+    log_to_stderr(
+        logging.DEBUG if verbose else logging.INFO, time_stamp + "%(levelname)s %(message)s"
     )
     for library in ("httpx", "httpcore"):
         logging.getLogger(library).setLevel(logging.WARNING)

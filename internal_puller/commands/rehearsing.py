@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +11,7 @@ from internal_puller.pull.rehearsal import failed, rehearse
 from internal_puller.settings.config import load_settings
 from shared.contract.errors import RelayError
 from shared.contract.rehearsal import Step
+from shared.host.terminal import emit, emit_json, flush, say
 
 
 def rehearse_command(
@@ -33,8 +32,8 @@ def rehearse_command(
     def told(step: Step) -> None:
         steps.append(step)
         if not as_json:
-            sys.stdout.write(f"ok      {step.name:<14}{step.what}\n")
-            sys.stdout.flush()
+            emit(f"ok      {step.name:<14}{step.what}")
+            flush()
 
     error: RelayError | None = None
     try:
@@ -47,10 +46,10 @@ def rehearse_command(
             "good": error is None,
             "steps": [{"name": one.name, "what": one.what, "do": one.do} for one in steps],
         }
-        sys.stdout.write(json.dumps(document, indent=2) + "\n")
+        emit_json(document)
     elif error is None:
-        sys.stdout.write(f"{certificate}: the rehearsal went well; nothing live was touched.\n")
+        emit(f"{certificate}: the rehearsal went well; nothing live was touched.")
     if error is not None:
         if not as_json:
-            sys.stderr.write(f"FAILED  {error.what}\n        {error.do}\n")
+            say(f"FAILED  {error.what}", f"        {error.do}")
         raise typer.Exit(error.exit_code)

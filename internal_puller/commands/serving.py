@@ -14,6 +14,7 @@ from internal_puller.settings.roots_alone import require_roots_alone
 from internal_puller.settings.targets import load_targets
 from shared.contract.errors import ConfigurationError
 from shared.host.commands import CommandResult
+from shared.host.terminal import say
 
 _STANDARD_INPUT = 0
 
@@ -37,7 +38,7 @@ def serve_commands(context: typer.Context) -> None:
             raise ConfigurationError(f"The target in {directory} has no {step} command here.")
         command = " ".join(plan.command(step))
         result = plan.run_step(step, generation)
-        sys.stderr.write(f"{found[0].certificate}: {command} {result.describe()}\n")
+        say(f"{found[0].certificate}: {command} {result.describe()}")
         return result
 
     try:

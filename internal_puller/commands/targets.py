@@ -5,11 +5,9 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import itertools
-import json
 import re
 import shlex
 import socket
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
@@ -41,6 +39,7 @@ from shared.contract.errors import ConfigurationError, NameRefused, PolicyError
 from shared.contract.identifiers import DnsName
 from shared.contract.wire import Grant
 from shared.host.kept_file import keep
+from shared.host.terminal import emit, emit_json, explain
 
 target = typer.Typer(
     help="Where certificates are installed.", no_args_is_help=True, rich_markup_mode=None
@@ -214,7 +213,7 @@ def add(
     )
     show_added(add_target(settings, new))
     if new.certificate in StateDirectory.open(settings.state_directory).own_keys():
-        sys.stdout.write(f"{takes_own_keys_only(new.certificate)}\n")
+        emit(f"{takes_own_keys_only(new.certificate)}")
 
 
 def _usual_directory(settings: Settings, certificate: str) -> Path:
@@ -273,9 +272,10 @@ def show_added(new: Target) -> None:
     """Say where it goes, and what the server has to name."""
     current = _current(new)
     where = f" at {new.ssh}" if new.ssh else ""
-    sys.stdout.write(
-        f"{new.certificate} will be installed in {current.parent}{where}.\n"
-        f"Let the server use: {_HINTS[new.preset].format(current)}\nNext: internal-puller pull\n"
+    emit(
+        f"{new.certificate} will be installed in {current.parent}{where}.",
+        f"Let the server use: {_HINTS[new.preset].format(current)}",
+        "Next: internal-puller pull",
     )
 
 
@@ -345,7 +345,7 @@ def change(
     if options.key_origin == "any" or "key-origin" in (unset or ()):
         told.append(_take_other_keys_again(settings, {one.certificate for one in mine}))
     if any(told):
-        sys.stdout.write("Next: internal-puller pull\n")
+        emit("Next: internal-puller pull")
 
 
 def _with_defaults(given: Mapping[str, Any], unset: Sequence[str]) -> dict[str, Any]:
@@ -381,12 +381,12 @@ def _show_changed(old: Target, new: Target) -> bool:
         for one in fields(Target)
         if getattr(new, one.name) != getattr(old, one.name)
     ]
-    sys.stdout.write(f"{new.certificate} in {old.directory}: {'; '.join(what) or 'no change'}\n")
+    emit(f"{new.certificate} in {old.directory}: {'; '.join(what) or 'no change'}")
     before, after = (_current(one) for one in (old, new))
     if before != after:
-        sys.stdout.write(f"The files in {before.parent} stay.\n")
+        emit(f"The files in {before.parent} stay.")
     if before != after or old.preset != new.preset:
-        sys.stdout.write(f"Let the server use: {_HINTS[new.preset].format(after)}\n")
+        emit(f"Let the server use: {_HINTS[new.preset].format(after)}")
     return bool(what)
 
 
@@ -416,7 +416,7 @@ def _take_other_keys_again(settings: Settings, certificates: set[str]) -> bool:
         held = sorted(certificates & state.own_keys())
         for certificate in held:
             state.forget_own_keys(certificate)
-            sys.stdout.write(f"{certificate}: the agent's keys are taken again.\n")
+            emit(f"{certificate}: the agent's keys are taken again.")
     return bool(held)
 
 
@@ -480,12 +480,11 @@ def list_targets(
         rows.append((one.certificate, str(one.directory), one.preset, installed))
     titles = ("certificate", "directory", "preset", "installed")
     if as_json:
-        json.dump([dict(zip(titles, row, strict=True)) for row in rows], sys.stdout, indent=2)
-        sys.stdout.write("\n")
+        emit_json([dict(zip(titles, row, strict=True)) for row in rows])
     else:
         print_table(titles, rows)
     for each in errors:
-        sys.stderr.write(each.explain() + "\n")
+        explain(each)
     raise typer.Exit(ConfigurationError.exit_code if errors else 0)
 
 
@@ -503,7 +502,7 @@ def remove(
     for name in {one.certificate for one in gone} - {one.certificate for one in left}:
         PendingKeys(settings.state_directory, name).clear()
     for one in gone:
-        sys.stdout.write(f"Removed. The files stay in {one.directory}.\n")
+        emit(f"Removed. The files stay in {one.directory}.")
 
 
 def _matching(targets: Sequence[Target], text: str) -> list[Target]:
@@ -637,7 +636,7 @@ def _with_kept_root(settings: Settings, new: Target, others: Sequence[Target]) -
     numbered = (f"{new.certificate}-{number}.pem" for number in itertools.count(2))
     names = itertools.chain((f"{new.certificate}.pem",), numbered)
     copy = next(copies / name for name in names if copies / name not in taken)
-    kept = keep(new.roots, copy, say=lambda sentence: sys.stdout.write(f"{sentence}\n"))
+    kept = keep(new.roots, copy, say=lambda sentence: emit(f"{sentence}"))
     return dataclasses.replace(new, roots=kept)
 
 

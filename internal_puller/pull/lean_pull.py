@@ -7,16 +7,14 @@ Anything else on the line is left to the whole command line.
 
 from __future__ import annotations
 
-import json
-import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
 
 from internal_puller.outbox.report import CertificateOutcome, PullReport
 from shared.contract.errors import RelayError
+from shared.host.terminal import emit, emit_json, explain, progress, say
 
 
 @dataclass(slots=True)
@@ -50,7 +48,7 @@ def run_pull(options: PullOptions) -> int:
     from internal_puller.pull.puller import Puller
     from internal_puller.settings.config import load_settings
 
-    say = _progress(sys.stderr)
+    say = progress()
     try:
         puller = Puller(load_settings(options.config), say=say)
         try:
@@ -62,7 +60,7 @@ def run_pull(options: PullOptions) -> int:
             report = PullReport(contact=error)
             print_report(report, as_json=True)
         else:
-            sys.stderr.write(error.explain() + "\n")
+            explain(error)
         return error.exit_code
     finally:
         say("")
@@ -70,34 +68,22 @@ def run_pull(options: PullOptions) -> int:
     return report.exit_code
 
 
-def _progress(stream: TextIO) -> Callable[[str], None]:
-    """Return what shows the step at hand on a terminal, in one line that is wiped at the end."""
-    if not stream.isatty():
-        return lambda text: None
-
-    def say(text: str) -> None:
-        stream.write(f"\r\x1b[K{text[:200]}")
-        stream.flush()
-
-    return say
-
-
 def print_report(report: PullReport, *, as_json: bool) -> None:
     """One line for each certificate that was worked on; failures go to standard error."""
     if as_json:
-        sys.stdout.write(json.dumps(report.members(), indent=2) + "\n")
+        emit_json(report.members())
         return
     for outcome in report.outcomes:
         if outcome.error is None:
-            sys.stdout.write(describe(outcome) + "\n")
+            emit(describe(outcome))
         else:
-            sys.stderr.write(outcome.error.explain() + "\n")
+            explain(outcome.error)
     for certificate in report.csrs_left:
-        sys.stdout.write(f"{certificate}: a CSR for the next generation was left with the agent\n")
+        emit(f"{certificate}: a CSR for the next generation was left with the agent")
     if report.contact is not None:
-        sys.stderr.write(report.contact.explain() + "\n")
+        explain(report.contact)
     for warning in report.warnings:
-        sys.stderr.write(f"warning: {warning}\n")
+        say(f"warning: {warning}")
 
 
 def describe(outcome: CertificateOutcome) -> str:

@@ -10,6 +10,7 @@ from shared.contract.errors import (
     IssuanceRejected,
     IssuanceUnavailable,
 )
+from shared.contract.plain_text import one_line
 
 ACME_ERROR = "urn:ietf:params:acme:error:"
 _LONGEST_TEXT = 500
@@ -21,8 +22,7 @@ _TRANSIENT_TYPES = frozenset(("badNonce", "serverInternal"))
 def plain_text(value: object) -> str:
     """Return what a CA wrote as one printable line of at most 500 characters."""
     text = value if isinstance(value, str) else ""
-    printable = "".join(one if one.isprintable() else " " for one in text[: 2 * _LONGEST_TEXT])
-    return " ".join(printable.split())[:_LONGEST_TEXT]
+    return " ".join(one_line(text[: 2 * _LONGEST_TEXT]).split())[:_LONGEST_TEXT]
 
 
 def read_problem(document: object, status: int | None = None) -> dict[str, object]:

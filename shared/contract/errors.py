@@ -65,6 +65,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from shared.contract.plain_text import one_line
+
 EXIT_OK = 0
 EXIT_UNEXPECTED = 1
 EXIT_USAGE = 2
@@ -98,7 +100,7 @@ class RelayError(Exception):
 
     def explain(self) -> str:
         """Return the whole message for an operator: what, meaning, next step; one line each."""
-        return "\n".join(part for part in (self.what, self.means, self.do) if part)
+        return "\n".join(one_line(part) for part in (self.what, self.means, self.do) if part)
 
 
 # --- configuration ---------------------------------------------------------------------------

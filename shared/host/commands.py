@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from shared.contract import plain_text
 from shared.contract.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -33,12 +34,17 @@ class CommandResult:
     Args:
         ok: it ended by itself with exit code 0.
         how: the same in words: "ended with exit code 1".
-        tail: the last of its output, for a person.
+        tail: the last of its output, for a person: lines of plain text, whatever the command wrote,
+            here or on another machine.
     """
 
     ok: bool
     how: str
     tail: str
+
+    def __post_init__(self) -> None:
+        for name in ("how", "tail"):
+            object.__setattr__(self, name, plain_text.lines(getattr(self, name)))
 
     def describe(self) -> str:
         """Return how it ended and its last lines of output."""
@@ -162,7 +168,7 @@ def _read_some(descriptor: int) -> bytes:
 
 
 def _result(verdict: bytes, timeout: float, tail: bytes) -> CommandResult:
-    text = "".join(c for c in tail.decode("utf-8", "replace") if c.isprintable() or c == "\n")
+    text = tail.decode("utf-8", "replace")
     try:
         found = json.loads(verdict.partition(b"\n")[0])
     except ValueError:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Sequence
 
 from shared.contract.diagnosis import Finding, Verdict, is_healthy, ordered
+from shared.host.terminal import draw_line, emit
 
 _STYLES = {
     Verdict.OK: "green",
@@ -34,33 +34,16 @@ def show_diagnosis(sections: Iterable[tuple[str, Sequence[Finding]]], *, everyth
     """
     sections = [(heading, ordered(findings)) for heading, findings in sections]
     findings = [one for _, section in sections for one in section]
-    lines = _Lines()
     worst = ordered(findings)[0].verdict if findings else Verdict.OK
-    lines.write(summary(findings), "bold green" if is_healthy(findings) else _STYLES[worst])
+    draw_line(summary(findings), "bold green" if is_healthy(findings) else _STYLES[worst])
     if findings and not is_healthy(findings) and (step := ordered(findings)[0].do):
-        lines.write(f"→ {step}", "bold")
+        draw_line(f"→ {step}", "bold")
     for heading, section in sections:
         shown = [one for one in section if everything or one.verdict is not Verdict.OK]
         good = sum(one.verdict is Verdict.OK for one in section)
-        lines.write(f"\n{heading}: {good} of {len(section)} checks are well", "bold")
+        emit()
+        draw_line(f"{heading}: {good} of {len(section)} checks are well", "bold")
         for one in shown:
-            lines.write(f"  {one.verdict:<8} {one.check}: {one.what}", _STYLES[one.verdict])
+            draw_line(f"  {one.verdict:<8} {one.check}: {one.what}", _STYLES[one.verdict])
             if one.do:
-                lines.write(f"           → {one.do}")
-
-
-class _Lines:
-    """Coloured on a terminal; nothing of another machine can steer it."""
-
-    def __init__(self) -> None:
-        self._tty = sys.stdout.isatty()
-
-    def write(self, text: str, style: str = "") -> None:
-        clean = "".join(one if one.isprintable() or one == "\n" else "?" for one in text)
-        if not self._tty:
-            sys.stdout.write(f"{clean}\n")
-            return
-        from rich.console import Console
-        from rich.text import Text
-
-        Console(highlight=False).print(Text(clean, style=style))
+                draw_line(f"           → {one.do}")

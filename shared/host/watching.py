@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable
 
 from shared.contract.errors import ConfigurationError
+from shared.host.terminal import clear, emit, flush, is_terminal
 
 SECONDS = 5.0
 NEEDS_ATTENTION = 13
 """What a command that shows how things stand ends with when something needs a person."""
-_CLEAR = "\x1b[H\x1b[2J\x1b[3J"
 
 
 def watch(
@@ -25,19 +24,19 @@ def watch(
     Raises:
         ConfigurationError: standard output is no terminal.
     """
-    if not sys.stdout.isatty():
+    if not is_terminal():
         raise ConfigurationError(
             "--watch is for a terminal.", do="Without it the command shows how things stand once."
         )
     code = 0
     try:
         while True:
-            sys.stdout.write(_CLEAR)
+            clear()
             code = draw()
             stamp = time.strftime("%H:%M:%S")
-            sys.stdout.write(f"\n{stamp}, again every {seconds:.0f} s; Ctrl-C ends it\n")
-            sys.stdout.flush()
+            emit("", f"{stamp}, again every {seconds:.0f} s; Ctrl-C ends it")
+            flush()
             sleep(seconds)
     except KeyboardInterrupt:
-        sys.stdout.write("\n")
+        emit()
         return code

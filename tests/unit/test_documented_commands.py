@@ -25,7 +25,6 @@ NOT_RUN = {
     "createuser": "as createdb",
     "curl": "asks a running VM from outside",
     "git": "fetches from where the repository is kept",
-    "install": "an ordinary command",
     "ln": "an ordinary command",
     "pipx": "tests/packages, with the same words",
     "install": "tests/packages/test_confined.py, for a target elsewhere",

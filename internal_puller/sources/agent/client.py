@@ -32,6 +32,7 @@ from shared.contract.http_signatures import (
     sign_request,
     verify_response,
 )
+from shared.contract.plain_text import one_line
 from shared.contract.signing import SigningKey, VerifyKey
 from shared.contract.wire import (
     CERTIFICATES_PATH,
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
     from shared.contract.rehearsal import RehearsalAnswer
 
 MAX_RETRY_AFTER = 3600
+_LONGEST_DETAIL = 500
 _ENROLMENT_REFUSALS: dict[str, type[RelayError]] = {
     "token-expired": TokenExpired,
     "token-void": TokenUnknown,
@@ -139,7 +141,10 @@ class RelayClient:
         from shared.contract.batches import BatchAnswer  # not on the quiet path of `pull`
 
         answer = BatchAnswer.decode(self._call("POST", path, body=batch))
-        told = (dataclasses.replace(one, detail=printable(one.detail)) for one in answer.refused)
+        told = (
+            dataclasses.replace(one, detail=one_line(one.detail)[:_LONGEST_DETAIL])
+            for one in answer.refused
+        )
         return BatchAnswer(tuple(told))
 
     def diagnose(self, ours: Half) -> Half:
@@ -225,7 +230,7 @@ class RelayClient:
             if not _ends_by_itself(answer.status):
                 return error
             problem = Problem("", f"status {answer.status}", answer.status, "")
-        detail = printable(problem.detail or problem.title)
+        detail = one_line(problem.detail or problem.title)[:_LONGEST_DETAIL]
         what = f"The agent refuses: {detail}"
         if _ends_by_itself(answer.status):
             return RefusedForNow(what, problem_type=problem.slug, retry_after=_retry_after(answer))
@@ -245,11 +250,6 @@ _SUSPENDED = (
     "The token that enrolled this machine was offered a second time by another: "
     "look at external-agent events, then external-agent puller confirm."
 )
-
-
-def printable(text: str) -> str:
-    """Return text of the other side as it may go to a terminal or a log: one line, no controls."""
-    return "".join(one if one.isprintable() else "�" for one in text)[:500]
 
 
 def _ends_by_itself(status: int) -> bool:

@@ -51,10 +51,10 @@ OF_OURS = {
     ),
     "internal_puller.state": "files floor pending progress state",
     "shared.contract": (
-        "bundle enrolment_token errors http_signatures identifiers outside_validity sealing "
-        "signing strict_json wire"
+        "bundle enrolment_token errors http_signatures identifiers outside_validity plain_text "
+        "sealing signing strict_json wire"
     ),
-    "shared.host": "whole_file",
+    "shared.host": "terminal whole_file",
 }
 WITH_DIRECT = {"internal_puller.sources.direct": "part record schedule settings"}
 
