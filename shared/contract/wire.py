@@ -18,7 +18,6 @@ from shared.contract.errors import (
     BundleError,
     ConfigurationError,
     InstallError,
-    MalformedMessage,
     PolicyError,
     RelayError,
 )

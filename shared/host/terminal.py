@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _CLEAR: Final = "\x1b[H\x1b[2J\x1b[3J"
 _WIPE_LINE: Final = "\r\x1b[K"
 _MOST_PROGRESS: Final = 200
+_HANGING: Final = " " * 11
 
 
 def guard() -> None:
@@ -162,13 +163,19 @@ def draw(what: RenderableType) -> None:
 
 
 def draw_line(text: str, style: str = "") -> None:
-    """Write one line to standard output, in a style of rich where that is a terminal."""
-    if not (style and is_terminal()):
+    """Write one line to standard output, in a style of rich where that is a terminal.
+
+    There a line that is too long goes on indented, so that no part of it stands where one begins.
+    """
+    if not is_terminal():
         emit(text)
         return
+    from rich.console import Console
     from rich.text import Text
 
-    draw(Text(one_line(text), style=style))
+    console = Console(file=sys.stdout)
+    parts = Text(one_line(text), style=style).wrap(console, console.width - len(_HANGING))
+    draw(Text(f"\n{_HANGING}").join(parts))
 
 
 def _joined(lines: tuple[str, ...]) -> str:

@@ -86,6 +86,30 @@ def test_a_line_is_one_line_of_json(stream: io.StringIO) -> None:
     assert found["level"] == "warning"
 
 
+def test_on_a_console_no_text_begins_a_line_of_its_own() -> None:
+    root = logging.getLogger()
+    before, level = root.handlers[:], root.level
+    out = io.StringIO()
+    try:
+        logs.configure("info", "console", out)
+        structlog.get_logger("test").warning(
+            "a\nforged", host="x\r\ny\x1b[31m\u202e", name=["l\nm"]
+        )
+        try:
+            raise ValueError("b\x1b[2J")
+        except ValueError:
+            structlog.get_logger("test").exception("failed")
+    finally:
+        structlog.reset_defaults()
+        root.handlers[:] = before
+        root.setLevel(level)
+    first, second, *traceback = out.getvalue().splitlines()
+    assert "forged" in first and "y?[31m?" in first
+    assert "failed" in second
+    assert "Traceback" in traceback[0]
+    assert all(line.isprintable() for line in (first, second, *traceback))
+
+
 def test_the_level_can_be_changed_while_running(stream: io.StringIO) -> None:
     logs.set_level("warning")
     structlog.get_logger("test").info("quiet")

@@ -147,4 +147,4 @@ def test_endless_output_is_bounded(tmp_path: Path) -> None:
 
 def test_control_characters_do_not_reach_the_terminal(tmp_path: Path) -> None:
     result = commands.run(script(tmp_path / "x", "printf '\\033[31mred\\007\\r'; exit 1"), 5, {})
-    assert result.describe() == "ended with exit code 1: [31mred"
+    assert result.describe() == "ended with exit code 1: ?[31mred?"
