@@ -57,6 +57,7 @@ from shared.contract.enrolment_token import authority
 from shared.contract.errors import ConfigurationError, PortUnavailable, RelayError, StoreError
 from shared.contract.x509 import spki_sha256
 from shared.host.notify import notify_systemd
+from shared.host.trusted_file import check_trusted
 
 _POLL_SECONDS = 1.0
 _TELL_SECONDS = 5.0
@@ -123,6 +124,7 @@ def operator_tls(settings: Settings) -> ssl.SSLContext | None:
 
 def _tls(certificate: Path, key: Path) -> ssl.SSLContext:
     keys.read_secret(key)
+    check_trusted(certificate, "certificate file")
     try:
         return tls_context(str(certificate), str(key))
     except (OSError, ssl.SSLError) as error:

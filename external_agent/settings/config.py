@@ -37,6 +37,7 @@ from shared.acme.dns01.settings import (
 )
 from shared.contract.enrolment_token import check_relay_url
 from shared.contract.errors import ConfigurationError, RelayError
+from shared.host.trusted_file import find_trusted
 from shared.issuing.renewal import DAY, HOUR
 
 ENVIRONMENT_PREFIX = "RELAY_AGENT_"
@@ -384,15 +385,17 @@ def load_settings(path: Path) -> Settings:
     Raises:
         ConfigurationError: no such file, no TOML, an unknown setting (the nearest known one is
             named), a value of the wrong kind.
+        LooseFileMode: another account could change the file; it names commands.
     """
-    try:
-        data = tomllib.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
+    content = find_trusted(path, "settings file", commands=True)
+    if content is None:
         raise ConfigurationError(
             f"There is no settings file {path}.",
             do="Run external-agent init, or name the file with --config.",
-        ) from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        )
+    try:
+        data = tomllib.loads(content.decode("utf-8"))
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigurationError(f"The settings file {path} cannot be read: {error}.") from error
     return settings_from(data, source=str(path))
 

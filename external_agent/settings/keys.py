@@ -20,6 +20,7 @@ from shared.acme.keys import AccountKey, generate_account_key, load_account_key
 from shared.contract.errors import ConfigurationError, LooseFileMode, RelayError
 from shared.contract.signing import SEED_SIZE, SigningKey
 from shared.contract.x509 import spki_sha256
+from shared.host.trusted_file import SECRET, find_trusted
 
 SIGNING_KEY_FILE = "agent-signing.key"
 ACCOUNT_KEY_FILE = "account.key"
@@ -28,7 +29,6 @@ TLS_KEY_FILE = "relay-tls.key"
 TLS_CERTIFICATE_FILE = "relay-tls.pem"
 FILES = (SIGNING_KEY_FILE, ACCOUNT_KEY_FILE, TLS_KEY_FILE, TLS_CERTIFICATE_FILE)
 _TLS_YEARS = 10
-_MAX_KEY_FILE = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,9 @@ def make_directory(path: Path) -> None:
         LooseFileMode: others may enter it.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        for parent in reversed(path.parents):
+            if not parent.exists():
+                parent.mkdir(mode=0o755)  # under any umask: what lies in it is trusted
         if not path.exists():
             path.mkdir(mode=0o700)
             path.chmod(0o700)
@@ -119,23 +121,15 @@ def read_secret(path: Path) -> bytes:
 
     Raises:
         ConfigurationError: missing, unreadable, not a regular file.
-        LooseFileMode: group or others may read it.
+        LooseFileMode: others may read it, or change it or what leads to it.
     """
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
-    except OSError as error:
+    content = find_trusted(path, "key file", mask=SECRET)
+    if content is None:
         raise ConfigurationError(
-            f"The key file {path} cannot be read: {error.strerror}.",
+            f"There is no key file {path}.",
             do="Restore it from a backup, or run external-agent init for a new agent.",
-        ) from error
-    try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode) or status.st_size > _MAX_KEY_FILE:
-            raise ConfigurationError(f"{path} is not a key file.")
-        _refuse_loose(path, status)
-        return os.read(descriptor, _MAX_KEY_FILE)
-    finally:
-        os.close(descriptor)
+        )
+    return content
 
 
 def load_keys(directory: Path) -> AgentKeys:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -19,7 +18,8 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from internal_puller.install.layout import RECORD
-from shared.contract.errors import ConfigurationError, LooseFileMode
+from shared.contract.errors import ConfigurationError
+from shared.host.trusted_file import PUBLIC, read_trusted
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -171,6 +171,9 @@ def _open_pkcs12(
     return store.key, tuple(entry.certificate for entry in (store.cert, *store.additional_certs))
 
 
+_OTHERS = 0o007  # a group may share a password; everybody may not
+
+
 def read_password(path: Path | None) -> bytes | None:
     """Return the first line of a password file that nobody else may read.
 
@@ -179,14 +182,8 @@ def read_password(path: Path | None) -> bytes | None:
     """
     if path is None:
         return None
-    try:
-        with path.open("rb") as file:
-            mode = os.fstat(file.fileno()).st_mode
-            line = file.readline(4096).rstrip(b"\r\n")
-    except OSError as error:
-        raise ConfigurationError(f"{path} cannot be read: {error.strerror}.") from error
-    if mode & 0o007:
-        raise LooseFileMode(f"{path} holds a password, and everybody may read it.")
+    content = read_trusted(path, "password file", mask=_OTHERS | PUBLIC)
+    line = content.partition(b"\n")[0].rstrip(b"\r")
     if not line:
         raise ConfigurationError(f"{path} has no password in its first line.")
     try:

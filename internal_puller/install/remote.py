@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from internal_puller.install.layout import CURRENT, GENERATIONS, TEMPORARY, parse_name
 from shared.contract.errors import ConfigurationError, StageFailed
 from shared.host.commands import GRACE_SECONDS, CommandResult
-from shared.host.secret_file import is_loose
+from shared.host.trusted_file import PUBLIC, SECRET, check_trusted
 
 if TYPE_CHECKING:
     import asyncssh
@@ -240,27 +240,18 @@ class Remote:
 
     def _require_files(self) -> None:
         """Refuse what ssh would refuse, too: a key that others read, hosts that others write."""
-        for setting, path in (
-            ("ssh_key", self.key),
-            ("ssh_known_hosts", Path(self._known_hosts())),
+        for setting, path, mask in (
+            ("ssh_key", self.key, SECRET),
+            ("ssh_known_hosts", Path(self._known_hosts()), PUBLIC),
         ):
             if path is None:
                 continue
             try:
-                status = path.stat()
-            except OSError as error:
+                check_trusted(path, f"{setting} file", mask=mask)
+            except ConfigurationError as error:
                 option = f"--{setting.replace('_', '-')}"
-                raise StageFailed(
-                    f"{setting} {path} cannot be read: {error.strerror}.",
-                    do=f"Name a file that can: internal-puller target change NAME {option} FILE",
-                ) from error
-            mode = stat.S_IMODE(status.st_mode)
-            if is_loose(status) if setting == "ssh_key" else mode & 0o022:
-                verb, most = ("read", 0o600) if setting == "ssh_key" else ("changed", 0o755)
-                raise StageFailed(
-                    f"{setting} {path} can be {verb} by other users (mode {mode:04o}).",
-                    do=f"chmod {mode & most:04o} {path}",
-                )
+                named = f"Name a file that can: internal-puller target change NAME {option} FILE"
+                raise StageFailed(error.what, do=error.do or named) from error
 
     def _known_hosts(self) -> str:
         return str(self.known_hosts or Path.home() / ".ssh" / "known_hosts")

@@ -11,6 +11,7 @@ from internal_puller.settings.targets import Target
 from shared.contract.errors import ConfigurationError
 from shared.contract.x509 import load_roots
 from shared.host.public_roots import public_roots_file
+from shared.host.trusted_file import read_trusted
 
 Roots = tuple[x509.Certificate, ...]
 
@@ -28,13 +29,13 @@ def anchors_of(targets: Iterable[Target]) -> tuple[Roots, ...]:
 
 
 def roots_in(path: Path) -> Roots:
-    """Return the roots of a PEM file. Raises ``ConfigurationError``: none can be read."""
-    try:
-        roots = tuple(load_roots(path.read_bytes()))
-    except OSError as error:
-        raise ConfigurationError(
-            f"The roots in {path} cannot be read: {error.strerror}."
-        ) from error
+    """Return the roots of a PEM file.
+
+    Raises:
+        ConfigurationError: none can be read.
+        LooseFileMode: another account could put its own there.
+    """
+    roots = tuple(load_roots(read_trusted(path, "file of roots")))
     if not roots:
         raise ConfigurationError(f"{path} holds no root certificate in PEM.")
     return roots

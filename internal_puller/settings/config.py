@@ -13,8 +13,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from internal_puller.settings.account import how_to_read
 from internal_puller.settings.targets import KEY_ALGORITHMS
+from internal_puller.settings.toml_file import read_toml
 from shared.contract.errors import ConfigurationError
 
 ENVIRONMENT_PREFIX = "RELAY_PULLER_"
@@ -78,6 +78,7 @@ def load_settings(
     Raises:
         ConfigurationError: an unknown setting (the nearest known one is named), a wrong value, or
             a file that was named and cannot be read.
+        LooseFileMode: another account could change the file; it names commands.
     """
     environment = os.environ if environment is None else environment
     file, is_named = settings_file(path, environment)
@@ -99,17 +100,14 @@ def settings_file(
 
 
 def _from_file(path: Path, *, required: bool) -> dict[str, Any]:
-    try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
+    text = read_toml(path)
+    if text is None:
         if required:
-            raise ConfigurationError(f"There is no settings file {path}.") from error
+            raise ConfigurationError(f"There is no settings file {path}.")
         return {}
-    except OSError as error:
-        raise ConfigurationError(
-            f"{path} cannot be read: {error.strerror}.", do=how_to_read(path)
-        ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
         raise ConfigurationError(f"{path} is no TOML: {error}.") from error
     values = {}
     for key, value in document.items():

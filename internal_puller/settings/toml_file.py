@@ -1,20 +1,17 @@
-"""Settings files in TOML: read only if nobody else could change them, written atomically.
+"""Settings files in TOML: read only if no other account could change them, written atomically.
 
 Reading needs only the standard library: the quiet path of ``pull`` comes through here.
 """
 
 from __future__ import annotations
 
-import os
-import stat
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from internal_puller.settings.account import how_to_read, service_ids
 from shared.contract.errors import ConfigurationError, LooseFileMode
+from shared.host.trusted_file import find_trusted
 from shared.host.whole_file import replace_whole
-
-MAX_BYTES: Final = 1 << 20
 
 
 def read_toml(path: Path) -> str | None:
@@ -25,22 +22,13 @@ def read_toml(path: Path) -> str | None:
         ConfigurationError: it cannot be read.
     """
     try:
-        with path.open("rb") as file:
-            status = os.fstat(file.fileno())
-            if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH) or status.st_uid not in (
-                0,
-                os.geteuid(),
-            ):
-                raise LooseFileMode(f"{path} can be changed by other users; it names commands.")
-            content = file.read(MAX_BYTES + 1)
-    except FileNotFoundError:
+        content = find_trusted(path, "settings file", commands=True)
+    except LooseFileMode:
+        raise
+    except ConfigurationError as error:
+        raise ConfigurationError(error.what, do=how_to_read(path) or error.do) from error
+    if content is None:
         return None
-    except OSError as error:
-        raise ConfigurationError(
-            f"{path} cannot be read: {error.strerror}.", do=how_to_read(path)
-        ) from error
-    if len(content) > MAX_BYTES:
-        raise ConfigurationError(f"{path} is larger than {MAX_BYTES} bytes.")
     try:
         return content.decode()
     except UnicodeDecodeError as error:

@@ -24,9 +24,15 @@ from shared.acme.ports import Clock, Sleep
 from shared.acme.problems import plain_text, problem_code, read_problem, refusal
 from shared.acme.waiting import Deadline, http_date, parse_retry_after
 from shared.acme.watchdog import Watchdog, WatchedAdapter
-from shared.contract.errors import CaNotConfigured, IssuanceError, IssuanceUnavailable
+from shared.contract.errors import (
+    CaNotConfigured,
+    ConfigurationError,
+    IssuanceError,
+    IssuanceUnavailable,
+)
 from shared.contract.outside_validity import causes, untimely
 from shared.host.public_roots import public_roots_file
+from shared.host.trusted_file import check_trusted
 
 MAX_BODY = 1_000_000
 MAX_NONCE_ATTEMPTS = 100
@@ -288,6 +294,10 @@ def _roots_file(trusted_roots: Path | None) -> str:
             f"The file of roots for the CA, {trusted_roots}, cannot be read by this user.",
             do="A service reads no home directories: put it below /etc, mode 0644.",
         )
+    try:
+        check_trusted(trusted_roots, "file of the CA's roots")
+    except ConfigurationError as error:
+        raise CaNotConfigured(error.what, do=error.do) from error
     return str(trusted_roots)
 
 

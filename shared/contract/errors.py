@@ -2,7 +2,7 @@
 
     RelayError
     ├── ConfigurationError            3   a setting, file or argument is wrong; nothing was done
-    │   ├── LooseFileMode                 a secret file that others may read
+    │   ├── LooseFileMode                 others may change it, or read a secret
     │   ├── PortUnavailable               a listener cannot bind
     │   ├── CaNotConfigured               this CA cannot be used with its settings; another may
     │   └── ClockWrong                7   our clock and a peer's differ by more than 300 s
@@ -114,7 +114,7 @@ class ConfigurationError(RelayError):
 
 class LooseFileMode(ConfigurationError):
     type = "configuration/loose-file-mode"
-    means = "Other users of this machine could read a secret, so it was not used."
+    means = "It was not used."
     do = "Give the file to the service's user with mode 0600, and its directory mode 0700."
 
 

@@ -18,6 +18,7 @@ from shared.contract.errors import (
     BundleError,
     ConfigurationError,
     InstallError,
+    MalformedMessage,
     PolicyError,
     RelayError,
 )

@@ -19,6 +19,7 @@ from internal_puller.sources.agent.peer_key import NotACertificate, spki_sha256
 from internal_puller.sources.agent.proxies import credentials, without_credentials
 from shared.contract.errors import ConfigurationError, TransportError
 from shared.contract.outside_validity import untimely
+from shared.host.trusted_file import read_trusted
 
 TlsCheck = Literal["pin", "roots", "none"]
 CONNECT_TIMEOUT = 10.0
@@ -205,6 +206,7 @@ def relay_context(
 
     Raises:
         ConfigurationError: the file with more roots cannot be read.
+        LooseFileMode: another account could put its own there.
     """
     if pin is not None or plain:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -220,9 +222,10 @@ def verifying_context(roots_file: Path | None) -> ssl.SSLContext:
 
     context = ssl.create_default_context(cafile=str(public_roots_file()))
     if roots_file is not None:
+        roots = read_trusted(roots_file, "file of roots_file").decode("ascii", "ignore")
         try:
-            context.load_verify_locations(str(roots_file))
-        except (OSError, ssl.SSLError) as error:
+            context.load_verify_locations(cadata=roots)
+        except (ValueError, ssl.SSLError) as error:
             raise ConfigurationError(f"roots_file {roots_file} holds no certificates.") from error
     return context
 

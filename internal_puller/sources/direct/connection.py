@@ -17,7 +17,7 @@ from shared.acme.keys import AccountKey, load_account_key
 from shared.acme.ports import Clock, ExternalAccountBinding, Failpoint, Sleep, no_failpoint
 from shared.contract.errors import CaNotConfigured, ConfigurationError
 from shared.host.public_roots import public_roots_file
-from shared.host.secret_file import read_secret_file
+from shared.host.trusted_file import SECRET, read_trusted
 
 
 class DirectConnection:
@@ -122,13 +122,14 @@ class DirectConnection:
         more = self._settings.roots_file
         if more is None:
             return direct.ca_root
-        usual = direct.ca_root or public_roots_file()
-        try:
-            content = usual.read_bytes() + b"\n" + more.read_bytes()
-        except OSError as error:
-            raise ConfigurationError(
-                f"The roots in {error.filename} cannot be read: {error.strerror}."
-            ) from error
+        content = b"\n".join(
+            (
+                public_roots_file().read_bytes()
+                if direct.ca_root is None
+                else read_trusted(direct.ca_root, "file of roots"),
+                read_trusted(more, "file of roots"),
+            )
+        )
         path = self._files.path / "roots.pem"
         if read_private(path) != content:
             write_private(path, content)
@@ -144,7 +145,7 @@ def _binding(direct: DirectSettings) -> ExternalAccountBinding | None:
     if path is None or direct.eab_key_id is None:
         return None
     try:
-        secret = read_secret_file(path, "the EAB key")
+        secret = read_trusted(path, "EAB key file", mask=SECRET)
     except ConfigurationError as error:
         raise CaNotConfigured(error.what, do=error.do) from error
     key = secret.decode("ascii", errors="replace").strip()

@@ -15,7 +15,7 @@ from shared.acme.problems import plain_text
 from shared.acme.watchdog import Watchdog, WatchedAdapter
 from shared.contract.errors import ConfigurationError, DnsFailure
 from shared.host.public_roots import public_roots_file
-from shared.host.secret_file import read_secret_file
+from shared.host.trusted_file import SECRET, check_trusted, read_trusted
 
 _MOST_OCTETS = 65536
 _WHAT = "file of acme-dns accounts"
@@ -45,8 +45,8 @@ class AcmeDnsPublisher:
     def __init__(self, settings: AcmeDnsSettings) -> None:
         self._settings = settings
         self._accounts = read_accounts(settings)
-        if settings.ca_root is not None and not settings.ca_root.is_file():
-            raise ConfigurationError(f"dns01.acme_dns.ca_root {settings.ca_root} does not exist.")
+        if settings.ca_root is not None:
+            check_trusted(settings.ca_root, "file of roots of dns01.acme_dns.ca_root")
         if settings.proxy is not None and not settings.proxy.startswith(("http://", "https://")):
             raise ConfigurationError("dns01.acme_dns.proxy is no http or https URL.")
 
@@ -150,7 +150,7 @@ def read_accounts(settings: AcmeDnsSettings) -> dict[str, AcmeDnsAccount]:
     """
     path = settings.accounts_file
     try:
-        document = json.loads(read_secret_file(path, _WHAT))
+        document = json.loads(read_trusted(path, _WHAT, mask=SECRET))
     except (ValueError, RecursionError) as error:
         raise ConfigurationError(f"The {_WHAT} {path} is no JSON.") from error
     if not isinstance(document, dict):

@@ -11,7 +11,7 @@ from shared.acme.dns01.names import TxtRecord
 from shared.acme.dns01.settings import LexiconSettings
 from shared.acme.problems import plain_text
 from shared.contract.errors import ConfigurationError, DnsFailure
-from shared.host.secret_file import read_secret_file
+from shared.host.trusted_file import SECRET, read_trusted
 
 _WHAT = "file of dns-lexicon credentials"
 _SHORTEST_HIDDEN = 4
@@ -120,7 +120,7 @@ def read_credentials(settings: LexiconSettings) -> dict[str, object]:
     """
     path = settings.credentials_file
     try:
-        return tomllib.loads(read_secret_file(path, _WHAT).decode("utf-8"))
+        return tomllib.loads(read_trusted(path, _WHAT, mask=SECRET).decode("utf-8"))
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigurationError(
             f"The {_WHAT} {path} is no TOML: {error}.", do='Write lines such as auth_token = "…".'

@@ -12,7 +12,7 @@ import dns.tsig
 
 from shared.acme.dns01.settings import TSIG_ALGORITHMS, Rfc2136Settings
 from shared.contract.errors import ConfigurationError
-from shared.host.secret_file import read_secret_file
+from shared.host.trusted_file import SECRET, read_trusted
 
 SHORTEST_SECRET = 16
 # A comment begins after white space: a secret may hold two slashes.
@@ -31,7 +31,7 @@ def read_tsig_key(settings: Rfc2136Settings) -> dns.tsig.Key:
         LooseFileMode: others may read it.
     """
     path = settings.key_file
-    text = read_secret_file(path, _WHAT).decode("ascii", errors="replace")
+    text = read_trusted(path, _WHAT, mask=SECRET).decode("ascii", errors="replace")
     bare = "".join(text.split())
     if re.fullmatch(r"[A-Za-z0-9+/]+={0,2}", bare):
         name, algorithm, secret = settings.key_name, settings.algorithm, bare

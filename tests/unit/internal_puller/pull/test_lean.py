@@ -54,7 +54,7 @@ OF_OURS = {
         "bundle enrolment_token errors http_signatures identifiers outside_validity plain_text "
         "sealing signing strict_json wire"
     ),
-    "shared.host": "terminal whole_file",
+    "shared.host": "terminal trusted_file whole_file",
 }
 WITH_DIRECT = {"internal_puller.sources.direct": "part record schedule settings"}
 

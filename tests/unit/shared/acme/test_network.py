@@ -223,7 +223,7 @@ def test_a_problem_is_one_printable_line() -> None:
         pytest.raises(IssuanceRejected) as raised,
     ):
         client.fetch(url)
-    assert "caa: a [2J bxxx" in raised.value.what
+    assert "caa: a?[2J bxxx" in raised.value.what
     assert raised.value.what.isprintable()
     assert len(raised.value.what) < 700
 

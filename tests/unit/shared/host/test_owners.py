@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,9 @@ from internal_puller.install.lock import installation_lock
 from internal_puller.settings import account
 from internal_puller.settings.toml_file import read_toml, replace_toml
 from internal_puller.state.files import private_directory, write_private
-from shared.host import secret_file
-from shared.host.secret_file import is_loose
+from shared.contract.errors import LooseFileMode
+from shared.host import trusted_file
+from shared.host.trusted_file import SECRET, read_trusted
 from shared.host.whole_file import replace_whole
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root makes things for others")
@@ -80,15 +82,18 @@ def test_settings_are_for_the_group_of_the_service_to_read(
         (0, ACCOUNT, 0o660, True),
         (0, ACCOUNT, 0o644, True),
         (0, 1, 0o640, True),
-        (ACCOUNT, ACCOUNT, 0o640, True),
+        (ACCOUNT, ACCOUNT, 0o640, False),
+        (1, 1, 0o600, True),
     ],
 )
 def test_a_secret_of_roots_may_be_read_by_the_group_of_its_service(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uid: int, gid: int, mode: int, *, loose: bool
 ) -> None:
-    monkeypatch.setattr(secret_file, "SERVICES", ("nogroup", "no-such-account"))
+    monkeypatch.setattr(trusted_file, "ACCOUNTS", ("nobody", "nogroup", "no-such-account"))
     path = tmp_path / "eab.key"
     path.touch()
     os.chown(path, uid, gid)
     path.chmod(mode)
-    assert is_loose(path.stat()) is loose
+    refused = pytest.raises(LooseFileMode) if loose else nullcontext()
+    with refused:
+        assert read_trusted(path, "EAB key file", mask=SECRET) == b""

@@ -240,7 +240,7 @@ def test_a_line_that_is_no_receiver_is_named_and_not_shown(
 def test_a_file_that_others_may_read_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "receivers"
     file.write_text("ops=mailtos://user:password@mail.example.com\n")
-    file.chmod(0o640)
+    file.chmod(0o604)
     with pytest.raises(LooseFileMode):
         read_receivers(file)
     file.chmod(0o600)

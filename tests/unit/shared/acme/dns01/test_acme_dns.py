@@ -126,7 +126,7 @@ def test_files_that_others_may_read(bench: Bench) -> None:
 
 
 def test_settings_that_cannot_be_used(bench: Bench, tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="does not exist"):
+    with pytest.raises(ConfigurationError, match="There is no file of roots of dns01"):
         bench.solver(ca_root=tmp_path / "none.pem")
     with pytest.raises(ConfigurationError, match="no http or https URL"):
         bench.solver(proxy="socks5://127.0.0.1")

@@ -80,17 +80,13 @@ def test_what_is_refused(path: Path, text: str, more: dict[str, str], words: str
 
 def test_files_that_others_may_read_or_that_are_not_there(path: Path) -> None:
     settings = Rfc2136Settings("192.0.2.1", path)
-    with pytest.raises(ConfigurationError, match="cannot be read: No such file"):
+    with pytest.raises(ConfigurationError, match="There is no TSIG key file"):
         read_tsig_key(settings)
     TsigKey().write(path).chmod(0o644)
     with pytest.raises(LooseFileMode, match="mode 0644"):
         read_tsig_key(settings)
     path.chmod(0o600)
-    path.rename(path.with_name("real"))
-    path.symlink_to("real")
-    with pytest.raises(ConfigurationError, match="cannot be read"):
-        read_tsig_key(settings)
     path.unlink()
     path.mkdir()
-    with pytest.raises(ConfigurationError, match="no regular file"):
+    with pytest.raises(ConfigurationError, match="not a regular file"):
         read_tsig_key(settings)
