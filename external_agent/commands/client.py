@@ -121,7 +121,10 @@ def error_of(status: int, body: bytes) -> RelayError:
         document = json.loads(body)
         what = str(document["detail"])
     except (ValueError, LookupError, TypeError):
-        return TransportError(f"The running agent answered with HTTP status {status}.")
+        return TransportError(
+            f"The running agent answered with HTTP status {status}.",
+            do="A bug in the agent: look at its log, and please report it.",
+        )
     for fault in document.get("faults") or () if "error" not in document else ():
         what = f"{fault['member']}: {fault['what']}."
     kind = _kinds().get(str(document.get("error"))) or _BY_STATUS.get(status, ConfigurationError)

@@ -16,18 +16,21 @@ from internal_puller.commands.targets import (
     preset_target,
     show_added,
 )
+from internal_puller.facts.schedule import ENABLE, TIMER, schedule_of
 from internal_puller.settings.config import Settings, load_settings
 from internal_puller.settings.targets import PRESETS, load_targets
 from internal_puller.sources.agent.enrolment import enrol
 from shared.contract.errors import ConfigurationError, TokenMalformed
 from shared.contract.wire import Grant
-from shared.host.terminal import ask_secret, emit
+from shared.host import systemctl
+from shared.host.terminal import ask, ask_secret, can_ask, emit
 
 _MAX_LINE = 4096
 
 
 def enroll(
     context: typer.Context,
+    *,
     token_file: Annotated[
         Path | None, typer.Option(help="Read the token from this file, not standard input.")
     ] = None,
@@ -43,6 +46,10 @@ def enroll(
     root: Annotated[
         Path | None, typer.Option(help="With --preset: PEM file with the root of a private CA.")
     ] = None,
+    enable_timer: Annotated[
+        bool | None,
+        typer.Option(help="Let systemd pull every hour from now on; asked on a terminal."),
+    ] = None,
 ) -> None:
     """Enrol this machine with the token that external-agent printed.
 
@@ -51,10 +58,11 @@ def enroll(
     targets that are there stay as they are.
     """
     settings = load_settings(context.obj)
+    root = root and root.absolute()
     if preset is None and root is not None:
         raise ConfigurationError("--root goes with --preset.", do="Leave it out, or add --preset.")
     if preset is not None:
-        check_preset(preset, root)
+        check_preset(settings, preset, root)
     done = enrol(_read_token(token_file), settings, change_agent=change_agent)
     enrolment = done.enrolment
     emit(f"Enrolled with {enrolment.relay_url}, agent {enrolment.agent.id[:16]}…")
@@ -63,11 +71,12 @@ def enroll(
     if preset is not None:
         for grant in done.granted:
             _add_or_leave(settings, grant, done.new, preset, root)
-        return
-    taken = {one.certificate for one in load_targets(settings.targets_file)}
-    without = [one.certificate for one in done.granted if one.certificate not in taken]
-    if without:
-        emit(f"Next: internal-puller target add {without[0]} --preset nginx")
+    else:
+        taken = {one.certificate for one in load_targets(settings.targets_file)}
+        without = [one.certificate for one in done.granted if one.certificate not in taken]
+        if without:
+            emit(f"Next: internal-puller target add {without[0]} --preset nginx")
+    _schedule(settings, enable_timer)
 
 
 def _add_or_leave(
@@ -101,6 +110,33 @@ def _add_or_leave(
         )
     else:
         show_added(add_target(settings, wanted))
+
+
+def _schedule(settings: Settings, wanted: bool | None) -> None:
+    """Have the timer pull, if that is wanted, or say what to type.
+
+    Raises:
+        ConfigurationError: it was asked for, and systemd did not do it.
+    """
+    found = schedule_of(settings)
+    if found.pulls:
+        emit(f"Pulls by itself: {found.what}.")
+        return
+    if found.pulls is None and not wanted:
+        emit(f"Then {found.do}: {found.what}.")
+        return
+    if wanted is None and can_ask():
+        wanted = ask(f"Enable {TIMER}, which pulls every hour?", default=True)
+    if not wanted:
+        emit(f"Then, so that it pulls by itself: {ENABLE}")
+        return
+    done = systemctl.ask("enable", "--now", TIMER)
+    if done is None or done.returncode:
+        why = "systemctl gives no answer" if done is None else done.stderr.strip()
+        raise ConfigurationError(
+            f"The machine is enrolled, but {TIMER} could not be enabled: {why}", do=ENABLE
+        )
+    emit(f"{TIMER} is enabled: it pulls every hour.")
 
 
 def _read_token(path: Path | None) -> str:

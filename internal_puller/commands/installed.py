@@ -71,6 +71,8 @@ def _print_status(facts: Status) -> None:
     ]
     titles = ("certificate", "from", "offered", "pulled", "installed", "served", "expires")
     print_table(titles, rows)
+    if facts.schedule.pulls is None:
+        emit("", f"{facts.schedule.what}; {facts.schedule.do}")
     _print_troubles(facts)
 
 

@@ -38,7 +38,7 @@ from internal_puller.state.state import StateDirectory
 from shared.contract.errors import ConfigurationError, NameRefused, PolicyError
 from shared.contract.identifiers import DnsName
 from shared.contract.wire import Grant
-from shared.host.kept_file import keep
+from shared.host.kept_file import is_copied, keep
 from shared.host.terminal import emit, emit_json, explain
 
 target = typer.Typer(
@@ -220,7 +220,7 @@ def _usual_directory(settings: Settings, certificate: str) -> Path:
     return (settings.targets_file.parent / "tls" / certificate).absolute()
 
 
-def check_preset(preset: str, root: Path | None) -> None:
+def check_preset(settings: Settings, preset: str, root: Path | None) -> None:
     """Find out before anything is done whether a preset can be used on this machine.
 
     Raises:
@@ -228,7 +228,7 @@ def check_preset(preset: str, root: Path | None) -> None:
     """
     name = "www.example.com"
     sample = Target(name, (name,), Path("/nonexistent"), preset=preset, roots=root)
-    _check_root(sample)
+    _check_root(settings, sample)
     resolve(sample)
 
 
@@ -261,7 +261,7 @@ def add_target(settings: Settings, new: Target) -> Target:
             f"replace it, first: internal-puller target remove {word}.",
         )
     check_distinct((*targets, new))
-    _check_root(new)
+    _check_root(settings, new)
     check_target(new)
     new = _with_kept_root(settings, new, targets)
     save_targets(settings.targets_file, [*targets, new])
@@ -335,7 +335,7 @@ def change(
         changed[one.directory] = dataclasses.replace(new, **members)
     check_distinct((*others, *changed.values()))
     for one in mine:
-        _check_changed(one, changed[one.directory])
+        _check_changed(settings, one, changed[one.directory])
     if options.root is not None:
         changed = {
             directory: _with_kept_root(settings, one, others) for directory, one in changed.items()
@@ -361,7 +361,7 @@ def _with_defaults(given: Mapping[str, Any], unset: Sequence[str]) -> dict[str, 
     return members
 
 
-def _check_changed(old: Target, new: Target) -> None:
+def _check_changed(settings: Settings, old: Target, new: Target) -> None:
     """Find out whether it can be used, if anything but names and keys is another thing now."""
     quiet: dict[str, Any] = {
         "names": new.names,
@@ -370,7 +370,7 @@ def _check_changed(old: Target, new: Target) -> None:
     }
     if dataclasses.replace(old, **quiet) == dataclasses.replace(new, probe=old.probe):
         return
-    _check_root(new)
+    _check_root(settings, new)
     check_target(new)
 
 
@@ -631,17 +631,24 @@ def _with_kept_root(settings: Settings, new: Target, others: Sequence[Target]) -
     """Return it with its root where the service finds it; copies for others are left alone."""
     if new.roots is None:
         return new
+    _check_root(settings, new)
+    kept = keep(new.roots, _copy_of_root(settings, new, others), say=emit)
+    return dataclasses.replace(new, roots=kept)
+
+
+def _copy_of_root(settings: Settings, new: Target, others: Sequence[Target] = ()) -> Path:
+    """Return where a copy goes: those of other targets are left alone."""
     copies = settings.targets_file.parent / "roots"
     taken = {one.roots for one in others}
     numbered = (f"{new.certificate}-{number}.pem" for number in itertools.count(2))
     names = itertools.chain((f"{new.certificate}.pem",), numbered)
-    copy = next(copies / name for name in names if copies / name not in taken)
-    kept = keep(new.roots, copy, say=lambda sentence: emit(f"{sentence}"))
-    return dataclasses.replace(new, roots=kept)
+    return next(copies / name for name in names if copies / name not in taken)
 
 
-def _check_root(new: Target) -> None:
+def _check_root(settings: Settings, new: Target) -> None:
+    """Refuse roots that cannot be used; of a file that is copied now, only what is in it counts."""
     if new.roots is not None:
-        from internal_puller.install.roots import anchors_of
+        from internal_puller.install.roots import roots_in
 
-        anchors_of([new])
+        copied = is_copied(new.roots, _copy_of_root(settings, new))
+        roots_in(new.roots, trusted=not copied)

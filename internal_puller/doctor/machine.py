@@ -10,6 +10,7 @@ from pathlib import Path
 
 from internal_puller.doctor.service import Service, service_findings
 from internal_puller.facts.expiry import USUAL_LIFETIME
+from internal_puller.facts.schedule import schedule
 from internal_puller.install.active import read_active
 from internal_puller.install.layout import set_aside, unfinished
 from internal_puller.install.presets import Plan, resolve
@@ -212,19 +213,9 @@ def _served(plan: Plan, expected: str | None, subject: str) -> Iterator[Finding]
 
 def timer_findings() -> Iterator[Finding]:
     """Say whether anything will pull by itself, where systemd could tell."""
-    if not systemctl.is_there():
-        what = "This machine has no systemd: that something runs internal-puller is not seen."
-        yield Finding("timer", Verdict.NOTE, "timer", what, "Run internal-puller pull every hour.")
-        return
-    units = ("internal-puller.timer", "internal-puller-run.service")
-    states = {unit: systemctl.state_of(unit) for unit in units}
-    active = [unit for unit in units if states[unit] == "active"]
-    if active:
-        yield Finding("timer", Verdict.OK, "timer", f"{active[0]} is active.")
-    elif None in states.values():
-        what = "systemctl does not say whether internal-puller.timer is active."
-        yield Finding("timer", Verdict.UNKNOWN, "timer", what, "systemctl list-timers")
+    found = schedule()
+    if found.pulls is None:
+        verdict = Verdict.UNKNOWN if systemctl.is_there() else Verdict.NOTE
     else:
-        what = f"Neither {' nor '.join(units)} is active: nothing pulls."
-        do = "systemctl enable --now internal-puller.timer"
-        yield Finding("timer", Verdict.WARNING, "timer", what, do)
+        verdict = Verdict.OK if found.pulls else Verdict.WARNING
+    yield Finding("timer", verdict, "timer", f"{found.what}.", found.do)

@@ -25,6 +25,8 @@ def attention(facts: Status, settings: Settings, now: float) -> list[str]:
     """
     found = []
     found += [f"nothing can be installed: {what}" for what in facts.state_problems]
+    if facts.schedule.pulls is False:
+        found.append(f"{facts.schedule.what}: {facts.schedule.do}")
     error = facts.error
     if error is not None and now - facts.last_contact > SILENT_SECONDS:
         found.append(f"the agent does not answer: {error.what}")

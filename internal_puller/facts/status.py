@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from internal_puller.facts.attention import attention
 from internal_puller.facts.expiry import USUAL_LIFETIME
+from internal_puller.facts.schedule import Schedule, schedule_of
 from internal_puller.install.active import read_active
 from internal_puller.install.layout import list_generations, set_aside, unfinished
 from internal_puller.install.probe import probe_target
@@ -92,6 +93,7 @@ class Status:
         relay_url, agent, puller: empty without an agent.
         attention: one sentence for each thing that a person should see to.
         state_problems: why what a pull learns could not be written down, in words.
+        schedule: whether anything pulls again by itself.
         tls_check: how the agent's TLS was accepted last: ``pin``, ``roots`` or ``none``.
     """
 
@@ -106,6 +108,7 @@ class Status:
     certificates: tuple[CertificateStatus, ...] = field(default=())
     attention: tuple[str, ...] = ()
     state_problems: tuple[str, ...] = ()
+    schedule: Schedule = field(default_factory=lambda: Schedule(None, ""))
 
     @property
     def unusable(self) -> list[TargetStatus]:
@@ -142,6 +145,7 @@ def read_status(settings: Settings) -> Status:
             _certificate(name, wanted, state, progress, targets, direct=own.get(name))
             for name, wanted in sorted(names.items())
         ),
+        schedule=schedule_of(settings),
     )
     return replace(facts, attention=tuple(attention(facts, settings, time.time())))
 

@@ -28,14 +28,23 @@ def anchors_of(targets: Iterable[Target]) -> tuple[Roots, ...]:
     )
 
 
-def roots_in(path: Path) -> Roots:
+def roots_in(path: Path, *, trusted: bool = True) -> Roots:
     """Return the roots of a PEM file.
+
+    Args:
+        trusted: it is read again at each pull, so that nobody else may change it.
 
     Raises:
         ConfigurationError: none can be read.
         LooseFileMode: another account could put its own there.
     """
-    roots = tuple(load_roots(read_trusted(path, "file of roots")))
+    try:
+        content = read_trusted(path, "file of roots") if trusted else path.read_bytes()
+    except OSError as error:
+        raise ConfigurationError(
+            f"The file of roots {path} cannot be read: {error.strerror}."
+        ) from error
+    roots = tuple(load_roots(content))
     if not roots:
         raise ConfigurationError(f"{path} holds no root certificate in PEM.")
     return roots

@@ -184,7 +184,7 @@ class TokenExpired(EnrolmentError):
 class TokenUsed(EnrolmentError):
     type = "enrolment/token-used"
     do = (
-        "If this machine did not use it, somebody else did: the agent has suspended that puller. "
+        "If this machine did not use it, another one did: the agent has suspended that puller. "
         "Look at external-agent events, then make a new token."
     )
 
@@ -261,7 +261,7 @@ class DnsFailure(IssuanceError):
     type = "issuance/dns"
     retry = True
     means = "The CA was not asked to look; the certificate in place goes on serving."
-    do = "Mend the DNS or its settings; the same order is tried again by itself."
+    do = "Fix the DNS or its settings; the same order is tried again by itself."
 
 
 class IssuanceUnfinished(IssuanceError):
@@ -314,7 +314,7 @@ class RequestRefused(TransportError):
     """
 
     type = "transport/refused"
-    do = "Look at the agent: its log says more, and external-agent status."
+    do = "The agent was reached and refuses: look at external-agent status there, and at its log."
 
     def __init__(
         self,
@@ -437,7 +437,7 @@ class StageFailed(InstallError):
 
 class ConfigTestFailed(InstallError):
     type = "install/config-test-failed"
-    do = "Run the target's test command by hand and mend the server's configuration."
+    do = "Run the target's test command by hand and fix the server's configuration."
 
 
 class ReloadFailed(InstallError):

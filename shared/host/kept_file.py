@@ -21,6 +21,14 @@ def is_unseen(path: Path) -> bool:
     return any(path.resolve().is_relative_to(hidden) for hidden in _UNSEEN)
 
 
+def is_copied(path: Path, copy: Path) -> bool:
+    """Tell whether :func:`keep` makes the copy.
+
+    Only root installs services, and only where they look; for everybody else the file stays.
+    """
+    return os.geteuid() == 0 and not is_unseen(copy) and is_unseen(path)
+
+
 def keep(
     path: Path,
     copy: Path,
@@ -30,8 +38,6 @@ def keep(
     say: Callable[[str], object],
 ) -> Path:
     """Return where a service finds a file: where it is, or else in a copy, made now.
-
-    Only root installs services, and only where they look; for everybody else the file stays.
 
     Args:
         copy: where it is kept if the service would not see it.
@@ -44,7 +50,7 @@ def keep(
     """
     if not os.path.isfile(path):  # noqa: PTH113 - False too for what can be no path
         raise ConfigurationError(f"There is no file {path}.")
-    if os.geteuid() != 0 or is_unseen(copy) or not is_unseen(path):
+    if not is_copied(path, copy):
         return path.absolute()
     try:
         copy.parent.parent.mkdir(parents=True, exist_ok=True)

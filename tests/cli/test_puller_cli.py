@@ -467,7 +467,7 @@ def test_used_token(agent: FakeAgent, machine: Machine, run: Run, tmp_path: Path
     enrol(token, first.settings)
     code, _, error = run("enroll", stdin=token)
     assert code == 5
-    assert "somebody else did" in error
+    assert "another one did" in error
     assert machine.state.enrolment() is None
 
 

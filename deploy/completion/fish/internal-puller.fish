@@ -35,6 +35,8 @@ complete -c internal-puller -n '__internal_puller_at enroll' -l change-agent -d 
 complete -c internal-puller -n '__internal_puller_at enroll' -l no-change-agent -d 'Leave the agent that this machine is enrolled with.'
 complete -c internal-puller -n '__internal_puller_at enroll' -l preset -x -d 'Also add a target for what is newly granted; one of nginx, apache, haproxy, caddy, postfix, dovecot, postgresql, tomcat, systemd, none.'
 complete -c internal-puller -n '__internal_puller_at enroll' -l root -r -F -d 'With --preset: PEM file with the root of a private CA.'
+complete -c internal-puller -n '__internal_puller_at enroll' -l enable-timer -d 'Let systemd pull every hour from now on; asked on a terminal.'
+complete -c internal-puller -n '__internal_puller_at enroll' -l no-enable-timer -d 'Let systemd pull every hour from now on; asked on a terminal.'
 complete -c internal-puller -n '__internal_puller_at enroll' -l help -d 'Show what it does and takes.'
 complete -c internal-puller -n '__internal_puller_at discover' -l config -r -F -d 'That server\'s main configuration file.'
 complete -c internal-puller -n '__internal_puller_at discover' -l json -d 'As JSON.'

@@ -20,6 +20,7 @@ from shared.contract.errors import (
     RefusedForNow,
     RelayError,
     RequestRefused,
+    SignatureMalformed,
     TokenExpired,
     TokenUnknown,
     TokenUsed,
@@ -240,16 +241,33 @@ class RelayClient:
             )
         if problem.slug in _ENROLMENT_REFUSALS:
             return _ENROLMENT_REFUSALS[problem.slug](what)
-        if problem.slug == "puller-suspended":
-            return RequestRefused(what, do=_SUSPENDED, problem_type=problem.slug)
         refusal = PullerRevoked if problem.slug == "puller-revoked" else RequestRefused
-        return refusal(what, problem_type=problem.slug, retry_after=_retry_after(answer))
+        return refusal(
+            what,
+            do=_NEXT_STEPS.get(problem.slug),
+            problem_type=problem.slug,
+            retry_after=_retry_after(answer),
+        )
 
 
-_SUSPENDED = (
-    "The token that enrolled this machine was offered a second time by another: "
-    "look at external-agent events, then external-agent puller confirm."
-)
+_SAME_RELEASE = MalformedMessage.do
+_WAIT = "Nothing to do: it is asked again after the pause that the agent named."
+_NEXT_STEPS: dict[str, str] = {
+    "puller-suspended": "The token that enrolled this machine was offered a second time by "
+    "another: look at external-agent events, then external-agent puller confirm.",
+    "csr-refused": "The next pull makes another key and CSR. If that is refused, too: what the "
+    "target asks for does not fit what the agent grants; look at external-agent status there.",
+    "certificate-unknown": "Grant it on the agent: external-agent puller grant.",
+    "store-unavailable": "Nothing to do unless it lasts: then look at the agent's database.",
+    "too-many-waits": _WAIT,
+    "quota": _WAIT,
+    "replayed-nonce": "Nothing to do: the next request is made anew.",
+    "internal": "A bug in the agent: look at its log, and please report it.",
+    "malformed-request": _SAME_RELEASE,
+    "method-not-allowed": _SAME_RELEASE,
+    "not-found": _SAME_RELEASE,
+    "signature-malformed": SignatureMalformed.do,
+}
 
 
 def _ends_by_itself(status: int) -> bool:

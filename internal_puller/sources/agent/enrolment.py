@@ -90,7 +90,7 @@ def _earlier(settings: Settings, token: EnrolmentToken, *, change_agent: bool) -
         raise ConfigurationError(
             f"This machine is enrolled with another agent, {earlier.agent.id[:16]}… at "
             f"{earlier.relay_url}.",
-            do="To leave that agent for the one of this token: enroll --change-agent.",
+            do="To leave it for the agent of this token: internal-puller enroll --change-agent.",
         )
     return earlier
 
