@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from external_agent.relay.problems import _TITLES
+from internal_puller.sources.agent.client import _ENROLMENT_REFUSALS
 from internal_puller.sources.agent.network import UntimelyPeer
 from shared.contract.errors import AnswerUnauthenticated, TransportError
+from shared.contract.wire import Problem
 from tests.fake_agent import FAULTS, FakeAgent
 from tests.machine import NAME, Machine
 
@@ -151,3 +154,30 @@ def test_a_relay_certificate_that_is_wrong_for_the_time_of_day_alone(
             machine.enrol(agent)
         assert "timedatectl" in refused.value.do
         assert agent.requests == []
+
+
+SLUGS = sorted(_TITLES.keys() - _ENROLMENT_REFUSALS.keys())
+
+
+@pytest.mark.parametrize("slug", SLUGS)
+def test_a_signed_refusal_never_sends_anybody_to_the_network(
+    agent: FakeAgent, machine: Machine, slug: str
+) -> None:
+    """Every problem that the agent knows: it was reached, and its signature was checked."""
+    agent.refuse = Problem(slug, "title", _TITLES[slug][0], "No, said the agent.")
+    contact = machine.pull().contact
+    assert contact is not None
+    assert slug == "clock" or "The agent refuses: No, said the agent." in contact.what
+    assert contact.do
+    assert "network" not in contact.do
+    assert "proxy" not in contact.do or slug == "signature-malformed"
+
+
+def test_an_agent_that_is_not_reached_is_a_matter_of_the_network(
+    agent: FakeAgent, machine: Machine
+) -> None:
+    agent.stop()
+    contact = machine.pull().contact
+    assert contact is not None
+    assert "cannot be reached" in contact.what
+    assert "network" in contact.do
