@@ -148,7 +148,7 @@ def machines(
 
 def _believed_by_everybody(machine: Booted, root: str) -> None:
     """The root of production is among the system's, as that of a public CA is."""
-    where = machine.run("python3", "-c", "import ssl; print(ssl.get_default_verify_paths()[2])")
+    where = machine.run("python3", "-c", "import ssl; print(ssl.get_default_verify_paths()[3])")
     file = machine / where.out.strip()
     before = file.read_text() if file.is_file() else ""
     file.write_text(before + root)

@@ -86,10 +86,10 @@ def test_there_are_such_texts() -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "Try: internal-puller frobnicate.",
-        "Try: internal-puller target frobnicate NAME.",
-        "Try: internal-puller target add NAME --frobnicate FILE.",
-        "First external-agent status, then external-agent puller frob.",
+        "Try: internal-puller mumble.",
+        "Try: internal-puller target mumble NAME.",
+        "Try: internal-puller target add NAME --mumble FILE.",
+        "First external-agent status, then external-agent puller mumble.",
     ],
 )
 def test_one_that_does_not_exist_is_found(text: str) -> None:
