@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from internal_puller.outbox.report import PullReport
+from internal_puller.pull.daemon import Daemon
 from internal_puller.pull.pace import IN_A_ROW, LONGEST, SHARE, SHORTEST, WINDOW, Pace
 from internal_puller.pull.puller import Puller
 from shared.contract.signing import SigningKey
@@ -86,6 +87,21 @@ def test_what_fails_each_time_counts_too(agent: FakeAgent, machine: Machine) -> 
         tried += len(puller.pull().outcomes)
     assert tried == IN_A_ROW
     puller.close()
+
+
+def test_the_puller_that_stays_is_paced_also_when_it_begins_anew(
+    agent: FakeAgent, machine: Machine
+) -> None:
+    """As after an error or SIGHUP: what was counted stays, or an agent would provoke errors."""
+    machine.target(agent)
+    daemon = Daemon(lambda: machine.settings, monotonic=Clock())
+    installed = set()
+    for _ in range(IN_A_ROW + 5):
+        agent.issue(NAME)
+        daemon._cycle()
+        daemon._drop_puller()
+        installed.add(machine.active())
+    assert len(installed) == IN_A_ROW
 
 
 def test_a_pull_that_somebody_began_is_not_delayed(agent: FakeAgent, machine: Machine) -> None:
