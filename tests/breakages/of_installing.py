@@ -43,8 +43,8 @@ BREAKAGES: Final = (
         6,
         "what was accepted is not on the disk before it is active",
         "internal_puller/state/state.py",
-        'write_private(self.path / "floors.json", _encode_floors(floors))',
-        'write_private(self.path / "floors.json", _encode_floors(floors), durable=False)',
+        "        write_private(path, _encode_floors(floors))\n",
+        "        write_private(path, _encode_floors(floors), durable=False)\n",
         "test_what_was_accepted_is_on_the_disk_before_it_is_active",
     ),
     Breakage(
@@ -78,8 +78,9 @@ BREAKAGES: Final = (
         12,
         "a new file is not synced",
         "internal_puller/install/durable.py",
-        "            os.fchmod(descriptor, ownership.mode)\n            os.fsync(descriptor)\n",
-        "            os.fchmod(descriptor, ownership.mode)\n",
+        "                os.fchown(descriptor, ownership.uid, ownership.gid)\n"
+        "            os.fsync(descriptor)\n",
+        "                os.fchown(descriptor, ownership.uid, ownership.gid)\n",
         "test_everything_is_synced_before_and_after_it_is_named",
     ),
     Breakage(

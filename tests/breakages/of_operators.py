@@ -43,7 +43,7 @@ BREAKAGES: Final = (
         26,
         "calls are answered without a token",
         "external_agent/operator/gate.py",
-        '        if state[CALLER] is None and scope["path"] not in OPEN:\n',
+        '        if caller is None and scope["path"] not in OPEN:\n',
         '        if not scope["path"]:\n',
         "test_every_call_with_every_role",
     ),

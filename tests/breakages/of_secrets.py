@@ -87,20 +87,16 @@ BREAKAGES: Final = (
         22,
         "the puller's keys are born readable",
         "shared/host/whole_file.py",
-        "descriptor = os.open(temporary, _NEW, 0o600)",
-        "descriptor = os.open(temporary, _NEW, 0o644)",
+        "descriptor = os.open(temporary, _NEW, 0o600, dir_fd=directory)",
+        "descriptor = os.open(temporary, _NEW, 0o644, dir_fd=directory)",
         "test_secrets_are_born_private",
     ),
     Breakage(
         22,
         "installed keys are born readable",
         "internal_puller/install/durable.py",
-        "        descriptor = os.open(name, _NEW_FILE, 0o600, dir_fd=self._fd)\n"
-        "        try:\n"
-        "            os.fchmod(descriptor, 0o600)",
-        "        descriptor = os.open(name, _NEW_FILE, 0o644, dir_fd=self._fd)\n"
-        "        try:\n"
-        "            os.fchmod(descriptor, 0o644)",
+        "descriptor = os.open(name, _NEW_FILE, 0o600, dir_fd=self._fd)",
+        "descriptor = os.open(name, _NEW_FILE, 0o644, dir_fd=self._fd)",
         "test_key_is_secret_from_birth",
     ),
     Breakage(
