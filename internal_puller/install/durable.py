@@ -87,7 +87,7 @@ class Directory:
             raise ConfigurationError(
                 f"{self.path} can be changed by other users (owner {status.st_uid}, "
                 f"mode {mode:04o}).",
-                do="Let it belong to internal-puller or root, mode 0755, or take another.",
+                do="Let it belong to root or to the service's account, mode 0755; or name another.",
             )
         return self
 

@@ -257,7 +257,8 @@ class Puller:
         _note_obstacles(plan, report)
         report.warnings += [
             f"{name}: the agent offers new certificates without end; the newest is installed when "
-            "a part of what is left of the one in place has passed. See external-agent events there"
+            "a part of what is left of the one in place has passed; on the agent see: "
+            "external-agent events"
             for name in sorted(self._too_often)
         ]
 

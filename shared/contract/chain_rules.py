@@ -109,7 +109,17 @@ def _check_path(
     try:
         verifier.verify(chain[0], list(chain[1:]))
     except (verification.VerificationError, InvalidSignature, ValueError) as error:
-        raise UntrustedChain(f"{what} ({_reason(error)}).", do=do) from error
+        reason = _reason(error)
+        if _NOT_NOW in reason:
+            what, do = (
+                "A certificate of the chain, or its root, has expired or is not valid yet",
+                None,
+            )
+        raise UntrustedChain(f"{what} ({reason}).", do=do) from error
+
+
+_NOT_NOW = "not valid at validation time"
+"""The library's words, pinned by a test."""
 
 
 def _reason(error: Exception) -> str:

@@ -55,9 +55,9 @@ def test_key_and_csr(algorithm: KeyAlgorithm) -> None:
 def test_chain_is_verified_at_a_moment() -> None:
     check_chain([LEAF], ROOTS, MIDDLE)
     other = load_roots(trustme.CA(organization_name="Another").cert_pem.bytes())
-    with pytest.raises(UntrustedChain, match='ends at ".*trustme.*", which is not trusted here'):
+    with pytest.raises(UntrustedChain, match=r'ends at "trustme.*", which is not trusted here'):
         check_chain([LEAF], other, MIDDLE)
-    with pytest.raises(UntrustedChain, match="does not verify"):
+    with pytest.raises(UntrustedChain, match="has expired or is not valid yet"):
         check_chain([LEAF], ROOTS, END + 86400)
     with pytest.raises(UntrustedChain):
         check_chain([LEAF], [], MIDDLE)
