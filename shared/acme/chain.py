@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from cryptography import x509
 
 from shared.contract.chain_rules import issued_by
-from shared.contract.errors import BundleError, IssuanceRejected
+from shared.contract.errors import BundleError, IssuanceRejected, MalformedBundle
 from shared.contract.key_policy import check_public_key
 from shared.contract.x509 import (
     MAX_CHAIN,
@@ -24,6 +24,8 @@ from shared.contract.x509 import (
     spki_sha256,
 )
 
+MOST_SENT = 2 * MAX_CHAIN
+"""Certificates, with what is surplus."""
 Chain = tuple[x509.Certificate, ...]
 
 
@@ -46,7 +48,12 @@ def check_issued_chain(pem: bytes, csr_pem: bytes, names: Sequence[str]) -> byte
 
 
 def _read(pem: bytes) -> Chain:
-    return read_certificates(pem.decode("ascii", errors="replace"))
+    found = read_certificates(pem.decode("ascii", errors="replace"))
+    if len(found) > MOST_SENT:
+        raise MalformedBundle(
+            f"The CA sent {len(found)} certificates; at most {MOST_SENT} are looked at."
+        )
+    return found
 
 
 def _in_order(found: Chain, wanted: str) -> Chain:
@@ -65,7 +72,9 @@ def _in_order(found: Chain, wanted: str) -> Chain:
         others.remove(upper)
     if upper is None and others and len(chain) == 1:
         raise IssuanceRejected("The certificate was not signed by any other that the CA sent.")
-    return tuple(chain[:MAX_CHAIN])
+    if len(chain) > MAX_CHAIN:
+        raise IssuanceRejected(f"The chain has {len(chain)} certificates, more than {MAX_CHAIN}.")
+    return tuple(chain)
 
 
 def _issuer(lower: x509.Certificate, others: Sequence[x509.Certificate]) -> x509.Certificate | None:

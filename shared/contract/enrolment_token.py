@@ -134,7 +134,8 @@ def check_relay_url(url: str) -> str:
     # urlsplit drops newlines and tabs without a word (WHATWG URL); nothing is dropped here.
     if not _ORIGIN.fullmatch(url):
         raise TokenMalformed(
-            f"{url!r:.120} is not an https origin (https://host, https://host:port)."
+            f"{url!r:.120} is not an https origin: it is https://host or https://host:port; "
+            "leave out path and user."
         )
     try:
         parts = urlsplit(url)

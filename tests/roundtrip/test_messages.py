@@ -12,12 +12,14 @@ from hypothesis import strategies as st
 from shared.contract.batches import BatchAnswer, Refusal, decode_batch, encode_batch
 from shared.contract.bundle import (
     PAYLOAD_TYPE,
+    REHEARSAL_TYPE,
     Manifest,
     manifest_digest,
     parse_envelope,
     sign_bundle,
 )
 from shared.contract.enrolment_token import EnrolmentToken
+from shared.contract.errors import BadSignature, MalformedBundle, MalformedMessage
 from shared.contract.identifiers import MAX_NAMES, DnsName
 from shared.contract.sealing import Identity, SealContext
 from shared.contract.signing import SigningKey, sign_envelope
@@ -198,3 +200,22 @@ def test_names(names: tuple[str, ...]) -> None:
         parsed = DnsName.parse(name)
         assert DnsName.parse(str(parsed)) == parsed == name
         assert DnsName.parse(name.upper()) == parsed
+
+
+@pytest.mark.parametrize("version", ["", "a b", "a/b", "a&wait=0", "é", "a\n", "x" * 65])
+def test_a_state_with_another_kind_of_name_is_refused(version: str) -> None:
+    with pytest.raises(MalformedMessage, match="'version'"):
+        Listing.decode(Listing((), 60, version).encode())
+
+
+@given(manifests)
+def test_a_rehearsals_bundle_passes_for_no_other(manifest: Manifest) -> None:
+    types = (PAYLOAD_TYPE, REHEARSAL_TYPE)
+    for mine, other in (types, types[::-1]):
+        envelope, _ = sign_bundle(manifest, AGENT, payload_type=mine)
+        assert parse_envelope(envelope, payload_type=mine).open(AGENT.public)
+        with pytest.raises(MalformedBundle):
+            parse_envelope(envelope, payload_type=other)
+        claimed = envelope.replace(mine.encode(), other.encode())
+        with pytest.raises(BadSignature):
+            parse_envelope(claimed, payload_type=other).open(AGENT.public)

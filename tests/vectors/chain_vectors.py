@@ -63,7 +63,7 @@ def _with(*extensions: tuple[x509.ExtensionType, bool]) -> Chain:
     return (leaf(), intermediate(extensions=extensions))
 
 
-def _through(count: int, **first: object) -> Chain:
+def through(count: int) -> Chain:
     """A leaf under ``count`` issuers, one signed by the next, the last by the root."""
     names = [f"Vector CA {number}" for number in range(1, count + 1)]
     above = [*names[1:], "Vector Root"]
@@ -87,8 +87,8 @@ def _signed_by(key: Key, digest: hashes.HashAlgorithm | None = None) -> Chain:
 def _good_chains() -> dict[str, tuple[str, Chain]]:
     bare_san = x509.SubjectAlternativeName([x509.DNSName(NAME)])
     return {
-        "two-issuers": ("two issuers, one above the other", _through(2)),
-        "ten": ("ten certificates, as many as there may be", _through(9)),
+        "two-issuers": ("two issuers, one above the other", through(2)),
+        "ten": ("ten certificates, as many as there may be", through(9)),
         "cross-signed": (
             "above the certificate that the trusted root issued stands that root, cross-signed",
             (leaf(), INTERMEDIATE, _cross_signed()),
@@ -143,7 +143,7 @@ def _good_chains() -> dict[str, tuple[str, Chain]]:
 
 
 def _path_length(length: int) -> Chain:
-    below, first, second = _through(2)
+    below, first, second = through(2)
     limited = certificate("Vector CA 2", "Vector Root", ca=True, path_length=length, **_LONG)  # type: ignore[arg-type]
     assert limited.subject == second.subject
     return (below, first, limited)
@@ -151,7 +151,7 @@ def _path_length(length: int) -> Chain:
 
 def _bad_chains() -> dict[str, tuple[str, Chain]]:
     usual = leaf()
-    below, first, second = _through(2)
+    below, first, second = through(2)
     stranger = certificate("Stranger CA", "Stranger Root", ca=True, **_LONG)  # type: ignore[arg-type]
     unusual = curve_key(ec.SECP256R1())
     return {

@@ -27,6 +27,7 @@ from shared.contract.x509 import chain_to_pem, common_name, load_roots, make_csr
 from tests.authority import common_authority
 from tests.unit.shared.acme.doubles import MovedClock, RecordedJournal, RecordedSolver, csr_for
 from tests.unit.shared.acme.fake_ca import ORDER, FakeCa, authorization
+from tests.vectors.chain_vectors import through
 from tests.vectors.world import DAY, INTERMEDIATE, NOW, YEAR, certificate, ec_key, leaf
 from tests.vectors.world import NAME as VECTOR_NAME
 
@@ -539,6 +540,13 @@ def test_an_issuer_that_had_expired_is_left_out() -> None:
     csr = make_csr(ec_key("Vector Leaf"), [DnsName.parse(VECTOR_NAME)]).public_bytes(Encoding.PEM)
     sent = chain_to_pem((below, middle, upper)).encode()
     assert check_issued_chain(sent, csr, [VECTOR_NAME]) == chain_to_pem((below, middle)).encode()
+
+
+def test_what_a_ca_sends_is_bounded() -> None:
+    csr = make_csr(ec_key("Vector Leaf"), [DnsName.parse(VECTOR_NAME)]).public_bytes(Encoding.PEM)
+    for chain, words in ((through(10), "11 certificates"), (through(1) * 11, "22 certificates")):
+        with pytest.raises(IssuanceRejected, match=words):
+            check_issued_chain(chain_to_pem(chain).encode(), csr, [VECTOR_NAME])
 
 
 def test_a_key_that_no_certificate_may_have_is_refused() -> None:
