@@ -227,7 +227,7 @@ def test_init_never_replaces_an_agent(agent: Terminal) -> None:
 
 
 @pytest.mark.parametrize("there", [True, False])
-@pytest.mark.parametrize("step", ["keys.generate_account_key", "store.open.open_store"])
+@pytest.mark.parametrize("step", ["settings.keys.generate_account_key", "store.open.open_store"])
 def test_an_init_that_fails_leaves_nothing_in_the_way(
     fresh: Terminal, monkeypatch: pytest.MonkeyPatch, there: bool, step: str
 ) -> None:
@@ -325,7 +325,7 @@ def test_without_settings_init_is_named(fresh: Terminal) -> None:
 @pytest.mark.parametrize("loose", ["state", "state/agent-signing.key", "state/account.key"])
 def test_loose_modes_are_refused(agent: Terminal, loose: str) -> None:
     path = agent.directory / loose
-    path.chmod(0o755 if path.is_dir() else 0o640)
+    path.chmod(0o755 if path.is_dir() else 0o644)
     said = agent("add", NAME)
     assert said.code == 3
     assert "so others can reach it" in said.err
@@ -407,12 +407,12 @@ def test_dns_01_without_a_way_to_write_records_is_refused_at_once(agent: Termina
 def test_dns_01_with_a_key_that_others_may_read_is_refused_at_once(agent: Terminal) -> None:
     key = agent.directory / "tsig.key"
     key.write_text('key "relay" { algorithm hmac-sha256; secret "c2VjcmV0IHNlY3JldCBzZWNyZXQ="; };')
-    key.chmod(0o640)
+    key.chmod(0o644)
     with agent.config.open("a") as file:
         file.write(f'[dns01.rfc2136]\nserver = "192.0.2.53"\nkey_file = "{key}"\n')
     said = agent("add", "*.intra.example.com", "--challenge", "dns-01")
     assert (said.code, said.out) == (3, "")
-    assert "has mode 0640, so others can reach it" in said.err
+    assert "has mode 0644, so others can reach it" in said.err
     key.chmod(0o600)
     assert agent("add", "*.intra.example.com", "--challenge", "dns-01").code == 0
 

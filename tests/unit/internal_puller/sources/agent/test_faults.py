@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from external_agent.relay.problems import _TITLES
-from internal_puller.sources.agent.client import _ENROLMENT_REFUSALS
+from internal_puller.sources.agent.client import _ENROLMENT_REFUSALS, _NEXT_STEPS
 from internal_puller.sources.agent.network import UntimelyPeer
 from shared.contract.errors import AnswerUnauthenticated, TransportError
 from shared.contract.wire import Problem
@@ -168,7 +168,7 @@ def test_a_signed_refusal_never_sends_anybody_to_the_network(
     contact = machine.pull().contact
     assert contact is not None
     assert slug == "clock" or "The agent refuses: No, said the agent." in contact.what
-    assert contact.do
+    assert contact.do == _NEXT_STEPS.get(slug, contact.do)
     assert "network" not in contact.do
     assert "proxy" not in contact.do or slug == "signature-malformed"
 
