@@ -415,17 +415,19 @@ def test_the_address_with_most_strangers_gives_way() -> None:
 
 
 def test_strangers_go_first_then_the_idle_and_never_who_is_at_work() -> None:
+    """Each from an address of its own: else that address would be full first."""
+
     async def play(listener: _Listener) -> None:
         busy = await listener.come("a")
         busy.vouch("one")
         busy.working = True
-        idle = await listener.come("a")
+        idle = await listener.come("b")
         idle.vouch("two")
-        stranger = await listener.come("a")
-        third = await listener.come("a")
+        stranger = await listener.come("c")
+        third = await listener.come("d")
         assert (stranger.ended, idle.ended) == (True, False)
         third.vouch("three")
-        await listener.come("a")
+        await listener.come("e")
         assert (idle.ended, third.ended, busy.ended) == (True, False, False)
 
     with_listener(3, play)
