@@ -393,6 +393,22 @@ def test_a_quota_tells_when_to_come_back(client: Client, monkeypatch: pytest.Mon
     assert client.send("POST", rehearsal_path(CERTIFICATE), b"{}").slug == "quota"
 
 
+def test_no_time_that_a_puller_states_makes_room_for_more_calls(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One ahead of our clock does not end what was counted by one behind it."""
+    monkeypatch.setattr(quotas, "calls", lambda grants: 4)
+
+    def call(stated: int) -> bool:
+        answer = client.send("PUT", csr_path(CERTIFICATE), b"nonsense", created=stated)
+        return answer.slug != "quota"
+
+    assert all(call(START - CLOCK_TOLERANCE) for _ in range(4))
+    later = START + 1
+    monkeypatch.setattr(client.running.clock, "now", later)
+    assert not any(call(later + ahead) for ahead in (-CLOCK_TOLERANCE, 0, CLOCK_TOLERANCE))
+
+
 def test_every_call_stands_in_the_format(client: Client) -> None:
     """`docs/FORMAT.md` section 6 has one row for each."""
     text = (Path(__file__).parents[4] / "docs" / "FORMAT.md").read_text()
