@@ -95,7 +95,11 @@ def test_what_a_command_writes(
     agent: FakeAgent, machine: Machine, run: Run, octets: bytes, which: str
 ) -> None:
     machine.enrol(agent)
-    machine.target(agent, **{which: (script(machine.base / "said", octets),)})
+    command = (script(machine.base / "said", octets),)
+    if which == "test_command":
+        machine.target(agent, test_command=command)
+    else:
+        machine.target(agent, reload_command=command)
     agent.issue(NAME)
     code, out, error = run("pull")
     assert code in (9, 12)

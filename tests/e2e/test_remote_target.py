@@ -173,7 +173,7 @@ def test_the_known_hosts_of_the_user(elsewhere: Elsewhere, monkeypatch: pytest.M
     """Where none is named it is the user's own, held to the same."""
     monkeypatch.setenv("HOME", str(elsewhere.base))
     missing = elsewhere.put(1, ssh_known_hosts=None).error
-    assert isinstance(missing, StageFailed) and ".ssh/known_hosts cannot be read" in missing.what
+    assert isinstance(missing, StageFailed) and "There is no ssh_known_hosts file" in missing.what
     own = elsewhere.base / ".ssh" / "known_hosts"
     own.parent.mkdir()
     own.write_text(elsewhere.ssh.known_hosts.read_text())
@@ -187,7 +187,7 @@ def test_the_known_hosts_of_the_user(elsewhere: Elsewhere, monkeypatch: pytest.M
 def test_what_others_could_read_or_change_is_refused(elsewhere: Elsewhere) -> None:
     ssh = elsewhere.ssh
     for path, mode, words in (
-        (ssh.key, 0o644, "can be read by other users"),
+        (ssh.key, 0o644, "others can reach it"),
         (ssh.known_hosts, 0o666, "can be changed by other users"),
     ):
         before = stat.S_IMODE(path.stat().st_mode)
