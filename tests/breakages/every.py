@@ -8,6 +8,7 @@ from tests.breakages import (
     of_input,
     of_installing,
     of_issuing,
+    of_limits,
     of_messages,
     of_operators,
     of_secrets,
@@ -15,7 +16,7 @@ from tests.breakages import (
 from tests.breakages.model import Breakage
 from tests.breakages.page import promises
 
-_PARTS = (of_input, of_installing, of_issuing, of_messages, of_operators, of_secrets)
+_PARTS = (of_input, of_installing, of_issuing, of_limits, of_messages, of_operators, of_secrets)
 LEAST = 3
 """How many a promise has at least, if code of ours keeps it."""
 

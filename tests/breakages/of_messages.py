@@ -89,6 +89,57 @@ BREAKAGES: Final = (
     ),
     Breakage(
         4,
+        "the order of a chain is not looked at",
+        "shared/contract/chain_rules.py",
+        "    _check_line(chain)\n",
+        "",
+        "test_bundle",
+    ),
+    Breakage(
+        4,
+        "a certificate may have any key",
+        "shared/contract/chain_rules.py",
+        '    check_public_key(leaf, "The certificate\'s key")\n',
+        "",
+        "test_bundle",
+    ),
+    Breakage(
+        4,
+        "a sealed key may be of any kind",
+        "shared/contract/key_policy.py",
+        '    algorithm_of(key.public_key(), "The private key")\n',
+        "",
+        "test_bundle",
+    ),
+    Breakage(
+        4,
+        "that only own keys are taken is not remembered",
+        "internal_puller/trust.py",
+        '    return learned or "puller" in key_origins\n',
+        '    return "puller" in key_origins\n',
+        "test_a_target_that_had_an_own_key_takes_no_other",
+    ),
+    Breakage(
+        4,
+        "an own key is in place before that is remembered",
+        "internal_puller/install/installation.py",
+        '        if accepted.manifest.key_origin == "puller":\n'
+        "            self._state.learn_own_keys(work.certificate)\n"
+        "        self._state.raise_floor(work.certificate, accepted.floor)\n"
+        "        leaf = accepted.chain[0]\n"
+        "        progress.lifetime = int(\n"
+        "            (leaf.not_valid_after_utc - leaf.not_valid_before_utc).total_seconds()\n"
+        "        )\n"
+        "        return self._install(accepted, work, progress)\n",
+        "        self._state.raise_floor(work.certificate, accepted.floor)\n"
+        "        outcome = self._install(accepted, work, progress)\n"
+        '        if accepted.manifest.key_origin == "puller":\n'
+        "            self._state.learn_own_keys(work.certificate)\n"
+        "        return outcome\n",
+        "test_killed_while_it_learns",
+    ),
+    Breakage(
+        4,
         "the roots that come with the package always count",
         "shared/host/public_roots.py",
         "            if _BEGIN in path.read_bytes():\n",
@@ -233,11 +284,43 @@ BREAKAGES: Final = (
     ),
     Breakage(
         9,
-        "the time of a request is not judged",
-        "external_agent/relay/authentication.py",
-        "        return difference if abs(difference) > CLOCK_TOLERANCE else None\n",
-        "        return None\n",
-        "test_a_clock_beyond_300_s_is_refused_signed",
+        "calls decide by themselves who may call",
+        "external_agent/relay/admission.py",
+        "        await self._decide(caller, certificate, nonce)\n",
+        "",
+        "test_a_new_route_is_guarded_without_asking_for_it",
+    ),
+    Breakage(
+        9,
+        "the certificate in a path is not asked about",
+        "external_agent/relay/admission.py",
+        "                return None if named is None else str(named)\n",
+        "                return None if named is None else None\n",
+        "test_a_new_route_is_guarded_without_asking_for_it",
+    ),
+    Breakage(
+        9,
+        "what took its time is answered after a revocation",
+        "external_agent/relay/admission.py",
+        "        yield\n        await self._decide(caller, certificate, None)\n",
+        "        yield\n",
+        "test_a_request_on_its_way_is_refused_at_its_end",
+    ),
+    Breakage(
+        9,
+        "a rehearsal that took its time is for whoever began it",
+        "external_agent/relay/rehearsal.py",
+        "            self._wanted(row.id, recipient.id)  # it took its time\n",
+        "",
+        "test_who_lost_the_grant_meanwhile_gets_no_bundle",
+    ),
+    Breakage(
+        9,
+        "what a revoked puller said to a diagnosis stays",
+        "external_agent/store/admission.py",
+        "            except RequestRefused:\n                return frozenset()\n",
+        "            except RequestRefused:\n                pass\n",
+        "test_what_it_wrote_to_a_diagnosis_disappears",
     ),
     Breakage(
         7,

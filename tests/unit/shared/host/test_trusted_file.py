@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import shutil
 import stat
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -322,5 +321,4 @@ def test_as_another_account_only_roots_files_and_its_own(path: Path) -> None:
         finally:
             os._exit(1)
     ended = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    shutil.rmtree(open_to_all)
     assert ended == 0
