@@ -103,4 +103,20 @@ BREAKAGES: Final = (
         "        if not row.name:\n",
         "test_a_token_ends",
     ),
+    Breakage(
+        26,
+        "an answer leaves after its token has ended",
+        "external_agent/operator/gate.py",
+        "                    await self._identity.require_live(caller)\n",
+        "                    pass\n",
+        "test_an_answer_that_took_its_time_does_not_leave",
+    ),
+    Breakage(
+        26,
+        "a change is kept after its token has ended",
+        "external_agent/operator/gate.py",
+        "            with self._acting_for(caller):\n",
+        "            with nullcontext():\n",
+        "test_a_change_decides_in_its_own_transaction",
+    ),
 )
