@@ -18,6 +18,7 @@ from internal_puller.install.generations import Generations, Unfinished
 from internal_puller.install.installer import install, resume, roll_back
 from internal_puller.install.presets import resolve
 from internal_puller.install.probe import probe_target
+from internal_puller.install.trial import Trial
 from internal_puller.install.verify import verify_active
 from internal_puller.settings.targets import Target
 from shared.contract.errors import (
@@ -327,16 +328,24 @@ def test_rolling_back_to_what_is_active_never_takes_it_away(site: Site) -> None:
     assert site.served() == material(1).leaf_sha256
 
 
+class _Killed(BaseException):
+    """Caught by nothing of the product."""
+
+
 @pytest.mark.lab
-def test_killed_between_activation_and_verdict_goes_on_or_back(site: Site) -> None:
-    """What the kill sweep leaves, made by hand: link and note say 2, the server has 1."""
+def test_killed_between_activation_and_verdict_goes_on_or_back(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Link and note say 2, the server has 1."""
+
+    def killed(*_: object) -> None:
+        raise _Killed
+
     for fails in (False, True):
         put(site.target, 1, force=True)
-        put(site.with_commands(reload_command=("true",)), 2, force=True)
-        (site.target.directory / "set-aside.json").unlink()
-        with Generations(site.target) as generations:
-            generations.begin(Unfinished("2", "1"))
-            generations.activate("2")
+        with monkeypatch.context() as patch, pytest.raises(_Killed):
+            patch.setattr(Trial, "bring", killed)
+            put(site.target, 2, force=True)
         target = site.with_commands(reload_command=("true",)) if fails else site.target
         report = resume(target, now=NOW)
         assert report is not None
