@@ -12,11 +12,15 @@ from tests.breakages import (
     of_messages,
     of_operators,
     of_secrets,
+    of_terminals,
 )
 from tests.breakages.model import Breakage
 from tests.breakages.page import promises
 
-_PARTS = (of_input, of_installing, of_issuing, of_limits, of_messages, of_operators, of_secrets)
+_PARTS = (
+    *(of_input, of_installing, of_issuing, of_limits, of_messages, of_operators),
+    *(of_secrets, of_terminals),
+)
 LEAST = 3
 """How many a promise has at least, if code of ours keeps it."""
 

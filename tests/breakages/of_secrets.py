@@ -111,8 +111,8 @@ BREAKAGES: Final = (
         22,
         "the agent reads a key that others may read",
         "external_agent/settings/keys.py",
-        "        _refuse_loose(path, status)\n        return os.read",
-        "        return os.read",
+        'find_trusted(path, "key file", mask=SECRET)',
+        'find_trusted(path, "key file")',
         "test_loose_files_are_not_read",
     ),
     Breakage(
