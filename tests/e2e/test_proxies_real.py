@@ -82,7 +82,9 @@ def test_a_proxy_that_opens_tls(line: Line, tmp_path: Path) -> None:
         refused = puller.enroll(line.token, expect=7)  # its root is not trusted yet
         assert "roots_file" in refused.err
         assert f"https://localhost:{line.relay_port}/v1/" not in proxy.seen()
-        puller.settings(proxy=proxy.opening_url, roots_file=str(proxy.root))
+        own = tmp_path / "proxy.pem"  # the proxy's directory is another account's
+        own.write_bytes(proxy.root.read_bytes())
+        puller.settings(proxy=proxy.opening_url, roots_file=str(own))
         through(line, puller)
         assert f"https://localhost:{line.relay_port}/v1/certificates" in proxy.seen()
         assert tls_check(puller) == "roots"
