@@ -359,7 +359,9 @@ def opened(*, root_known: bool) -> Staged:
         proxy = clinic.proxy
         lines = f'proxy = "{proxy.opening_url}"\n'
         if root_known:
-            lines += f'roots_file = "{proxy.root}"\n'
+            own = clinic.stage.puller.config.with_name("proxy.pem")
+            own.write_bytes(proxy.root.read_bytes())  # its directory is another account's
+            lines += f'roots_file = "{own}"\n'
         with only_a_proxy_leads_out(clinic), puller_setting(lines)(clinic):
             yield
 
