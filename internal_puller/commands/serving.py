@@ -9,8 +9,7 @@ import typer
 
 from internal_puller.install import as_root
 from internal_puller.install.presets import resolve
-from internal_puller.settings.config import load_settings, settings_file
-from internal_puller.settings.roots_alone import require_roots_alone
+from internal_puller.settings.config import load_settings
 from internal_puller.settings.targets import load_targets
 from shared.contract.errors import ConfigurationError
 from shared.host.commands import CommandResult
@@ -23,13 +22,8 @@ def serve_commands(context: typer.Context) -> None:
     """Run one command of a target, asked for on standard input; for its unit alone."""
 
     def run(directory: Path, step: str, generation: int) -> CommandResult:
-        file, _ = settings_file(context.obj)
-        if file.exists():
-            require_roots_alone(file)
-        settings = load_settings(context.obj)
-        if settings.targets_file.exists():
-            require_roots_alone(settings.targets_file)
-        targets = load_targets(settings.targets_file)
+        # To root, a file that names commands is readable only if root alone could have written it.
+        targets = load_targets(load_settings(context.obj).targets_file)
         found = [one for one in targets if one.directory == directory]
         if not found:
             raise ConfigurationError(f"There is no target in {directory}.")

@@ -81,22 +81,14 @@ def load_settings(
         LooseFileMode: another account could change the file; it names commands.
     """
     environment = os.environ if environment is None else environment
-    file, is_named = settings_file(path, environment)
-    values = _from_file(file, required=is_named)
+    named = path or _path_of(environment.get(CONFIG_VARIABLE))
+    file = named or _default_config_directory(environment) / "puller.toml"
+    values = _from_file(file, required=named is not None)
     values |= _from_environment(environment)
     values.setdefault("state_directory", _default_state_directory(environment))
     values.setdefault("targets_file", file.parent / "targets.toml")
     values.setdefault("direct_file", file.parent / "direct.toml")
     return Settings(**values)
-
-
-def settings_file(
-    path: Path | None = None, environment: Mapping[str, str] | None = None
-) -> tuple[Path, bool]:
-    """Return the file that :func:`load_settings` reads, and whether somebody named it."""
-    environment = os.environ if environment is None else environment
-    named = path or _path_of(environment.get(CONFIG_VARIABLE))
-    return named or _default_config_directory(environment) / "puller.toml", named is not None
 
 
 def _from_file(path: Path, *, required: bool) -> dict[str, Any]:

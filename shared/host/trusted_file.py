@@ -151,13 +151,11 @@ class _Check:
         mode = stat.S_IMODE(status.st_mode)
         if mode & PUBLIC:
             self._refuse(f"it has mode {mode:04o}", f"chmod go-w {shlex.quote(place)}")
-        loose = mode & self._mask
-        if loose == stat.S_IRGRP and _is_of_service(status.st_gid):
-            return
-        if loose:
+        group = stat.S_IRGRP if _is_of_service(status.st_gid) else 0
+        if mode & self._mask & ~group:
             raise LooseFileMode(
                 f"The {self._what} {self._path} has mode {mode:04o}, so others can reach it.",
-                do=f"chmod 0600 {shlex.quote(place)}",
+                do=f"chmod {0o600 | group:04o} {shlex.quote(place)}",
             )
 
     def _refuse(self, why: str, command: str) -> None:
@@ -168,12 +166,12 @@ class _Check:
 
 def _is_private(gid: int, owner: int) -> bool:
     """Tell whether a group holds nobody but root, or nobody but the owner (user private groups)."""
-    return gid == 0 or _only_members(gid, (_account(owner),))
+    return _only_members(gid, ("root", _account(owner)))
 
 
 def _is_of_service(gid: int) -> bool:
     """Tell whether a group holds nobody but one of our services, or root (LoadCredential=)."""
-    return gid == 0 or _only_members(gid, ACCOUNTS)
+    return _only_members(gid, ("root", *ACCOUNTS))
 
 
 def _only_members(gid: int, names: tuple[str, ...]) -> bool:

@@ -8,7 +8,7 @@ import json
 import os
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,9 +18,9 @@ from typer.testing import CliRunner
 from internal_puller.commands.app import app
 from internal_puller.install import as_root
 from internal_puller.settings import account
-from internal_puller.settings.roots_alone import require_roots_alone
 from internal_puller.settings.targets import Target, save_targets
-from shared.contract.errors import ConfigurationError, LooseFileMode
+from shared.contract.errors import ConfigurationError
+from shared.host import trusted_file
 from shared.host.commands import CommandResult
 
 NAME = "www.intra.example.com"
@@ -206,37 +206,38 @@ def test_no_more_is_read_than_a_request_has() -> None:
 # --- root does what a file says only if that is root's ----------------------------------------
 
 
+FAULTS: dict[str, Callable[[Path], None]] = {
+    "file mode": lambda file: file.chmod(0o660),
+    "file of the account": lambda file: os.chown(file, 65534, -1),
+    "directory mode": lambda file: file.parent.chmod(0o777),
+    "directory of the account": lambda file: os.chown(file.parent, 65534, -1),
+}
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="whose files they are")
-@pytest.mark.parametrize("fault", ["file mode", "file owner", "directory mode", "directory owner"])
-def test_settings_of_others_name_no_commands(tmp_path: Path, fault: str) -> None:
-    directory = tmp_path / "etc"
-    directory.mkdir()
-    file = directory / "targets.toml"
-    file.write_text("")
-    require_roots_alone(file)
-    link = tmp_path / "link.toml"
-    link.symlink_to(file)
-    where = file if "file" in fault else directory
-    if "mode" in fault:
-        where.chmod(0o770)
-    else:
-        os.chown(where, 65534, -1)
-    for name in (file, link):
-        with pytest.raises(LooseFileMode, match=f"{where} can be changed by others than root"):
-            require_roots_alone(name)
-
-
-def test_a_loose_targets_file_is_refused_by_the_unit(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("name", ["targets.toml", "puller.toml"])
+@pytest.mark.parametrize("fault", FAULTS)
+def test_the_unit_runs_nothing_from_files_that_anybody_but_root_could_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, fault: str
 ) -> None:
-    told = tmp_path / "told"
-    place = tmp_path / "live"
-    file = tmp_path / "etc" / "targets.toml"
-    save_targets(file, [Target(NAME, (NAME,), place, test_command=("touch", str(told)))])
-    file.parent.chmod(0o777)
-    monkeypatch.setenv("RELAY_PULLER_TARGETS_FILE", str(file))
-    request = {"directory": str(place), "step": "test", "generation": 7}
-    with standard_input(json.dumps(request).encode()):
+    """The account's own files too, which root believes for keys."""
+    monkeypatch.setattr(trusted_file, "ACCOUNTS", ("nobody",))
+    told, place = tmp_path / "told", tmp_path / "live"
+    etc, elsewhere = tmp_path / "etc", tmp_path / "elsewhere"
+    targets = (elsewhere if name == "puller.toml" else etc) / "targets.toml"
+    save_targets(targets, [Target(NAME, (NAME,), place, test_command=("touch", str(told)))])
+    puller = (etc if name == "puller.toml" else elsewhere) / "puller.toml"
+    puller.parent.mkdir(exist_ok=True)
+    puller.write_text(f'targets_file = "{targets}"\n')
+    monkeypatch.setenv("RELAY_PULLER_CONFIG", str(puller))
+    request = json.dumps({"directory": str(place), "step": "test", "generation": 7}).encode()
+    etc.chmod(0o755)
+    with standard_input(request):
+        assert CliRunner().invoke(app, ["serve-commands"]).exit_code == 0
+    assert told.exists()
+    told.unlink()
+    FAULTS[fault](etc / name)
+    with standard_input(request):
         done = CliRunner().invoke(app, ["serve-commands"])
-    assert "can be changed by others than root" in json.loads(done.stdout)["how"]
+    assert "can be changed by other users" in json.loads(done.stdout)["how"]
     assert not told.exists()

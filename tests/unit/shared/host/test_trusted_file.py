@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import grp
 import os
 import shlex
 import stat
@@ -192,8 +193,8 @@ def carry_out(command: str) -> None:
     match shlex.split(command):
         case ["chmod", "go-w", place]:
             Path(place).chmod(stat.S_IMODE(Path(place).stat().st_mode) & ~0o022)
-        case ["chmod", "0600", place]:
-            Path(place).chmod(0o600)
+        case ["chmod", ("0600" | "0640") as mode, place]:
+            Path(place).chmod(int(mode, 8))
         case ["chown", "root", place]:
             os.chown(place, 0, -1)
         case ["chown", "-h", "root", place]:
@@ -241,6 +242,21 @@ def test_a_group_may_read_a_secret_if_it_is_the_services_or_roots(
         read_trusted(path, "key", mask=SECRET)
     monkeypatch.setattr(trusted_file, "ACCOUNTS", ("daemon",))
     assert read_trusted(path, "key", mask=SECRET) == b""
+    path.chmod(0o644)
+    with pytest.raises(LooseFileMode) as caught:  # the service has to read it afterwards
+        read_trusted(path, "key", mask=SECRET)
+    assert caught.value.do.startswith("chmod 0640 ")
+
+
+def test_a_directory_of_roots_group_is_roots_only_while_that_has_no_members(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path.parent.chmod(0o775)
+    assert read_trusted(path, "settings", commands=True) == b""
+    crowded = grp.struct_group(("root", "x", 0, ["daemon"]))
+    monkeypatch.setattr(grp, "getgrgid", lambda gid: crowded)
+    with pytest.raises(LooseFileMode, match="mode 0775"):
+        read_trusted(path, "settings", commands=True)
 
 
 def test_roots_believe_what_belongs_to_our_services_but_no_commands(
