@@ -77,7 +77,7 @@ class SignedMessages:
             self._strangers.note(_log.warning, "keys cannot be looked up", error=error.what)
             await self._send(send, problem("store-unavailable"), None)
             return
-        vouch(scope, caller.puller)
+        vouch(scope, caller.token or caller.puller)  # keys that are offered cost nothing
         await self._send(send, await self._answer(caller, scope, body, receive), caller)
 
     async def _authenticate(self, scope: Scope, receive: Receive) -> tuple[Caller, bytes]:

@@ -8,6 +8,7 @@ import threading
 import pytest
 
 from external_agent.records.rows import PullerStatus
+from external_agent.relay import signed_messages
 from shared.contract.errors import ConfigurationError, PolicyError
 from shared.contract.http_signatures import SignedTarget, content_digest, sign_request
 from shared.contract.signing import SigningKey, VerifyKey
@@ -50,6 +51,20 @@ def test_a_token_enrols_one_pair_of_keys(running: RunningAgent) -> None:
     row = running.store.puller(client.id)
     assert row is not None
     assert (row.host, row.status) == ("web1.intra.example.com", PullerStatus.ACTIVE)
+
+
+def test_connections_count_for_the_token_whatever_keys_are_offered(
+    running: RunningAgent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else one token, also one that is used up, makes known connections without end."""
+    holders: list[str] = []
+    monkeypatch.setattr(signed_messages, "vouch", lambda scope, holder: holders.append(holder))
+    token = running.token(CERTIFICATE)
+    clients = [Client(running, f"web{number}") for number in range(3)]
+    assert [one.enrol(token).status for one in clients] == [200, 409, 409]
+    assert len(holders) == 3 and len(set(holders)) == 1
+    clients[0].get(CERTIFICATES_PATH)
+    assert holders[3] == clients[0].id
 
 
 def test_the_same_keys_again_get_the_same_answer(running: RunningAgent) -> None:
