@@ -42,6 +42,19 @@ def named(page: Path) -> str:
     return str(page.relative_to(ROOT))
 
 
+@pytest.mark.parametrize("page", [ROOT / "README.md", OPERATIONS], ids=named)
+def test_the_account_is_there_before_root_makes_files_for_it(page: Path) -> None:
+    """Else what `pull` has put in place is root's, and the service cannot renew it."""
+    found = 0
+    for section in re.split(r"^#+ ", page.read_text(), flags=re.MULTILINE):
+        account = section.find("systemd-sysusers /")
+        first = re.search(r"^(internal-puller enroll|external-agent init)", section, re.MULTILINE)
+        if first is not None and account >= 0:
+            found += 1
+            assert account < section.find("systemd-tmpfiles --create") < first.start(), section[:40]
+    assert found == 2
+
+
 # --- links ------------------------------------------------------------------------------------
 
 _FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
