@@ -1,7 +1,7 @@
 """What is remembered of each certificate follows what is offered and what has a target; no I/O.
 
 An agent that offers less takes nothing along that protects from it: the last accepted generations
-and the rule of own keys are kept elsewhere, and no listing reaches them (docs/decisions/0023).
+and the rule of own keys are kept elsewhere, and no listing reaches them (docs/decisions/0025).
 """
 
 from __future__ import annotations

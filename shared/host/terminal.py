@@ -48,7 +48,7 @@ def emit(*lines: str) -> None:
 
 
 def say(*lines: str) -> None:
-    """Explain: write lines to standard error, as :func:`out`."""
+    """Explain: write lines to standard error, as :func:`emit`."""
     _write(sys.stderr, _joined(lines))
 
 
