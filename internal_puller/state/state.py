@@ -121,6 +121,7 @@ class StateDirectory:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._floors: tuple[object, dict[str, Floor]] | None = None
+        self._own_keys: tuple[object, frozenset[str]] | None = None
 
     @classmethod
     def open(cls, path: Path) -> StateDirectory:
@@ -216,14 +217,11 @@ class StateDirectory:
             ConfigurationError: the file is damaged; without it the agent could bring in a key.
         """
         path = self.path / "own-keys.json"
-        with _or_restore(_NO_OWN_KEYS):
-            content = read_private(path)
-            if content is None:
-                return frozenset()
-            members = _members(content, path)
-            certificates = frozenset(members.texts("certificates", max_items=100_000))
-            members.nothing_left()
-            return certificates
+        version = file_version(path)
+        if self._own_keys is None or self._own_keys[0] != version:
+            with _or_restore(_NO_OWN_KEYS):
+                self._own_keys = version, _read_own_keys(path)
+        return self._own_keys[1]
 
     def learn_own_keys(self, certificate: str) -> None:
         """Take only keys made here from now on; durable on return. For who holds the lock."""
@@ -235,8 +233,9 @@ class StateDirectory:
 
     def _save_own_keys(self, certificates: frozenset[str]) -> None:
         if certificates != self.own_keys():
-            content = strict_json.encode({"certificates": sorted(certificates)})
-            write_private(self.path / "own-keys.json", content)
+            path = self.path / "own-keys.json"
+            write_private(path, strict_json.encode({"certificates": sorted(certificates)}))
+            self._own_keys = file_version(path), certificates
 
     # --- progress -----------------------------------------------------------------------------
 
@@ -260,6 +259,16 @@ def _read_floors(path: Path) -> dict[str, Floor]:
     floors = dict(members.objects("floors", _read_floor, max_items=100_000))
     members.nothing_left()
     return floors
+
+
+def _read_own_keys(path: Path) -> frozenset[str]:
+    content = read_private(path)
+    if content is None:
+        return frozenset()
+    members = _members(content, path)
+    certificates = frozenset(members.texts("certificates", max_items=100_000))
+    members.nothing_left()
+    return certificates
 
 
 def _read_floor(members: Members) -> tuple[str, Floor]:

@@ -154,3 +154,23 @@ def test_killed_while_it_learns(agent: FakeAgent, machine: Machine, step: str) -
     else:
         assert machine.pull().exit_code == 0
         assert machine.state.own_keys() == {NAME}
+
+
+def test_the_rule_is_read_once_and_a_change_by_another_process_is_seen(
+    taught: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a thousand certificates it is asked for a thousand times in a pull."""
+    mine, other = taught.state, taught.state
+    read: list[Path] = []
+
+    def noted(path: Path) -> bytes | None:
+        read.append(path)
+        return path.read_bytes()
+
+    monkeypatch.setattr("internal_puller.state.state.read_private", noted)
+    assert mine.own_keys() == mine.own_keys() == {NAME}
+    mine.learn_own_keys("other")
+    assert mine.own_keys() == {NAME, "other"}
+    assert len(read) == 1
+    other.forget_own_keys(NAME)
+    assert mine.own_keys() == {"other"}
