@@ -1,7 +1,7 @@
 """The store as its users see it: every method is one transaction.
 
 All methods may raise ``StoreUnavailable`` (locked, gone, full, or of a newer schema). Times are
-unix seconds; ``now`` is always an argument. Open one with ``external_agent.store.open_store``.
+unix seconds; ``now`` is always an argument. Open one with ``external_agent.store.open.open_store``.
 """
 
 from __future__ import annotations

@@ -153,9 +153,10 @@ class _Check:
             self._refuse(f"it has mode {mode:04o}", f"chmod go-w {shlex.quote(place)}")
         group = stat.S_IRGRP if _is_of_service(status.st_gid) else 0
         if mode & self._mask & ~group:
+            kept = 0o600 | (group if status.st_gid else 0)  # the service goes on reading it
             raise LooseFileMode(
                 f"The {self._what} {self._path} has mode {mode:04o}, so others can reach it.",
-                do=f"chmod {0o600 | group:04o} {shlex.quote(place)}",
+                do=f"chmod {kept:04o} {shlex.quote(place)}",
             )
 
     def _refuse(self, why: str, command: str) -> None:

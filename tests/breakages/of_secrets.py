@@ -1,4 +1,4 @@
-"""Promises about keys and other secrets at rest (1, 15, 22, 24)."""
+"""Promises about secrets at rest, and about the accounts that have them (1, 15, 22, 24, 31)."""
 
 from __future__ import annotations
 
@@ -156,5 +156,45 @@ BREAKAGES: Final = (
         "        write_secret(directory / SIGNING_KEY_FILE, secrets.token_bytes(SEED_SIZE))\n"
         "    seed = read_secret(directory / SIGNING_KEY_FILE)\n",
         "test_an_agent_without_its_keys_does_not_start",
+    ),
+    Breakage(
+        31,
+        "the commands' unit believes files of the account's",
+        "internal_puller/settings/toml_file.py",
+        '        content = find_trusted(path, "settings file", commands=True)\n',
+        '        content = find_trusted(path, "settings file")\n',
+        "test_the_unit_runs_nothing_from_files_that_anybody_but_root_could_write",
+    ),
+    Breakage(
+        31,
+        "a request names any step",
+        "internal_puller/install/as_root.py",
+        '        step = members.one_of("step", STEPS)\n',
+        '        step = members.text("step")\n',
+        "test_a_request_that_is_none_runs_nothing",
+    ),
+    Breakage(
+        31,
+        "commands inherit what the account may do",
+        "shared/host/supervisor.py",
+        "    give_up_capabilities()\n    ctypes",
+        "    ctypes",
+        "test_a_command_gets_none_of_an_accounts_capabilities",
+    ),
+    Breakage(
+        31,
+        "the puller's unit writes past a mode",
+        "deploy/systemd/internal-puller.service",
+        "\nCapabilityBoundingSet=CAP_CHOWN\n",
+        "\nCapabilityBoundingSet=CAP_CHOWN CAP_DAC_OVERRIDE\n",
+        "test_who_speaks_to_the_network_gets_past_no_mode",
+    ),
+    Breakage(
+        31,
+        "the agent's unit sees all of /run",
+        "deploy/systemd/external-agent.service",
+        "TemporaryFileSystem=/run:ro\n",
+        "",
+        "test_who_speaks_to_the_network_gets_past_no_mode",
     ),
 )

@@ -12,7 +12,7 @@ SECURITY = ROOT / "docs" / "security.md"
 _NAMED = re.compile(r"(tests/[\w/]+\.py)(?:::(\w+))?")
 _ROW = re.compile(r"^\| (\d+) \| (.*) \| (.*) \|$", re.MULTILINE)
 # Where tests are quick: a unit test takes milliseconds, a network of namespaces takes a minute.
-_QUICK = ("unit", "properties", "roundtrip", "cli", "browser", "e2e", "topology")
+_QUICK = ("unit", "properties", "roundtrip", "cli", "browser", "e2e", "topology", "packages")
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ import pytest
 from internal_puller.facts import schedule as schedule_module
 from internal_puller.facts.schedule import ENABLE, STAYS, TIMER
 from shared.host import systemctl as systemctl_module
-from shared.host import terminal
 from tests.cli.conftest import Run
 from tests.fake_agent import FakeAgent
 from tests.machine import NAME, Machine
@@ -94,7 +93,6 @@ def test_on_a_terminal_it_is_asked(
     typed: str,
     is_enabled: bool,
 ) -> None:
-    monkeypatch.setattr(terminal, "can_ask", lambda: True)
     monkeypatch.setattr("internal_puller.commands.enrolling.can_ask", lambda: True)
     code, out, error = run("enroll", stdin=f"{agent.token(NAME)}\n{typed}")
     assert code == 0

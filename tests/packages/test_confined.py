@@ -264,14 +264,13 @@ def _owners(machines: Machines, place: str) -> set[str]:
 
 
 def test_what_root_types_leaves_nothing_that_the_service_cannot_use(machines: Machines) -> None:
-    """Rehearsal, roll-back and a pull by hand, and then the timer's service."""
+    """A roll-back and a pull by hand, and then the timer's service."""
     inside = machines.inside
     machines.renewed()
     inside.run("systemctl", "start", PULL)
     inside.run("internal-puller", "rollback", WWW)
     assert not machines.newest_is_in_place()
     inside.run("internal-puller", "pull", "--retry")
-    inside.run("internal-puller", "rehearse", expect=None)
     for place in (TLS, PLACES[PULL]):
         assert _owners(machines, place) == {"internal-puller"}
     settings = inside.run("stat", "-c", "%U %G %a", "/etc/split-horizon-relay/targets.toml").out
@@ -279,6 +278,68 @@ def test_what_root_types_leaves_nothing_that_the_service_cannot_use(machines: Ma
     machines.renewed()
     inside.run("systemctl", "start", PULL)
     assert machines.newest_is_in_place()
+
+
+def test_a_rehearsal_typed_by_root(machines: Machines) -> None:
+    """With the lab's CA as its own staging: to the server's configuration test, and no further."""
+    inside, vm, settings = machines.inside, machines.vm, "etc/split-horizon-relay/agent.toml"
+    before, links = (vm / settings).read_text(), (inside / TLS / "current").readlink()
+    section = f'[acme]\nstaging = "{machines.ca.directory_url}"\n'
+    (vm / settings).write_text(before.replace("[acme]\n", section))
+    vm.run("systemctl", "reload", AGENT)
+    roots = load_targets(inside / TARGETS)[0].roots
+    try:
+        said = inside.run("internal-puller", "rehearse", WWW, "--root", str(roots)).out
+        assert "the rehearsal went well; nothing live was touched." in said
+        for step in ("verified", "staged", "configuration"):
+            assert re.search(rf"^ok +{step}", said, re.MULTILINE), said
+        assert (inside / TLS / "current").readlink() == links
+        for place in (TLS, PLACES[PULL]):
+            assert _owners(machines, place) == {"internal-puller"}
+    finally:
+        (vm / settings).write_text(before)
+        vm.run("systemctl", "reload", AGENT)
+    machines.renewed()
+    inside.run("systemctl", "start", PULL)
+    assert machines.newest_is_in_place()
+
+
+def _changes_over(machines: Machines, origin: str) -> None:
+    """Have the agent take keys of another origin; it orders by itself, once it has a CSR."""
+    before = machines.status()["issued"]["generation"]
+    machines.vm.run("external-agent", "change", WWW, "--key-origin", origin)
+    if origin == "puller":
+        machines.inside.run("systemctl", "start", PULL)
+    wait_until(lambda: machines.status()["issued"]["generation"] > before, 60)
+
+
+def test_own_keys_by_the_timers_service(machines: Machines) -> None:
+    """Sealed, then made inside, and back: learned by the service; it writes nothing below /etc."""
+    inside, pull = machines.inside, ("systemctl", "start", PULL)
+    settings = (inside / TARGETS).read_bytes()
+    rule = inside / f"{PLACES[PULL]}/own-keys.json"
+    again = ("internal-puller", "target", "change", WWW, "--key-origin", "any")
+    try:
+        _changes_over(machines, "puller")
+        inside.run(*pull)
+        assert machines.newest_is_in_place()
+        assert json.loads(rule.read_text()) == {"certificates": [WWW]}
+        assert _owners(machines, PLACES[PULL]) == {"internal-puller"}
+        assert (inside / TARGETS).read_bytes() == settings
+        machines.renewed()  # by the CSR that was left at once
+        inside.run(*pull)
+        assert machines.newest_is_in_place()
+
+        _changes_over(machines, "agent")
+        inside.run(*pull, expect=None)
+        assert inside.unit(PULL, "ExecMainStatus") == "8"
+        assert not machines.newest_is_in_place()
+    finally:
+        machines.vm.run("external-agent", "change", WWW, "--key-origin", "agent", expect=None)
+        inside.run(*again, expect=None)
+    inside.run(*pull)
+    assert machines.newest_is_in_place()
+    assert json.loads(rule.read_text()) == {"certificates": []}
 
 
 def test_files_of_a_servers_account_are_replaced_and_pruned(machines: Machines) -> None:
@@ -376,7 +437,7 @@ def test_direct_mode_and_its_first_order(machines: Machines) -> None:
     kept = load_targets(inside / TARGETS)
     _direct(machines)
     inside.run("internal-puller", "direct", "add", name, "--challenge", "dns-persist-01")
-    target = Target(name, (name,), Path(place), probe=(), roots=kept[0].roots, key_origin="puller")
+    target = Target(name, (name,), Path(place), probe=(), roots=kept[0].roots)
     write_targets(inside, *kept, target)
     metrics = "/var/lib/split-horizon-relay/metrics/split-horizon-relay.prom"
     (inside / PULLER).write_text(f'metrics_file = "{metrics}"\n')

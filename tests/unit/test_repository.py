@@ -226,6 +226,29 @@ def test_the_units_are_hardened(units: Path, unit: str, most: int) -> None:
     assert done.returncode == 0, done.stdout.splitlines()[-1]
 
 
+@pytest.mark.parametrize(
+    ("unit", "capabilities"),
+    [
+        ("external-agent", ""),
+        ("internal-puller", "CAP_CHOWN"),
+        ("internal-puller-run", "CAP_CHOWN"),
+    ],
+)
+def test_who_speaks_to_the_network_gets_past_no_mode(unit: str, capabilities: str) -> None:
+    """In brief; tests/packages/test_confined.py finds out by trying."""
+    text = (SYSTEMD / f"{unit}.service").read_text()
+    held = re.findall(r"^(?:CapabilityBoundingSet|AmbientCapabilities)=(.*)$", text, re.MULTILINE)
+    assert held == [capabilities, capabilities]
+    for line in (
+        "NoNewPrivileges=yes",
+        "ProtectSystem=strict",
+        "TemporaryFileSystem=/run:ro",
+        "InaccessiblePaths=-/dev/pts -/dev/shm -/dev/mqueue -/dev/hugepages",
+        "SystemCallFilter=~open_by_handle_at name_to_handle_at",
+    ):
+        assert f"\n{line}\n" in text
+
+
 def test_those_that_stay_are_watched_and_the_timer_spreads_them() -> None:
     for name in ("external-agent.service", "internal-puller-run.service"):
         text = (SYSTEMD / name).read_text()

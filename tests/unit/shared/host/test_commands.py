@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
+import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -64,6 +68,30 @@ def test_environment_is_fixed(monkeypatch: pytest.MonkeyPatch) -> None:
         f"PATH={commands.SEARCH_PATH}",
         "RELAY_CERTIFICATE=a",
     ]
+
+
+_CAPABLE = """
+import pathlib
+from shared.host import commands
+print(pathlib.Path("/proc/self/status").read_text())
+print("---", commands.run(("grep", "^Cap", "/proc/self/status"), 20, {}).tail, sep="\\n")
+"""
+
+
+@pytest.mark.skipif(
+    os.geteuid() != 0 or shutil.which("setpriv") is None, reason="lets an account hold something"
+)
+def test_a_command_gets_none_of_an_accounts_capabilities() -> None:
+    """As the unit has them: ambient, so that a program inherits them."""
+    held = "-all,+chown,+dac_override"
+    account = ("setpriv", "--reuid=65534", f"--inh-caps={held}", f"--ambient-caps={held}")
+    done = subprocess.run(
+        [*account, sys.executable, "-c", _CAPABLE], capture_output=True, text=True, check=True
+    )
+    mine, _, its = done.stdout.partition("---")
+    assert re.search(r"^CapEff:\s+0+3$", mine, re.MULTILINE)
+    values = dict(re.findall(r"^(Cap\w+):\s+(\w+)$", its, re.MULTILINE))
+    assert {values[one].strip("0") for one in ("CapInh", "CapPrm", "CapEff", "CapAmb")} == {""}
 
 
 def test_no_file_of_ours_is_open_and_nothing_to_read(tmp_path: Path) -> None:
