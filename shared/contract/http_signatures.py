@@ -254,9 +254,10 @@ def verify_response(
         AnswerUnauthenticated: not an answer of the pinned agent to exactly our request.
     """
     try:
-        presented = parse_signatures(
-            headers.get("signature-input", ""), headers.get("signature", "")
-        )[REQUEST_LABEL]
+        found = parse_signatures(headers.get("signature-input", ""), headers.get("signature", ""))
+        presented = found.pop(REQUEST_LABEL)
+        if found:
+            raise SignatureMalformed("The answer carries another signature, too.")
         if len(presented.components) != len(_RESPONSE_COMPONENTS) or presented.nonce:
             raise SignatureMalformed("The answer's signature has another shape.")
         if (presented.components, presented.tag) != (_RESPONSE_COMPONENTS, RESPONSE_TAG):

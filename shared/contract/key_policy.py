@@ -36,6 +36,7 @@ SIGNATURES = frozenset(
 _EXPONENT = 65537
 _INCONSISTENT = ("Invalid key", "Invalid private key")
 """What the library says of a key that it has read and found wrong in itself; vectors hold it."""
+_VERSION_0 = re.compile(rb"\x30(?:[\x00-\x7f]|\x81.|\x82..)\x02\x01\x00", re.DOTALL)
 _PEM_KEY = re.compile(r"-----BEGIN PRIVATE KEY-----([^-]*)-----END PRIVATE KEY-----")
 
 
@@ -140,6 +141,9 @@ def load_key(der: bytes) -> PrivateKey:
         UnsuitableKey: no key, another kind, or written otherwise than :func:`key_to_der` does it.
         KeyMismatch: its numbers do not belong together.
     """
+    # The library calls another version "invalid", as it does a key whose numbers disagree.
+    if not _VERSION_0.match(der):
+        raise UnsuitableKey("The private key is not one in PKCS#8 DER, version 0.")
     try:
         key = serialization.load_der_private_key(der, None)
     except TypeError as error:

@@ -13,7 +13,7 @@ from shared.contract.csr import check_csr
 from shared.contract.enrolment_token import EnrolmentToken
 from shared.contract.errors import BundleError, CsrRefused, RelayError, TokenExpired, TokenMalformed
 from tests.properties.test_decoders import Mutation, mutate, mutations
-from tests.unit.shared.contract.test_vectors import accepted
+from tests.vectors.checks import accepted
 from tests.vectors.vector import Vector, read_all
 
 

@@ -39,6 +39,7 @@ from tests.vectors.world import (
     pkcs8,
 )
 
+
 def good() -> list[Vector]:
     bundle = Bundle()
     pending = key_to_der(ec_key("Vector Leaf")).hex()
@@ -171,7 +172,9 @@ def bad_signatures() -> list[Vector]:
         "other-purpose": ("signed for another payload type", purpose),
     }
     vectors = [
-        bundle_vector(f"signature-{name}", "bundle/bad-signature", comment, strict_json.encode(body))
+        bundle_vector(
+            f"signature-{name}", "bundle/bad-signature", comment, strict_json.encode(body)
+        )
         for name, (comment, body) in cases.items()
     ]
     low_order = bundle_vector(

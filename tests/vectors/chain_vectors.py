@@ -278,7 +278,10 @@ def _spelled() -> dict[str, tuple[str, str]]:
         "no-newline": ("no newline at the end", text[:-1]),
         "two-newlines": ("an empty line at the end", text + "\n"),
         "empty-line": ("an empty line in between", text.replace("-\n-", "-\n\n-")),
-        "space": ("a space at the end of a line", text.replace("CERTIFICATE-----\n", "CERTIFICATE----- \n", 1)),
+        "space": (
+            "a space at the end of a line",
+            text.replace("CERTIFICATE-----\n", "CERTIFICATE----- \n", 1),
+        ),
         "text-behind": ("text behind the chain", text + "# end\n"),
         "x509-label": ("an older label", text.replace("CERTIFICATE", "X509 CERTIFICATE")),
     }
@@ -325,9 +328,7 @@ def vectors() -> list[Vector]:
             for name, (comment, key) in _good_keys().items()
         ),
         *(
-            bundle_vector(
-                f"chain-{name}", "bundle/untrusted-chain", comment, changed(chain=chain)
-            )
+            bundle_vector(f"chain-{name}", "bundle/untrusted-chain", comment, changed(chain=chain))
             for name, (comment, chain) in _bad_chains().items()
         ),
         *(

@@ -18,7 +18,7 @@ from tests.vectors.rsa_keys import rsa_key, rsa_numbers
 from tests.vectors.vector import Vector
 from tests.vectors.world import NAME, curve_key, ec_key
 
-_REFUSED = "policy/csr"
+_REFUSED = "csr-refused"
 
 
 def _names(*names: str | x509.GeneralName) -> x509.SubjectAlternativeName:
@@ -107,7 +107,12 @@ def _hostile() -> list[tuple[str, str, str, bytes]]:
             make(NAME, key=rsa_key(2048, 257)),
         ),
         ("key-p521", "EC P-521", "secp521r1", make(NAME, key=curve_key(ec.SECP521R1()))),
-        ("key-secp256k1", "EC on secp256k1", "secp256k1", make(NAME, key=curve_key(ec.SECP256K1()))),
+        (
+            "key-secp256k1",
+            "EC on secp256k1",
+            "secp256k1",
+            make(NAME, key=curve_key(ec.SECP256K1())),
+        ),
         ("key-ed25519", "Ed25519", "neither EC nor RSA", make(NAME, key=ed)),
         (
             "key-explicit-parameters",
@@ -145,7 +150,12 @@ def _hostile() -> list[tuple[str, str, str, bytes]]:
         ("names-missing", "no name of those granted", "no subjectAltName", make()),
         ("names-twice", "one name twice", "twice", make(NAME, NAME)),
         ("names-capitals", "not in lower case", "not in lower case", make(NAME.upper())),
-        ("names-address", "an address beside the name", "the IP address 192.0.2.1", make(NAME, address)),
+        (
+            "names-address",
+            "an address beside the name",
+            "the IP address 192.0.2.1",
+            make(NAME, address),
+        ),
         ("names-wildcard", "the wildcard above it", "not granted", make(NAME, "*.example.com")),
         (
             "extension-constraints",
@@ -233,9 +243,7 @@ def _san(*names: bytes) -> bytes:
 def _by_hand(attributes: bytes, *, version: int = 0, spki: bytes | None = None) -> bytes:
     """A CSR as no library would write it, with an empty subject, signed by the usual key."""
     own = ec_key("Vector Leaf")
-    tbs = sequence(
-        integer(version), sequence(), spki or ec_spki(point(own)), tlv(0xA0, attributes)
-    )
+    tbs = sequence(integer(version), sequence(), spki or ec_spki(point(own)), tlv(0xA0, attributes))
     return sequence(tbs, *signed(tbs, own))
 
 

@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 _EC, _RSA = bytes.fromhex("06072a8648ce3d0201"), bytes.fromhex("06092a864886f70d010101")
+P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 NAMED_P256 = bytes.fromhex("06082a8648ce3d030107")
 _ECDSA_SHA256 = bytes.fromhex("300a06082a8648ce3d040302")
 _RSA_SHA1 = bytes.fromhex("300d06092a864886f70d0101050500")
@@ -38,31 +39,43 @@ def explicit_p256() -> bytes:
     """ECParameters of P-256 spelled out (SEC 1, C.2) where its name belongs."""
     prime = 2**256 - 2**224 + 2**192 + 2**96 - 1
     b = 0x5AC635D8AA3A93E7B3EBBD55769886BC651D06B0CC53B0F63BCE3C3E27D2604B
-    order = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
     base = point(ec.derive_private_key(1, ec.SECP256R1()))
     return sequence(
         integer(1),
         sequence(bytes.fromhex("06072a8648ce3d0101"), integer(prime)),
         sequence(*(tlv(4, number.to_bytes(32, "big")) for number in (prime - 3, b))),
         tlv(4, base),
-        integer(order),
+        integer(P256_ORDER),
         integer(1),
     )
 
 
 def point(key: ec.EllipticCurvePrivateKey, form: PublicFormat | None = None) -> bytes:
-    return key.public_key().public_bytes(
-        Encoding.X962, form or PublicFormat.UncompressedPoint
-    )
+    return key.public_key().public_bytes(Encoding.X962, form or PublicFormat.UncompressedPoint)
 
 
 def ec_private(
-    scalar: int, public: bytes | None, *, curve: bytes = NAMED_P256, size: int = 32
+    scalar: int,
+    public: bytes | None,
+    *,
+    curve: bytes = NAMED_P256,
+    size: int = 32,
+    version: int = 0,
+    parameters: bool = False,
+    attributes: bool = False,
 ) -> bytes:
-    """PKCS#8 of an EC key of any scalar, public half and parameters."""
+    """PKCS#8 of an EC key of any scalar, public half and parameters.
+
+    Args:
+        parameters: whether the curve is named within the key, too (RFC 5915).
+        attributes: whether some follow the key (RFC 5208): a friendly name.
+    """
     half = [] if public is None else [tlv(0xA1, tlv(3, b"\0", public))]
-    key = sequence(integer(1), tlv(4, scalar.to_bytes(size, "big")), *half)
-    return sequence(integer(0), sequence(_EC, curve), tlv(4, key))
+    again = [tlv(0xA0, curve)] if parameters else []
+    key = sequence(integer(1), tlv(4, scalar.to_bytes(size, "big")), *again, *half)
+    name = sequence(bytes.fromhex("06092a864886f70d010914"), tlv(0x31, tlv(0x1E, b"\0k")))
+    behind = [tlv(0xA0, name)] if attributes else []
+    return sequence(integer(version), sequence(_EC, curve), tlv(4, key), *behind)
 
 
 def rsa_private(numbers: rsa.RSAPrivateNumbers, **changes: int) -> bytes:

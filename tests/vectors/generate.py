@@ -4,17 +4,35 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.vectors import bundle_vectors, csr_vectors, other_vectors
+from tests.vectors import (
+    answer_vectors,
+    bundle_vectors,
+    csr_vectors,
+    json_vectors,
+    key_vectors,
+    message_vectors,
+    request_vectors,
+    sealing_vectors,
+    token_vectors,
+)
 from tests.vectors.vector import HERE, Vector
 
 
 def everything() -> dict[str, list[Vector]]:
+    """Return the vectors of each folder."""
     return {
         "bundle": bundle_vectors.vectors(),
         "rehearsal": bundle_vectors.rehearsals(),
-        "token": other_vectors.tokens(),
-        "request": other_vectors.requests(),
+        "keys": key_vectors.alone(),
+        "sealing": sealing_vectors.vectors(),
+        "token": token_vectors.vectors(),
+        "request": request_vectors.requests(),
+        "enrolment": request_vectors.enrolments(),
+        "answers": answer_vectors.vectors(),
+        "listing": message_vectors.listings(),
+        "receipts": message_vectors.receipts(),
         "csr": csr_vectors.vectors(),
+        "json": json_vectors.vectors(),
     }
 
 

@@ -56,7 +56,6 @@ _PRIMES = {
 }
 
 
-
 def rsa_numbers(bits: int, exponent: int = 65537) -> rsa.RSAPrivateNumbers:
     p, q = (int(text, 16) for text in _PRIMES[bits])
     d = pow(exponent, -1, (p - 1) * (q - 1))

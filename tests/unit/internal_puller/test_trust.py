@@ -36,7 +36,7 @@ from shared.contract.sealing import Identity, SealContext
 from shared.contract.signing import SigningKey
 from shared.contract.x509 import chain_to_pem, spki_sha256
 from tests.authority import Authority, Builder, common_authority, new_key
-from tests.unit.shared.contract.test_vectors import accepted
+from tests.vectors.checks import accepted
 from tests.vectors.vector import read_all
 
 NOW = 1_790_000_000

@@ -1,4 +1,4 @@
-"""Enrolment tokens and signed requests, good and hostile."""
+"""Enrolment tokens, good and hostile."""
 
 from __future__ import annotations
 
@@ -8,11 +8,9 @@ from typing import Any
 
 from shared.contract import strict_json
 from shared.contract.enrolment_token import PREFIX, EnrolmentToken
-from shared.contract.http_signatures import SignedTarget, sign_request
 from tests.vectors.vector import Vector
-from tests.vectors.world import AGENT, NOW, PULLER, TOKEN_KEY
+from tests.vectors.world import AGENT, NOW, TOKEN_KEY
 
-NONCE = "bm9uY2Ugb2YgMTYgb2N0ZQ"
 _TOKEN = EnrolmentToken(
     "https://relay.example.com:8443", AGENT.public, TOKEN_KEY.seed(), "ab" * 32, NOW + 3600
 )
@@ -52,7 +50,7 @@ def _body(without: str = "", **members: Any) -> bytes:
     return strict_json.encode(values)
 
 
-def tokens() -> list[Vector]:
+def vectors() -> list[Vector]:
     good = _TOKEN.encode().encode()
     malformed: dict[str, tuple[str, bytes]] = {
         "cut": ("the last character is missing", good[:-1]),
@@ -88,6 +86,8 @@ def tokens() -> list[Vector]:
         "pin": ("a pin that is no digest", _line(_body(tls="abc"))),
         "unknown-member": ("a member that nobody asked for", _line(_body(proxy="x"))),
         "without-agent": ("no agent key", _line(_body("agent"))),
+        "too-long": ("more than 2048 characters", _line(_body(url=f"https://{'a' * 1500}.com"))),
+        "member-twice": ("a member that stands twice", _line(_body()[:-1] + b',"tls":null}')),
         "not-json": ("not JSON", _line(b"hello")),
     }
     head = {"now": str(NOW)}
@@ -99,86 +99,32 @@ def tokens() -> list[Vector]:
             _line(_body(tls=None)),
         ),
         Vector(
+            "good-last-second",
+            {"expect": "success", "comment": "used in its last second", **head},
+            _line(_body(expires=NOW)),
+        ),
+        Vector(
+            "good-white-space",
+            {"expect": "success", "comment": "pasted with white space around it", **head},
+            b" \t" + good + b" \r\n",
+        ),
+        Vector(
+            "good-loopback",
+            {"expect": "success", "comment": "http, of a loopback address", **head},
+            _line(_body(url="http://127.0.0.1:8443")),
+        ),
+        Vector(
+            "good-default-port",
+            {"expect": "success", "comment": "an origin on port 443, which is left out", **head},
+            _line(_body(url=_HOST)),
+        ),
+        Vector(
             "expired",
-            {"expect": "enrolment/token-expired", "comment": "a second too late", **head},
+            {"expect": "token-expired", "comment": "a second too late", **head},
             _line(_body(expires=NOW - 1)),
         ),
         *[
-            Vector(name, {"expect": "enrolment/token-malformed", "comment": comment, **head}, body)
+            Vector(name, {"expect": "token-malformed", "comment": comment, **head}, body)
             for name, (comment, body) in malformed.items()
         ],
-    ]
-
-
-def _request(name: str, expect: str, comment: str, label: str = "shr", **changes: str) -> Vector:
-    body = b'{"certificate":"www.intra.example.com"}'
-    target = SignedTarget("POST", "relay.example.com:8443", "/v1/receipts", "")
-    signed = sign_request(target, body, {"shr": PULLER}, created=NOW, nonce=NONCE)
-    head = {
-        "expect": expect,
-        "comment": comment,
-        "key": PULLER.public.public.hex(),
-        "label": label,
-        "method": target.method,
-        "authority": target.authority,
-        "path": target.path,
-        "query": target.query,
-        "content-digest": signed["Content-Digest"],
-        "signature-input": signed["Signature-Input"],
-        "signature": signed["Signature"],
-    }
-    text = changes.pop("body", None)
-    for key, value in changes.items():
-        name_of = key.replace("_", "-")
-        old, arrow, new = value.partition(" => ")
-        if arrow and old not in head[name_of]:
-            raise ValueError(f"{name}: {old} is not in {name_of}")
-        head[name_of] = head[name_of].replace(old, new) if arrow else value
-    return Vector(name, head, body if text is None else text.encode())
-
-
-def requests() -> list[Vector]:
-    shape, bad = "transport/signature-malformed", "bundle/bad-signature"
-    digest_only = '("@method" "@authority" "@path" "@query" "content-digest")'
-    return [
-        _request("good", "success", "as a puller sends it"),
-        _request("method", bad, "another method with the same components", method="PUT"),
-        _request("authority", bad, "another origin", authority="other.example.com"),
-        _request("path", bad, "another path", path="/v1/certificates"),
-        _request("path-encoded", bad, "a path that means the same", path="/v1/%72eceipts"),
-        _request("query", bad, "a query was added", query="wait=50"),
-        _request("body", bad, "another body", body="{}"),
-        _request(
-            "body-and-digest",
-            bad,
-            "another body with its own digest",
-            body="{}",
-            content_digest="sha-256=:RBNvo1WzZ4oRRq0W9+hknpT7T8If536DEMBg9hyq/4o=:",
-        ),
-        _request("created", bad, "another time", signature_input=f"{NOW} => {NOW + 1}"),
-        _request("nonce", bad, "another nonce", signature_input=f"{NONCE} => {NONCE[:-1]}A"),
-        _request(
-            "fewer-components",
-            shape,
-            "the body is not covered",
-            signature_input=f'{digest_only} => ("@method" "@authority" "@path" "@query")',
-        ),
-        _request(
-            "other-order",
-            shape,
-            "components in another order",
-            signature_input='"@method" "@authority" => "@authority" "@method"',
-        ),
-        _request(
-            "algorithm",
-            shape,
-            "another algorithm",
-            signature_input='"ed25519" => "hmac-sha256"',
-        ),
-        _request("tag", shape, "another tag", signature_input="shr1-request => shr1-token"),
-        _request("label", shape, "another label", signature_input="shr= => sig1="),
-        _request("parameter", shape, "one more", signature_input=";tag => ;expires=1;tag"),
-        _request("no-nonce", shape, "no nonce", signature_input=f';nonce="{NONCE}" => '),
-        _request("no-signature", shape, "no signature", signature="", signature_input=""),
-        _request("short-signature", shape, "cut short", signature="==: => :"),
     ]
