@@ -43,7 +43,7 @@ from tests.vectors.world import (
 def good() -> list[Vector]:
     bundle = Bundle()
     pending = key_to_der(ec_key("Vector Leaf")).hex()
-    ahead = NOW + 3500
+    ahead = NOW + 3600
     wildcard = Bundle(chain=(leaf("*.intra.example.com"), INTERMEDIATE))
     return [
         bundle_vector("good", "success", "a sealed key, as issued", bundle.encode()),
@@ -66,15 +66,52 @@ def good() -> list[Vector]:
         bundle_vector(
             "good-hour-ahead",
             "success",
-            "a generation just under an hour ahead",
+            "a generation an hour ahead",
             changed(members={"generation": ahead}),
         ),
+        *_close_to_limits(),
         bundle_vector("good-wildcard", "success", "a wildcard serves one label", wildcard.encode()),
         bundle_vector(
             "good-begins-soon",
             "success",
-            "the leaf begins within 300 s",
-            changed(chain=(leaf(begin=NOW + 299), INTERMEDIATE)),
+            "the leaf begins in 300 s",
+            changed(chain=(leaf(begin=NOW + 300), INTERMEDIATE)),
+        ),
+    ]
+
+
+def _close_to_limits() -> list[Vector]:
+    hundred = tuple(sorted(f"n{number}.example.com" for number in range(100)))
+    longest = ".".join(["a" * 63] * 3 + ["b" * 57, "com"])
+    long_id = "a" * 200
+    assert len(longest) == 253
+    return [
+        bundle_vector(
+            "good-names-100",
+            "success",
+            "a hundred names",
+            changed(chain=(leaf(*hundred), INTERMEDIATE)),
+            target_names=hundred[7],
+        ),
+        bundle_vector(
+            "good-names-longest",
+            "success",
+            "a name of 253 characters, with labels of 63",
+            changed(chain=(leaf(longest), INTERMEDIATE)),
+            target_names=longest,
+        ),
+        bundle_vector(
+            "good-id-200",
+            "success",
+            "an id of 200 characters",
+            changed(members={"certificate": long_id}),
+            target=long_id,
+        ),
+        bundle_vector(
+            "good-last-second",
+            "success",
+            "the leaf ends in a second",
+            changed(chain=(leaf(end=NOW + 1), INTERMEDIATE)),
         ),
     ]
 
@@ -206,6 +243,7 @@ def bad_payloads() -> list[Vector]:
         "format-true": ("true where 1 belongs", changed(members={"format": True})),
         "generation-float": ("1.0 is no integer here", text(generation, b'"generation":1.0')),
         "generation-exponent": ("1e3 is no integer here", text(generation, b'"generation":1e3')),
+        "generation-zero": ("0", changed(members={"generation": 0})),
         "generation-negative": ("below zero", changed(members={"generation": -5})),
         "generation-2-63": ("2^63", changed(members={"generation": 2**63})),
         "generation-text": ("a string of digits", changed(members={"generation": "17"})),
@@ -393,6 +431,12 @@ def bad_moments() -> list[Vector]:
             "bundle/future-generation",
             "the largest generation there is",
             changed(members={"generation": 2**53 - 1}),
+        ),
+        bundle_vector(
+            "expires-now",
+            "bundle/outside-validity",
+            "the leaf's end is now",
+            changed(chain=(leaf(begin=NOW - DAY, end=NOW), INTERMEDIATE)),
         ),
         bundle_vector("expired", "bundle/outside-validity", "expired a second ago", old.encode()),
         bundle_vector(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from tests.vectors import (
@@ -12,6 +13,7 @@ from tests.vectors import (
     key_vectors,
     message_vectors,
     request_vectors,
+    rules,
     sealing_vectors,
     token_vectors,
 )
@@ -19,7 +21,26 @@ from tests.vectors.vector import HERE, Vector
 
 
 def everything() -> dict[str, list[Vector]]:
-    """Return the vectors of each folder."""
+    """Return the vectors of each folder, each with the rules that it stands for."""
+    return {
+        kind: [_ruled(kind, one) for one in vectors] for kind, vectors in _by_folder().items()
+    }
+
+
+def _ruled(kind: str, vector: Vector) -> Vector:
+    head = dict(vector.head)
+    first = {name: head.pop(name) for name in ("expect", "comment")}
+    rule = {"rule": " ".join(rules.marks_of(kind, vector.name))}
+    return replace(vector, head=first | rule | head)
+
+
+def pages() -> dict[Path, str]:
+    """Return the pages that are written from the vectors."""
+    folder = rules.ROOT / "docs" / "reference"
+    return {folder / "format-rules.md": rules.page()}
+
+
+def _by_folder() -> dict[str, list[Vector]]:
     return {
         "bundle": bundle_vectors.vectors(),
         "rehearsal": bundle_vectors.rehearsals(),
@@ -51,4 +72,6 @@ def write(into: Path) -> int:
 
 
 if __name__ == "__main__":
+    for page, text in pages().items():
+        page.write_text(text, "utf-8")
     print(f"{write(HERE)} vectors written")

@@ -176,6 +176,7 @@ def _good_batches() -> dict[str, tuple[str, bytes, str]]:
         "served-17": ("seventeen places", _receipt(served=[served] * 17)),
         "id": ("an id that climbs", _receipt(certificate="../x")),
         "generation": ("a generation below 0", _receipt(generation=-1)),
+        "at": ("a time in quotes", _receipt(at=str(NOW))),
     }
     return {
         "one": ("one receipt", _batch(_receipt()), ""),
