@@ -13,7 +13,7 @@ INCOMPLETE = 77  # the status by which a command says: nothing failed, but I cou
 
 # A test that carries several marks belongs to the first of these, so that none runs twice.
 MARKS = (
-    *("browser", "packages", "topology", "faults", "servers", "postgresql"),
+    *("browser", "second", "packages", "topology", "faults", "servers", "postgresql"),
     *("pebble", "cas", "clients", "lab"),
 )
 
@@ -238,6 +238,14 @@ PARTS = (
         _program("chromium", blocks=True),
         _program("npm"),
         workers=2,
+    ),
+    _marked(
+        "second",
+        "the wire format in another language: the vectors, both directions",
+        _program("node", "nodejs", blocks=True),
+        _program("npm"),
+        workers=2,
+        in_memory=True,
     ),
     Part(
         "breakages",

@@ -1,0 +1,251 @@
+'use strict';
+// An agent of one's own, with a CA of its own, for one puller after the other:
+//
+//   node agent.js CERTIFICATE[=puller] ...
+//
+// Certificates are called by their name; `=puller` where the puller makes the key. It prints one
+// line of JSON { url, token, root } and then one for each line on stdin: `issue CERTIFICATE`,
+// `token`, `state`. The end of stdin ends it.
+
+const https = require('node:https');
+const readline = require('node:readline');
+const basics = require('./basics.js');
+const bundles = require('./bundle.js');
+const json = require('./strict_json.js');
+const make = require('./make.js');
+const messages = require('./messages.js');
+const signatures = require('./http_signatures.js');
+const x509 = require('./x509.js');
+const { Refused, must } = require('./errors.js');
+const { checkCsr } = require('./csr.js');
+const { writeToken } = require('./token.js');
+
+const now = () => Math.floor(Date.now() / 1000);
+const [CLOCK, NONCES, MOST_BODY, MOST_WAIT, DAY] = [300, 600, 65536, 50, 86400];
+const STATUS = { 'malformed-request': 400, 'not-authenticated': 401, 'puller-revoked': 403, 'certificate-unknown': 404, 'not-found': 404, replayed: 409, 'token-used': 409, 'csr-refused': 422 };
+const problem = (slug, holds, reason) => must(holds, slug, reason);
+
+class Agent {
+  constructor(certificates) {
+    this.key = basics.signingKey();
+    this.caKey = make.newKey();
+    this.root = make.root('Second Root', this.caKey, now() - DAY, now() + 3650 * DAY);
+    this.certificates = new Map(certificates.map((one) => {
+      const [id, keyOrigin = 'agent'] = one.split('=');
+      return [id, { id, keyOrigin, names: [id], generation: 0, notAfter: 0, csr: null, bundle: null }];
+    }));
+    this.tokens = new Map(); // by key id: the key, and whose keys redeemed it
+    this.puller = null;
+    this.nonces = new Map();
+    this.receipts = [];
+    this.waiting = [];
+    this.asked = [];
+  }
+
+  // --- what an operator and a CA do
+
+  token() {
+    const seed = basics.signingKey();
+    this.tokens.set(seed.id, { publicKey: seed.publicKey, redeemed: null });
+    return writeToken({ url: this.url, agent: this.key.publicKey, seed: seed.seed, tls: this.tls, expires: now() + 3600 });
+  }
+
+  issue(id) {
+    const one = this.certificates.get(id);
+    const own = one.keyOrigin === 'puller';
+    const key = own ? null : make.newKey();
+    const spki = own ? one.csr.octets : make.spkiOf(key);
+    [one.generation, one.notAfter] = [Math.max(now(), one.generation + 1), now() + 90 * DAY];
+    const issuer = { name: 'Second Root', key: this.caKey };
+    const leaf = make.leaf(one.names, spki, now() - 60, one.notAfter, issuer);
+    const manifest = {
+      ...{ format: 1, agent: this.key.id, recipient: this.puller.sealingId, certificate: id },
+      ...{ names: [...one.names].sort(), generation: one.generation, issued_at: now() },
+      ...{ not_after: one.notAfter, key_origin: one.keyOrigin, chain: x509.encodePem(leaf) },
+      spki_sha256: basics.sha256(spki).toString('hex'),
+    };
+    if (!own) manifest.sealed_key = bundles.seal(make.pkcs8(key), manifest, this.puller.sealingKey).toString('base64');
+    one.bundle = bundles.sign(manifest, this.key);
+    one.csr = null;
+    this.changed();
+    return { generation: one.generation, leaf_sha256: basics.sha256(leaf).toString('hex') };
+  }
+
+  changed() {
+    for (const wake of this.waiting.splice(0)) wake();
+  }
+
+  // --- the protocol
+
+  /** Status, fields and body for a request: { method, target, fields, body }. */
+  async answer(given) {
+    const [path, ...more] = given.target.split('?');
+    const request = { ...given, authority: new URL(this.url).host, path, query: more.join('?') };
+    let own;
+    let status = 200;
+    let value;
+    try {
+      own = this.verify(request);
+      value = await this.decide(request, own);
+    } catch (error) {
+      if (!(error instanceof Refused)) throw error;
+      const slug = STATUS[error.type] ? error.type : 'not-authenticated';
+      status = STATUS[slug];
+      value = { type: messages.PROBLEM + slug, title: slug, status, detail: error.reason };
+    }
+    const body = json.write(value);
+    const type = status === 200 ? 'application/json' : 'application/problem+json';
+    const fields = { 'content-type': type, 'content-length': body.length };
+    if (own) Object.assign(fields, signatures.signAnswer(status, body, own.signature, this.key, now()));
+    return { status, fields, body };
+  }
+
+  // Steps 1 to 4 of section 5: what fails here is refused unsigned.
+  verify(request) {
+    const enrolling = request.path === '/v1/enrolments';
+    const labels = enrolling ? ['token', 'shr'] : ['shr'];
+    const found = signatures.readRequest(request, request.fields, labels);
+    const own = found.get('shr');
+    let key = this.puller?.id === own.keyid ? this.puller.publicKey : null;
+    if (enrolling) {
+      const token = this.tokens.get(found.get('token').keyid);
+      must(token, signatures.MALFORMED, 'an unknown token');
+      signatures.verifyRequest(request, request.fields, found.get('token'), token.publicKey);
+      own.token = token;
+      own.offer = messages.enrolment(json.read(request.body));
+      key = own.offer.signing_key;
+    }
+    must(key, signatures.MALFORMED, 'an unknown key');
+    signatures.verifyRequest(request, request.fields, own, key);
+    must(Math.abs(now() - own.created) <= CLOCK, signatures.MALFORMED, 'another clock');
+    return own;
+  }
+
+  decide(request, own) {
+    if (request.method !== 'GET') this.once(own.nonce);
+    if (own.token) return this.enrol(own);
+    const [, , kind, id, what] = request.path.split('/');
+    const query = new URLSearchParams(request.query);
+    this.asked.push(`${request.method} ${request.path}`);
+    if (kind === 'receipts' && request.method === 'POST') return this.takeReceipts(request.body);
+    problem('not-found', kind === 'certificates', 'not offered here');
+    if (id === undefined) return this.list(query);
+    const one = this.certificates.get(id);
+    problem('certificate-unknown', one, 'not granted');
+    if (what === 'bundle') {
+      const newer = one.generation > Number(query.get('after') ?? 0);
+      return { newest: one.generation, bundle: newer ? one.bundle.toString('utf8') : null };
+    }
+    problem('not-found', what === 'csr' && request.method === 'PUT', 'not offered here');
+    try {
+      one.csr = checkCsr(request.body, one.names);
+    } catch (error) {
+      problem('csr-refused', false, error.reason);
+    }
+    this.changed();
+    return { accepted: true };
+  }
+
+  once(nonce) {
+    for (const [known, until] of this.nonces) if (until < now()) this.nonces.delete(known);
+    problem('replayed', !this.nonces.has(nonce), 'a nonce that was used');
+    this.nonces.set(nonce, now() + NONCES);
+  }
+
+  enrol({ token, offer, keyid }) {
+    problem('token-used', token.redeemed === null || token.redeemed === keyid, 'by other keys');
+    token.redeemed = keyid;
+    const sealingKey = offer.sealing_key;
+    const sealingId = basics.keyId(sealingKey);
+    this.puller = { id: keyid, publicKey: offer.signing_key, sealingKey, sealingId };
+    const granted = [...this.certificates.values()].map(({ id, names }) => ({ certificate: id, names }));
+    return { puller: keyid, granted };
+  }
+
+  listing() {
+    const certificates = [...this.certificates.values()].map((one) => ({
+      ...{ certificate: one.id, names: one.names, generation: one.generation },
+      ...{ not_after: one.notAfter, key_origin: one.keyOrigin },
+      csr_wanted: one.keyOrigin === 'puller' && one.csr === null,
+    }));
+    // Not what any puller could compute: it has to return what it was given.
+    const version = `v~${basics.sha256(this.key.seed, json.write(certificates)).toString('base64url').slice(0, 20)}`;
+    return { certificates, come_back: 3600, version };
+  }
+
+  async list(query) {
+    const until = now() + Math.min(Number(query.get('wait') ?? 0), MOST_WAIT);
+    while (this.listing().version === query.get('since') && now() < until) {
+      let timer;
+      await new Promise((resolve) => {
+        this.waiting.push(resolve);
+        timer = setTimeout(resolve, (until - now()) * 1000);
+      });
+      clearTimeout(timer);
+    }
+    return this.listing();
+  }
+
+  takeReceipts(body) {
+    let found;
+    const refused = [];
+    try {
+      found = messages.receipts(json.read(body)).receipts;
+    } catch (error) {
+      problem('malformed-request', false, error.reason);
+    }
+    found.forEach((one, index) => {
+      try {
+        this.receipts.push(messages.receipt(one));
+      } catch (error) {
+        refused.push({ index, type: 'malformed-request', detail: error.reason });
+      }
+    });
+    return { refused };
+  }
+}
+
+async function bodyOf(request) {
+  const chunks = [];
+  let length = 0;
+  for await (const chunk of request) {
+    length += chunk.length;
+    if (length > MOST_BODY) return null;
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks);
+}
+
+async function serve(agent) {
+  const key = make.newKey();
+  const issuer = { name: 'Second Relay', key };
+  const shown = make.leaf(['relay.example.com'], make.spkiOf(key), now() - DAY, now() + 30 * DAY, issuer);
+  const pem = key.export({ format: 'pem', type: 'pkcs8' });
+  const server = https.createServer({ key: pem, cert: x509.encodePem(shown) }, async (request, response) => {
+    const body = await bodyOf(request);
+    if (body === null) return request.destroy();
+    const given = { method: request.method, target: request.url, fields: request.headers, body };
+    const { status, fields, body: answer } = await agent.answer(given);
+    response.writeHead(status, fields).end(answer);
+  });
+  await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
+  agent.url = `https://127.0.0.1:${server.address().port}`;
+  agent.tls = basics.sha256(make.spkiOf(key)).toString('hex');
+}
+
+async function main(certificates) {
+  await basics.ready;
+  const agent = new Agent(certificates);
+  await serve(agent);
+  const print = (value) => console.log(JSON.stringify(value));
+  print({ url: agent.url, token: agent.token(), root: x509.encodePem(agent.root) });
+  for await (const line of readline.createInterface({ input: process.stdin })) {
+    const [command, id] = line.split(' ');
+    if (command === 'issue') print(agent.issue(id));
+    else if (command === 'token') print({ token: agent.token() });
+    else print({ puller: agent.puller?.id ?? null, receipts: agent.receipts, asked: agent.asked, waiting: agent.waiting.length, csrs: [...agent.certificates.values()].filter((one) => one.csr).map((one) => one.id) });
+  }
+  process.exit(0);
+}
+
+main(process.argv.slice(2));

@@ -1,0 +1,59 @@
+'use strict';
+// The messages of docs/FORMAT.md, sections 6 to 12, as shapes for what strict_json.read returns.
+
+const { members, list, nullOr, oneOf, flag, integer, text, pattern, octets } = require('./shapes.js');
+const { digest, certificateId, name, names } = require('./shapes.js');
+
+const PROBLEM = 'urn:split-horizon-relay:problem:';
+const at = integer();
+const version = pattern(/^[A-Za-z0-9._~-]{1,64}$/);
+const served = list(
+  members({ leaf_sha256: digest, not_after: integer(), address: nullOr(text()) }), 0, 16);
+const outcome = oneOf('installed', 'rolled_back', 'refused', 'failed', 'removed');
+const refusal = members({ index: integer(), type: text(), detail: text(500) });
+const finding = members({
+  ...{ check: text(), subject: text(), what: text(), do: text() },
+  verdict: oneOf('ok', 'note', 'unknown', 'warning', 'problem'),
+});
+
+module.exports = {
+  PROBLEM,
+  version,
+  problem: members({ type: pattern(/^urn:split-horizon-relay:problem:[a-z-]+$/), status: integer(400, 599) },
+    { title: text(), detail: text() }),
+  enrolment: members({ signing_key: octets(32), sealing_key: octets(32), host: text(), at }),
+  enrolled: members({
+    puller: digest,
+    granted: list(members({ certificate: certificateId, names: list(name, 1, 100) })),
+  }),
+  listing: members({
+    certificates: list(members({
+      ...{ certificate: certificateId, names: list(name, 1, 100), generation: integer() },
+      ...{ not_after: integer(), key_origin: oneOf('agent', 'puller'), csr_wanted: flag },
+    }), 0, 4000),
+    come_back: integer(),
+    version,
+  }),
+  bundle: members({ newest: integer(), bundle: nullOr(text()) }),
+  accepted: members({ accepted: oneOf(true) }),
+  receipts: members({ receipts: list((one) => one, 1, 100) }),
+  receipt: members({
+    ...{ certificate: certificateId, generation: integer(), digest, outcome, served, at },
+    error: pattern(/^(none|unexpected|(bundle|install|configuration)\/[a-z-]+)$/),
+  }),
+  reports: members({ reports: list((one) => one, 1, 100) }),
+  report: members({
+    ...{ certificate: certificateId, names, generation: integer(), not_after: integer() },
+    ...{ leaf_sha256: nullOr(digest), next_renewal: integer(), outcome, served, at },
+    error: pattern(/^(?=.{1,64}$)[a-z]+(-[a-z]+)*(\/[a-z]+(-[a-z]+)*)?$/),
+  }),
+  refused: members({ refused: list(refusal, 0, 100) }),
+  rehearsal: members({
+    ...{ outcome: oneOf('running', 'done', 'failed'), staging: text(), bundle: nullOr(text()) },
+    steps: list(members({ name: text(), good: flag, what: text(), do: text() }), 0, 32),
+  }),
+  examination: members({
+    ...{ side: oneOf('puller', 'agent'), host: text(255), at, findings: list(finding, 0, 1000) },
+    names: list(members({ name, addresses: list(text(), 0, 32), here: flag }), 0, 1000),
+  }),
+};
