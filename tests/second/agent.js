@@ -16,13 +16,19 @@ const make = require('./make.js');
 const messages = require('./messages.js');
 const signatures = require('./http_signatures.js');
 const x509 = require('./x509.js');
-const { Refused, must } = require('./errors.js');
+const { MOST_BODY, admit, admitEnrolment } = require('./admission.js');
+const { Refused, must, under } = require('./errors.js');
 const { checkCsr } = require('./csr.js');
 const { writeToken } = require('./token.js');
 
 const now = () => Math.floor(Date.now() / 1000);
-const [CLOCK, NONCES, MOST_BODY, MOST_WAIT, DAY] = [300, 600, 65536, 50, 86400];
-const STATUS = { 'malformed-request': 400, 'not-authenticated': 401, 'puller-revoked': 403, 'certificate-unknown': 404, 'not-found': 404, replayed: 409, 'token-used': 409, 'csr-refused': 422 };
+const [NONCES, MOST_WAIT, DAY] = [600, 50, 86400];
+const STATUS = {
+  ...{ 'malformed-request': 400, 'signature-malformed': 400, 'body-not-allowed': 400 },
+  ...{ 'not-authenticated': 401, clock: 401, 'certificate-unknown': 404, 'not-found': 404 },
+  ...{ 'method-not-allowed': 405, replayed: 409, 'token-used': 409, 'body-too-large': 413 },
+  ...{ 'csr-refused': 422, 'keys-refused': 422 },
+};
 const problem = (slug, holds, reason) => must(holds, slug, reason);
 
 class Agent {
@@ -89,9 +95,9 @@ class Agent {
       value = await this.decide(request, own);
     } catch (error) {
       if (!(error instanceof Refused)) throw error;
-      const slug = STATUS[error.type] ? error.type : 'not-authenticated';
-      status = STATUS[slug];
-      value = { type: messages.PROBLEM + slug, title: slug, status, detail: error.reason };
+      status = STATUS[error.type];
+      const [type, title] = [messages.PROBLEM + error.type, error.type];
+      value = { type, title, status, detail: error.reason };
     }
     const body = json.write(value);
     const type = status === 200 ? 'application/json' : 'application/problem+json';
@@ -102,23 +108,12 @@ class Agent {
 
   // Steps 1 to 4 of section 5: what fails here is refused unsigned.
   verify(request) {
-    const enrolling = request.path === '/v1/enrolments';
-    const labels = enrolling ? ['token', 'shr'] : ['shr'];
-    const found = signatures.readRequest(request, request.fields, labels);
-    const own = found.get('shr');
-    let key = this.puller?.id === own.keyid ? this.puller.publicKey : null;
-    if (enrolling) {
-      const token = this.tokens.get(found.get('token').keyid);
-      must(token, signatures.MALFORMED, 'an unknown token');
-      signatures.verifyRequest(request, request.fields, found.get('token'), token.publicKey);
-      own.token = token;
-      own.offer = messages.enrolment(json.read(request.body));
-      key = own.offer.signing_key;
+    if (request.path !== '/v1/enrolments') {
+      return admit(request, now(), (id) => (id === this.puller?.id ? this.puller.publicKey : undefined));
     }
-    must(key, signatures.MALFORMED, 'an unknown key');
-    signatures.verifyRequest(request, request.fields, own, key);
-    must(Math.abs(now() - own.created) <= CLOCK, signatures.MALFORMED, 'another clock');
-    return own;
+    const keyOf = (id) => this.tokens.get(id)?.publicKey;
+    const { token, own, offer } = admitEnrolment(request, now(), keyOf);
+    return { ...own, token: this.tokens.get(token.keyid), offer };
   }
 
   decide(request, own) {
@@ -137,11 +132,7 @@ class Agent {
       return { newest: one.generation, bundle: newer ? one.bundle.toString('utf8') : null };
     }
     problem('not-found', what === 'csr' && request.method === 'PUT', 'not offered here');
-    try {
-      one.csr = checkCsr(request.body, one.names);
-    } catch (error) {
-      problem('csr-refused', false, error.reason);
-    }
+    one.csr = checkCsr(request.body, one.names);
     this.changed();
     return { accepted: true };
   }
@@ -187,20 +178,10 @@ class Agent {
   }
 
   takeReceipts(body) {
-    let found;
-    const refused = [];
-    try {
-      found = messages.receipts(json.read(body)).receipts;
-    } catch (error) {
-      problem('malformed-request', false, error.reason);
-    }
-    found.forEach((one, index) => {
-      try {
-        this.receipts.push(messages.receipt(one));
-      } catch (error) {
-        refused.push({ index, type: 'malformed-request', detail: error.reason });
-      }
-    });
+    const { receipts } = under('malformed-request', () => messages.receipts(json.read(body)));
+    const refused = messages.unreadable(receipts, messages.receipt);
+    const bad = new Set(refused.map((one) => one.index));
+    this.receipts.push(...receipts.filter((_, index) => !bad.has(index)));
     return { refused };
   }
 }

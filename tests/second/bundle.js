@@ -164,11 +164,11 @@ function checkKey(manifest, leaf, leafKey, { identity, pending }) {
   const spki = basics.sha256(leaf.spki).toString('hex');
   must(spki === manifest.spki_sha256, keys.MISMATCH, 'spki_sha256 is not the leaf\'s');
   if (manifest.key_origin === 'agent') {
-    return keys.checkPrivate(open(manifest.sealed_key, manifest, identity), leafKey);
+    return keys.checkPrivate(open(manifest.sealed_key, manifest, identity), leafKey).octets;
   }
   for (const key of pending) {
     try {
-      return keys.checkPrivate(key, leafKey);
+      return keys.checkPrivate(key, leafKey).octets;
     } catch (error) {
       if (error.type !== keys.MISMATCH) throw error;
     }
@@ -176,4 +176,4 @@ function checkKey(manifest, leaf, leafKey, { identity, pending }) {
   return must(false, keys.MISMATCH, 'none of the keys pending here');
 }
 
-module.exports = { MANIFEST, REHEARSAL, pae, sealContext, seal, open, sign, verified, accept };
+module.exports = { MANIFEST, REHEARSAL, pae, contextOf, seal, open, sign, verified, accept };

@@ -6,7 +6,7 @@ const keys = require('./keys.js');
 const x509 = require('./x509.js');
 const { must, under } = require('./errors.js');
 
-const REFUSED = 'policy/csr';
+const REFUSED = 'csr-refused';
 const [MOST, REQUEST, COMMON_NAME] = [32768, '1.2.840.113549.1.9.14', '2.5.4.3'];
 const need = (holds, reason) => must(holds, REFUSED, reason);
 

@@ -4,7 +4,7 @@
 
 const { must } = require('./errors.js');
 
-const TYPE = 'der/malformed'; // callers rename it
+const TYPE = 'malformed'; // callers rename it
 const [BOOLEAN, INTEGER, BITS, OCTETS, NULL, OID, SEQUENCE, SET] = [1, 2, 3, 4, 5, 6, 0x30, 0x31];
 const need = (holds, reason) => must(holds, TYPE, reason);
 

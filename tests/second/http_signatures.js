@@ -4,8 +4,9 @@
 const basics = require('./basics.js');
 const { must } = require('./errors.js');
 
-const MALFORMED = 'transport/signature-malformed';
-const BAD = 'bundle/bad-signature';
+const MALFORMED = 'signature-malformed';
+const BAD = 'not-authenticated';
+const UNAUTHENTICATED = 'answer-unauthenticated';
 const MOST_INPUT = 1024;
 const REQUEST = ['"@method"', '"@authority"', '"@path"', '"@query"'];
 const DIGEST = '"content-digest"';
@@ -74,16 +75,15 @@ function readRequest(request, fields, labels = ['shr']) {
   const inputs = dictionary(given, 'Signature-Input');
   must(given.length <= MOST_INPUT, MALFORMED, 'Signature-Input is too long');
   const signatures = dictionary(fields.signature, 'Signature');
-  const same = (found) => [...found.keys()].sort().join() === [...labels].sort().join();
+  const same = (found) => [...found.keys()].join() === labels.join();
   must(same(inputs) && same(signatures), MALFORMED, 'other labels');
-  const digest = fields['content-digest'];
-  if (hasBody(request.method)) must(digestOctets(digest), MALFORMED, 'no Content-Digest');
-  return new Map(
-    labels.map((label) => {
-      const read = parameters(inputs.get(label), covered(request.method), TAGS[label]);
-      return [label, { ...read, signature: signatureOctets(signatures.get(label)) }];
-    }),
-  );
+  const all = labels.map((label) => {
+    const read = parameters(inputs.get(label), covered(request.method), TAGS[label]);
+    return { ...read, signature: signatureOctets(signatures.get(label)) };
+  });
+  const alike = all.every((one) => one.created === all[0].created && one.nonce === all[0].nonce);
+  must(alike, MALFORMED, 'two moments, or two nonces');
+  return new Map(labels.map((label, index) => [label, all[index]]));
 }
 
 function parameters(text, components, tag) {
@@ -100,11 +100,6 @@ function signatureOctets(text) {
   const found = octets && basics.base64(octets[1]);
   must(found && found.length === 64, MALFORMED, 'a broken signature');
   return found;
-}
-
-function digestOctets(text) {
-  const octets = /^sha-256=:([A-Za-z0-9+/=]+):$/.exec(text ?? '');
-  return octets ? basics.base64(octets[1])?.length === 32 : false;
 }
 
 /** Refuse what this key did not sign. `read` is what readRequest found for the label. */
@@ -135,8 +130,8 @@ const answerValues = (status, digest, requestSignature) => ({
 });
 
 /** Refuse an answer that the agent did not sign for this request. Returns its `created`. */
-function verifyAnswer(status, body, fields, requestSignature, publicKey, type) {
-  const need = (holds, reason) => must(holds, type, reason);
+function verifyAnswer(status, body, fields, requestSignature, publicKey) {
+  const need = (holds, reason) => must(holds, UNAUTHENTICATED, reason);
   const pattern = /^shr=(\(.*\);created=(0|[1-9][0-9]{0,14});keyid="([0-9a-f]{64})";alg="ed25519";tag="shr1-response")$/;
   const found = pattern.exec(fields['signature-input'] ?? '');
   need(found && found[1].startsWith(`(${ANSWER.join(' ')});created`), 'not the one profile');
@@ -152,6 +147,5 @@ function verifyAnswer(status, body, fields, requestSignature, publicKey, type) {
 }
 
 module.exports = {
-  ...{ MALFORMED, signRequest, readRequest, verifyRequest, signAnswer, verifyAnswer },
-  ...{ contentDigest },
+  ...{ MALFORMED, BAD, UNAUTHENTICATED, hasBody, signRequest, readRequest, verifyRequest, signAnswer, verifyAnswer },
 };

@@ -83,8 +83,8 @@ function issuerKey(octets) {
 }
 
 /**
- * A private key as check 10 wants it: PKCS#8 in its one spelling, right in itself, and the leaf's.
- * Returns the key encoded anew.
+ * A private key as check 10 wants it: PKCS#8 in its one spelling, right in itself, and the leaf's
+ * where that is given. Returns the key encoded anew, and its public half.
  */
 function checkPrivate(octets, leafKey) {
   const { kind, inner } = under(UNSUITABLE, () => {
@@ -93,12 +93,12 @@ function checkPrivate(octets, leafKey) {
     der.need(der.integer(version) === 0n, 'not version 0');
     return { kind: algorithm(info), inner: der.inside(der.only(der.content(wrapped, der.OCTETS))) };
   });
-  const same = kind.kind === 'EC' ? ecPoint(kind.curve, inner) : rsaModulus(inner);
-  must(kind.kind === leafKey.kind, MISMATCH, 'of another kind than the leaf');
-  if (kind.kind === 'EC') must(same.equals(leafKey.raw), MISMATCH, 'not the key of the leaf');
-  else must(same === leafKey.n, MISMATCH, 'not the key of the leaf');
+  if (kind.kind === 'EC') ecPoint(kind.curve, inner);
+  else rsaNumbers(inner);
   const object = crypto.createPrivateKey({ key: octets, format: 'der', type: 'pkcs8' });
-  return object.export({ format: 'der', type: 'pkcs8' });
+  const spki = crypto.createPublicKey(object).export({ format: 'der', type: 'spki' });
+  must(!leafKey || spki.equals(leafKey.octets), MISMATCH, 'not the key of the leaf');
+  return { octets: object.export({ format: 'der', type: 'pkcs8' }), spki };
 }
 
 function ecPoint(curve, inner) {
@@ -115,10 +115,9 @@ function ecPoint(curve, inner) {
   const pair = crypto.createECDH(curve.node);
   pair.setPrivateKey(scalar);
   must(pair.getPublicKey().equals(point), MISMATCH, 'the public half is another');
-  return point;
 }
 
-function rsaModulus(inner) {
+function rsaNumbers(inner) {
   const [version, n, e, d, p, q, dp, dq, qi, ...more] = under(UNSUITABLE, () =>
     inner.map(der.integer),
   );
@@ -131,7 +130,6 @@ function rsaModulus(inner) {
   right((d * e) % (p - 1n) === 1n && (d * e) % (q - 1n) === 1n, 'the private exponent is another');
   right(dp === d % (p - 1n) && dq === d % (q - 1n), 'a remainder is another');
   right(qi > 0n && qi < p && (qi * q) % p === 1n, 'the coefficient is another');
-  return n;
 }
 
 module.exports = { UNSUITABLE, MISMATCH, readPublic, certificateKey, issuerKey, checkPrivate };

@@ -2,26 +2,48 @@
 // The messages of docs/FORMAT.md, sections 6 to 12, as shapes for what strict_json.read returns.
 
 const { members, list, nullOr, oneOf, flag, integer, text, pattern, octets } = require('./shapes.js');
-const { digest, certificateId, name, names } = require('./shapes.js');
+const { digest, certificateId, name, names, when } = require('./shapes.js');
 
 const PROBLEM = 'urn:split-horizon-relay:problem:';
 const at = integer();
+const host = pattern(/^[^\u0000-\u001f\u007f-\u009f]{1,255}$/u);
+const object = when((one) => one !== null && typeof one === 'object' && !Array.isArray(one), 'an object');
 const version = pattern(/^[A-Za-z0-9._~-]{1,64}$/);
 const served = list(
   members({ leaf_sha256: digest, not_after: integer(), address: nullOr(text()) }), 0, 16);
 const outcome = oneOf('installed', 'rolled_back', 'refused', 'failed', 'removed');
-const refusal = members({ index: integer(), type: text(), detail: text(500) });
+const refusal = members({
+  ...{ index: integer(0, 99), detail: text(500) },
+  type: pattern(/^[a-z]+(-[a-z]+)*$/),
+});
 const finding = members({
   ...{ check: text(), subject: text(), what: text(), do: text() },
   verdict: oneOf('ok', 'note', 'unknown', 'warning', 'problem'),
 });
 
+/** After how many seconds a puller comes back: never sooner than a minute nor later than a day. */
+const comeBack = (told) => Math.min(Math.max(told, 60), 86400);
+
+/** Which of a list do not have the shape: `index`, `type` and `detail`, as an answer has them. */
+function unreadable(values, shape) {
+  return values.flatMap((one, index) => {
+    try {
+      shape(one);
+      return [];
+    } catch (error) {
+      return [{ index, type: 'malformed-request', detail: error.reason }];
+    }
+  });
+}
+
 module.exports = {
+  comeBack,
+  unreadable,
   PROBLEM,
   version,
   problem: members({ type: pattern(/^urn:split-horizon-relay:problem:[a-z-]+$/), status: integer(400, 599) },
     { title: text(), detail: text() }),
-  enrolment: members({ signing_key: octets(32), sealing_key: octets(32), host: text(), at }),
+  enrolment: members({ signing_key: octets(32), sealing_key: octets(32), host, at }),
   enrolled: members({
     puller: digest,
     granted: list(members({ certificate: certificateId, names: list(name, 1, 100) })),
@@ -36,12 +58,12 @@ module.exports = {
   }),
   bundle: members({ newest: integer(), bundle: nullOr(text()) }),
   accepted: members({ accepted: oneOf(true) }),
-  receipts: members({ receipts: list((one) => one, 1, 100) }),
+  receipts: members({ receipts: list(object, 1, 100) }),
   receipt: members({
     ...{ certificate: certificateId, generation: integer(), digest, outcome, served, at },
     error: pattern(/^(none|unexpected|(bundle|install|configuration)\/[a-z-]+)$/),
   }),
-  reports: members({ reports: list((one) => one, 1, 100) }),
+  reports: members({ reports: list(object, 1, 100) }),
   report: members({
     ...{ certificate: certificateId, names, generation: integer(), not_after: integer() },
     ...{ leaf_sha256: nullOr(digest), next_renewal: integer(), outcome, served, at },

@@ -10,7 +10,6 @@ const messages = require('./messages.js');
 const signatures = require('./http_signatures.js');
 const { Refused, must } = require('./errors.js');
 
-const UNAUTHENTICATED = 'transport/answer-unauthenticated';
 const MOST_ANSWER = 8 * 1024 * 1024;
 
 /** A TLS connection to the pinned key; without a pin the roots of the system decide. */
@@ -68,10 +67,10 @@ async function call(relay, signers, method, path, { query = '', body = Buffer.al
   const target = query ? `${path}?${query}` : path;
   const answer = await exchange(url, relay.tls, method, target, headers, body, seconds);
   const encoding = answer.fields['content-encoding'] ?? 'identity';
-  must(encoding === 'identity', UNAUTHENTICATED, 'an answer in another encoding');
+  must(encoding === 'identity', signatures.UNAUTHENTICATED, 'an answer in another encoding');
   const signature = Buffer.from(own, 'base64');
   const agent = Buffer.from(relay.agent, 'hex');
-  signatures.verifyAnswer(answer.status, answer.body, answer.fields, signature, agent, UNAUTHENTICATED);
+  signatures.verifyAnswer(answer.status, answer.body, answer.fields, signature, agent);
   const value = json.read(answer.body);
   if (answer.status === 200) return shape(value);
   const problem = messages.problem(value);

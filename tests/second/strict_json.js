@@ -4,7 +4,7 @@
 
 const { must } = require('./errors.js');
 
-const TYPE = 'json/malformed'; // callers rename it: see errors.under
+const TYPE = 'malformed'; // callers rename it: see errors.under
 const DEEPEST = 16;
 const ESCAPES = { '"': '"', '\\': '\\', '/': '/', b: '\b', f: '\f', n: '\n', r: '\r', t: '\t' };
 
@@ -112,7 +112,7 @@ class Reader {
   }
 }
 
-/** Read one object from octets; refuses with `json/malformed`. */
+/** Read one object from octets; refuses with `malformed`. */
 function read(octets) {
   let text;
   try {

@@ -7,8 +7,8 @@ const json = require('./strict_json.js');
 const shapes = require('./shapes.js');
 const { must, under } = require('./errors.js');
 
-const MALFORMED = 'enrolment/token-malformed';
-const PREFIX = 'shr1_';
+const MALFORMED = 'token-malformed';
+const [PREFIX, LONGEST] = ['shr1_', 2048];
 const SHAPE = shapes.members({
   url: shapes.when((one) => typeof one === 'string' && isOrigin(one), 'an origin'),
   agent: shapes.octets(32),
@@ -30,16 +30,16 @@ function isOrigin(text) {
   return scheme === 'https' || loopback;
 }
 
-/** Read a token; refused with `enrolment/token-malformed` or, after its end, `token-expired`. */
+/** Read a token; refused with `token-malformed` or, after its end, `token-expired`. */
 function readToken(line, now) {
   const text = line.trim();
-  must(text.startsWith(PREFIX), MALFORMED, 'not a token');
+  must(text.startsWith(PREFIX) && text.length <= LONGEST, MALFORMED, 'not a token');
   const octets = basics.base64url(text.slice(PREFIX.length));
   must(octets && octets.length > 4, MALFORMED, 'not base64url in its one spelling');
   const [body, sum] = [octets.subarray(0, -4), octets.subarray(-4)];
   must(basics.sha256(body).subarray(0, 4).equals(sum), MALFORMED, 'the checksum is another');
   const token = under(MALFORMED, () => SHAPE(json.read(body)));
-  must(now <= token.expires, 'enrolment/token-expired', 'too late');
+  must(now <= token.expires, 'token-expired', 'too late');
   return token;
 }
 

@@ -15,7 +15,7 @@ const ID = {
   ...{ nameConstraints: '2.5.29.30', authorityKey: '2.5.29.35', usage: '2.5.29.37' },
 };
 
-/** Read one certificate; what does not parse is refused with `der/malformed`. */
+/** Read one certificate; what does not parse is refused with `malformed`. */
 function certificate(octets) {
   const [body, outer, signature, ...more] = der.inside(der.only(octets));
   der.need(signature && more.length === 0, 'not a certificate');

@@ -1,0 +1,62 @@
+'use strict';
+// What an agent looks at before it does anything for a request: docs/FORMAT.md, section 5, steps
+// 1 to 4, and the two signatures of section 7.
+
+const sodium = require('libsodium-wrappers');
+const basics = require('./basics.js');
+const http = require('./http_signatures.js');
+const json = require('./strict_json.js');
+const messages = require('./messages.js');
+const { must, under } = require('./errors.js');
+
+const [CLOCK, MOST_BODY] = [300, 65536];
+const METHODS = ['GET', 'POST', 'PUT'];
+
+// request: { method, authority, path, query, body, fields }
+function shape(request, labels) {
+  must(METHODS.includes(request.method), 'method-not-allowed', request.method);
+  const found = http.readRequest(request, request.fields, labels);
+  const bare = http.hasBody(request.method) || request.body.length === 0;
+  must(bare, 'body-not-allowed', 'a body where none belongs');
+  must(request.body.length <= MOST_BODY, 'body-too-large', `${request.body.length} octets`);
+  return found;
+}
+
+const inTime = ({ created }, now) => must(Math.abs(now - created) <= CLOCK, 'clock', 'another time');
+
+/** Admit a puller's request; keyOf: the public key under a key id, or undefined. */
+function admit(request, now, keyOf) {
+  const own = shape(request, ['shr']).get('shr');
+  const key = keyOf(own.keyid);
+  must(key, http.BAD, 'an unknown key');
+  http.verifyRequest(request, request.fields, own, key);
+  inTime(own, now);
+  return own;
+}
+
+/** Admit an enrolment; keyOf: the public key of a token under its key id, or undefined. */
+function admitEnrolment(request, now, keyOf) {
+  const found = shape(request, ['token', 'shr']);
+  const [token, own] = [found.get('token'), found.get('shr')];
+  const key = keyOf(token.keyid);
+  must(key, http.BAD, 'an unknown token');
+  http.verifyRequest(request, request.fields, token, key);
+  const offer = under('malformed-request', () => messages.enrolment(json.read(request.body)));
+  http.verifyRequest(request, request.fields, own, offer.signing_key);
+  inTime(own, now);
+  const distinct = new Set([key, offer.signing_key, offer.sealing_key].map((one) => one.toString('hex')));
+  must(distinct.size === 3 && opens(offer.sealing_key), 'keys-refused', 'no key serves for two things');
+  return { token, own, offer };
+}
+
+/** Whether something can be sealed to a key: not to one of low order. */
+function opens(publicKey) {
+  try {
+    sodium.crypto_scalarmult(basics.sealingKey().privateKey, publicKey);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+module.exports = { MOST_BODY, admit, admitEnrolment };
