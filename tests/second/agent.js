@@ -58,23 +58,28 @@ class Agent {
 
   issue(id) {
     const one = this.certificates.get(id);
-    const own = one.keyOrigin === 'puller';
-    const key = own ? null : make.newKey();
-    const spki = own ? one.csr.octets : make.spkiOf(key);
     [one.generation, one.notAfter] = [Math.max(now(), one.generation + 1), now() + 90 * DAY];
-    const issuer = { name: 'Second Root', key: this.caKey };
-    const leaf = make.leaf(one.names, spki, now() - 60, one.notAfter, issuer);
-    const manifest = {
-      ...{ format: 1, agent: this.key.id, recipient: this.puller.sealingId, certificate: id },
-      ...{ names: [...one.names].sort(), generation: one.generation, issued_at: now() },
-      ...{ not_after: one.notAfter, key_origin: one.keyOrigin, chain: x509.encodePem(leaf) },
-      spki_sha256: basics.sha256(spki).toString('hex'),
-    };
-    if (!own) manifest.sealed_key = bundles.seal(make.pkcs8(key), manifest, this.puller.sealingKey).toString('base64');
-    one.bundle = bundles.sign(manifest, this.key);
-    one.csr = null;
+    const { bundle, leaf } = this.bundle(one, one.csr, bundles.MANIFEST);
+    [one.bundle, one.csr] = [bundle, null];
     this.changed();
     return { generation: one.generation, leaf_sha256: basics.sha256(leaf).toString('hex') };
+  }
+
+  /** A leaf for the key of a CSR, or for a new one that is sealed, in a bundle of that type. */
+  bundle(one, csr, type) {
+    const [key, ends] = [csr ? null : make.newKey(), one.notAfter || now() + 90 * DAY];
+    const spki = csr ? csr.octets : make.spkiOf(key);
+    const issuer = { name: 'Second Root', key: this.caKey };
+    const leaf = make.leaf(one.names, spki, now() - 60, ends, issuer);
+    const manifest = {
+      ...{ format: 1, agent: this.key.id, recipient: this.puller.sealingId, certificate: one.id },
+      ...{ names: [...one.names].sort(), generation: one.generation || now(), issued_at: now() },
+      ...{ not_after: ends, key_origin: csr ? 'puller' : 'agent', chain: x509.encodePem(leaf) },
+      spki_sha256: basics.sha256(spki).toString('hex'),
+    };
+    const sealed = key && bundles.seal(make.pkcs8(key), manifest, this.puller.sealingKey);
+    if (sealed) manifest.sealed_key = sealed.toString('base64');
+    return { bundle: bundles.sign(manifest, this.key, type), leaf };
   }
 
   changed() {
@@ -131,6 +136,7 @@ class Agent {
       const newer = one.generation > Number(query.get('after') ?? 0);
       return { newest: one.generation, bundle: newer ? one.bundle.toString('utf8') : null };
     }
+    if (what === 'rehearsal') return this.rehearse(one);
     problem('not-found', what === 'csr' && request.method === 'PUT', 'not offered here');
     one.csr = checkCsr(request.body, one.names);
     this.changed();
@@ -175,6 +181,14 @@ class Agent {
       clearTimeout(timer);
     }
     return this.listing();
+  }
+
+  // There is no staging CA here to wait for: done at once.
+  rehearse(one) {
+    const { bundle } = this.bundle(one, null, bundles.REHEARSAL);
+    const steps = [{ name: 'order', good: true, what: 'It was issued.', do: '' }];
+    const staging = 'https://staging.example.com/directory';
+    return { outcome: 'done', staging, steps, bundle: bundle.toString('utf8') };
   }
 
   takeReceipts(body) {

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 from cryptography import x509
@@ -102,12 +103,14 @@ def test_the_other_pullers_own_key_is_certified(line: Line) -> None:
         assert line.delivered()
 
 
-def test_both_halves_of_a_diagnosis(line: Line) -> None:
+def test_both_halves_of_a_diagnosis_and_what_it_gets_by_itself(line: Line) -> None:
     token = line.agent.add(WWW)
     with line.agent.serving():
         line.puller.call("enrol", stdin=token)
         half = line.puller.call("examine")
         assert half["side"] == "agent", half
+        assert line.puller.call("report") == {"refused": []}
+        assert "own.example.com" in json.dumps(line.agent.status())
 
 
 def test_a_refused_bundle_is_reported_by_the_documents_error(line: Line) -> None:
@@ -128,6 +131,35 @@ def test_a_token_that_others_redeemed_is_refused_by_a_signed_answer(line: Line) 
         line.puller.call("enrol", stdin=token)
         late = OtherPuller(line.puller.state.with_name("late")).call("enrol", stdin=token)
         assert late["error"] == "token-used", late
+
+
+def test_the_other_puller_rehearses_at_the_real_agent(line: Line, tmp_path: Path) -> None:
+    token = line.agent.add(WWW)
+    roots = tmp_path / "staging-tls.pem"
+    with LabCa(TableResolver(None), http_port=line.ca.http_port, retry_after=None) as staging:
+        roots.write_text(staging.tls_root_pem)
+        line.root.write_text(staging.root_pem)
+        with line.agent.config.open("a") as settings:
+            settings.write(
+                f'\n[acme.cas.staging]\ndirectory = "{staging.directory_url}"\n'
+                f'terms_agreed = true\nca_root = "{roots}"\n'
+            )
+        line.agent.environment["RELAY_AGENT_ACME__STAGING"] = "staging"
+        with line.agent.serving():
+            line.puller.call("enrol", stdin=token)
+            done = line.puller.call("rehearse", WWW, str(line.root))
+        assert done.get("outcome") == "done", done
+        assert done["manifest"]["names"] == [WWW]
+        assert len(staging.issued) == 1
+
+
+def test_a_puller_that_was_revoked_gets_nothing(line: Line) -> None:
+    token = line.agent.add(WWW)
+    with line.agent.serving():
+        puller = line.puller.call("enrol", stdin=token)["puller"]
+        line.pulled()
+        line.agent.call("puller", "revoke", puller)
+        assert line.puller.call("list") == {"error": "puller-revoked", "reason": ANY}
 
 
 @pytest.fixture
@@ -164,3 +196,16 @@ def test_the_real_puller_waits_at_the_other_agent(puller: Puller) -> None:
             wait_until(lambda: agent.call("state")["waiting"], what="a question is held")
             leaf = agent.call(f"issue {WWW}")["leaf_sha256"]
             wait_until(lambda: leaf_sha256(place) == leaf, what="the second, by the question")
+
+
+def test_the_real_puller_rehearses_at_the_other_agent(puller: Puller, tmp_path: Path) -> None:
+    with OtherAgent(WWW) as agent:
+        puller.enroll(agent.token)
+        commands = ("--test-command", "true", "--reload-command", "true")
+        place = puller.target(WWW, agent.root_pem, *commands)
+        agent.call(f"issue {WWW}")
+        puller.pull()
+        before = active(place)
+        said = puller.call("rehearse", WWW, "--root", str(puller.base / "root.pem"), "--json").out
+        assert json.loads(said)["good"], said
+        assert active(place) == before

@@ -13,7 +13,9 @@ from tests.second.other import run
 pytestmark = [pytest.mark.second, pytest.mark.timeout(180)]
 VECTORS = Path(__file__).parents[1] / "vectors"
 PROTECTED = {  # a good vector of each folder whose octets are signed, sealed or right in themselves
-    **dict.fromkeys(("bundle", "request", "enrolment", "answers", "token", "csr", "sealing"), "good"),
+    **dict.fromkeys(
+        ("bundle", "request", "enrolment", "answers", "token", "csr", "sealing"), "good"
+    ),
     "keys": "good-p256",
 }
 LAST = re.compile(r"(\d+) vectors, (\d+) disagreements")
