@@ -233,8 +233,6 @@ class RelayClient:
             problem = Problem("", f"status {answer.status}", answer.status, "")
         detail = one_line(problem.detail or problem.title)[:_LONGEST_DETAIL]
         what = f"The agent refuses: {detail}"
-        if _ends_by_itself(answer.status):
-            return RefusedForNow(what, problem_type=problem.slug, retry_after=_retry_after(answer))
         if problem.slug == "clock":
             return ClockWrong(
                 f"The agent's clock is {self.clock_difference or 0:+d} s away from this machine's."
@@ -242,6 +240,8 @@ class RelayClient:
         if problem.slug in _ENROLMENT_REFUSALS:
             return _ENROLMENT_REFUSALS[problem.slug](what)
         refusal = PullerRevoked if problem.slug == "puller-revoked" else RequestRefused
+        if _ends_by_itself(answer.status):
+            refusal = RefusedForNow
         return refusal(
             what,
             do=_NEXT_STEPS.get(problem.slug),
