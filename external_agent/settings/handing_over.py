@@ -25,9 +25,9 @@ def hand_over(config: Path, settings: Settings) -> bool:
         account = pwd.getpwnam(ACCOUNT)
     except KeyError:
         return False
-    for folder, directories, files in os.walk(settings.state_directory):
+    for _, directories, files, folder in os.fwalk(settings.state_directory):
         for name in (*directories, *files, "."):
-            _give(Path(folder, name), account)
+            _give(folder, name, account)
     for path in (config, eab_key(config)):
         if os.path.lexists(path):
             os.chown(path, 0, account.pw_gid, follow_symlinks=False)
@@ -35,11 +35,14 @@ def hand_over(config: Path, settings: Settings) -> bool:
     return True
 
 
-def _give(path: Path, account: pwd.struct_passwd) -> None:
-    """Give one entry; the account could have linked a file of another's there."""
-    status = path.lstat()
+def _give(folder: int, name: str, account: pwd.struct_passwd) -> None:
+    """Give one entry of an open directory.
+
+    The account could have linked a file of another's there, or put a link in the directory's place.
+    """
+    status = os.stat(name, dir_fd=folder, follow_symlinks=False)
     if stat.S_ISDIR(status.st_mode) or status.st_nlink == 1:
-        os.chown(path, account.pw_uid, account.pw_gid, follow_symlinks=False)
+        os.chown(name, account.pw_uid, account.pw_gid, dir_fd=folder, follow_symlinks=False)
 
 
 def eab_key(config: Path) -> Path:
