@@ -94,7 +94,7 @@ def _machine_findings(
         what = "No target takes any certificate on this machine."
         do = "internal-puller target add NAME --preset nginx"
         yield Finding("target", Verdict.WARNING, "targets", what, do)
-    yield from timer_findings()
+    yield from timer_findings(settings)
 
 
 def _enrolment_findings(enrolment: Enrolment | None, settings: Settings) -> Iterator[Finding]:

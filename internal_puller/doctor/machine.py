@@ -10,7 +10,7 @@ from pathlib import Path
 
 from internal_puller.doctor.service import Service, service_findings
 from internal_puller.facts.expiry import USUAL_LIFETIME
-from internal_puller.facts.schedule import schedule
+from internal_puller.facts.schedule import SERVICE_STATE, schedule_of
 from internal_puller.install.active import read_active
 from internal_puller.install.layout import set_aside, unfinished
 from internal_puller.install.presets import Plan, resolve
@@ -211,11 +211,12 @@ def _served(plan: Plan, expected: str | None, subject: str) -> Iterator[Finding]
             yield Finding("served", Verdict.OK, subject, f"{where} serves what is in place.")
 
 
-def timer_findings() -> Iterator[Finding]:
+def timer_findings(settings: Settings) -> Iterator[Finding]:
     """Say whether anything will pull by itself, where systemd could tell."""
-    found = schedule()
+    found = schedule_of(settings)
     if found.pulls is None:
-        verdict = Verdict.UNKNOWN if systemctl.is_there() else Verdict.NOTE
+        could_tell = systemctl.is_there() and settings.state_directory == SERVICE_STATE
+        verdict = Verdict.UNKNOWN if could_tell else Verdict.NOTE
     else:
         verdict = Verdict.OK if found.pulls else Verdict.WARNING
     yield Finding("timer", verdict, "timer", f"{found.what}.", found.do)

@@ -37,10 +37,10 @@ def schedule_of(settings: Settings) -> Schedule:
     if settings.state_directory != SERVICE_STATE:
         what = f"whether anything pulls again is not known: the units pull with {SERVICE_STATE}"
         return Schedule(None, what, "run internal-puller pull every hour")
-    return schedule()
+    return _schedule()
 
 
-def schedule() -> Schedule:
+def _schedule() -> Schedule:
     """Return what systemd says of the units."""
     if not systemctl.is_there():
         what = "whether anything pulls again is not known: this machine has no systemd"

@@ -12,7 +12,9 @@ from external_agent.doctor.machine import listener_findings
 from internal_puller.doctor.doctor import diagnose
 from internal_puller.doctor.machine import reload_findings, timer_findings
 from internal_puller.doctor.service import Service, find_service, service_findings, setting_findings
+from internal_puller.facts.schedule import SERVICE_STATE
 from internal_puller.install.presets import Plan, resolve
+from internal_puller.settings.config import load_settings
 from internal_puller.settings.targets import Target, save_targets
 from shared.contract.diagnosis import Verdict
 from shared.host import systemctl as systemctl_module
@@ -81,9 +83,23 @@ def test_a_systemctl_that_gives_no_answer_leaves_it_unknown(
         monkeypatch.setattr(systemctl_module, "SECONDS", 0.05)
     else:
         monkeypatch.setenv("PATH", str(tmp_path / "nowhere"))
-    found = [*reload_findings(plan(tmp_path, "systemctl reload on"), "it"), *timer_findings()]
+    system = load_settings(environment={"RELAY_PULLER_STATE_DIRECTORY": str(SERVICE_STATE)})
+    found = [*reload_findings(plan(tmp_path, "systemctl reload on"), "it"), *timer_findings(system)]
     assert [one.verdict for one in found] == [Verdict.UNKNOWN] * 2
     assert all(one.do for one in found)
+
+
+def test_the_units_do_not_pull_for_another_users_puller(
+    systemctl: Systemctl, tmp_path: Path
+) -> None:
+    """To enable them is no advice for it."""
+    for state, verdict, words in (
+        (SERVICE_STATE, Verdict.WARNING, "systemctl enable --now internal-puller.timer"),
+        (tmp_path, Verdict.NOTE, "run internal-puller pull every hour"),
+    ):
+        settings = load_settings(environment={"RELAY_PULLER_STATE_DIRECTORY": str(state)})
+        (found,) = timer_findings(settings)
+        assert (found.verdict, found.do) == (verdict, words)
 
 
 SHIPPED = {
