@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import stat
 import time
 from collections.abc import Iterator
@@ -17,7 +18,9 @@ from shared.contract.errors import ConfigurationError, LooseFileMode
 from shared.host.whole_file import make_directory, replace_whole
 
 MAX_BYTES = 64 << 20
+_LEFT_OVER = re.compile(r"\..*\..{12}", re.DOTALL)
 _LEFT_OVER_SECONDS = 3600
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _LEAST_ROOM = 1 << 20
 
 
@@ -120,12 +123,32 @@ def write_problems(directory: Path) -> Iterator[str]:
         yield f"There is no space left on the disk of {directory}."
 
 
-def sweep(directory: Path) -> None:
+@contextlib.contextmanager
+def opened(top: Path, *names: str) -> Iterator[int]:
+    """Open a directory below one of ours, by no link: what is removed there is ours.
+
+    Root works in directories of the service's account, which could put a link to another place in
+    the way of a removal. Raises ``OSError``.
+    """
+    descriptor = os.open(top, _DIRECTORY)
+    try:
+        for name in names:
+            following = os.open(name, _DIRECTORY, dir_fd=descriptor)
+            os.close(descriptor)
+            descriptor = following
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def sweep(top: Path, *names: str) -> None:
     """Remove what a killed writer left; only for who holds the installation lock.
 
     A file of the last hour may be one that is being written.
     """
-    for path in directory.glob(".*." + "?" * 12):
-        with contextlib.suppress(OSError):
-            if time.time() - path.lstat().st_mtime > _LEFT_OVER_SECONDS:
-                path.unlink()
+    with contextlib.suppress(OSError), opened(top, *names) as place:
+        for name in filter(_LEFT_OVER.fullmatch, os.listdir(place)):  # noqa: PTH208 - an open one
+            with contextlib.suppress(OSError):
+                written = os.stat(name, dir_fd=place, follow_symlinks=False).st_mtime
+                if time.time() - written > _LEFT_OVER_SECONDS:
+                    os.unlink(name, dir_fd=place)

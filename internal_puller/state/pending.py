@@ -10,11 +10,18 @@ active. What the names say is enough for the quiet path of ``pull``; only the st
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from internal_puller.state.files import private_directory, read_private, sweep, write_private
+from internal_puller.state.files import (
+    opened,
+    private_directory,
+    read_private,
+    sweep,
+    write_private,
+)
 from shared.contract import strict_json
 from shared.contract.errors import ConfigurationError, LooseFileMode
 
@@ -68,7 +75,8 @@ class PendingKey:
 def pending_certificates(state: Path) -> set[str]:
     """Return the certificates of which keys are kept; none if that cannot be seen."""
     try:
-        return {path.name for path in (state / _DIRECTORY).iterdir()}
+        with opened(state, _DIRECTORY) as place:
+            return set(os.listdir(place))  # noqa: PTH208 - an open one
     except OSError:
         return set()
 
@@ -77,13 +85,15 @@ class PendingKeys:
     """The pending keys of one certificate; changed only by who holds the installation lock."""
 
     def __init__(self, state: Path, certificate: str) -> None:
+        self._state, self._certificate = state, certificate
         self._all = state / _DIRECTORY
         self._directory = self._all / certificate
 
     def entries(self) -> list[Entry]:
         """Return what is there, the oldest first."""
         try:
-            names = [path.name for path in self._directory.iterdir()]
+            with self._opened() as place:
+                names = os.listdir(place)  # noqa: PTH208 - an open one
         except (FileNotFoundError, NotADirectoryError):
             return []
         except OSError as error:
@@ -126,7 +136,7 @@ class PendingKeys:
         """
         for directory in (self._all, self._directory):
             private_directory(directory, create=True)
-        sweep(self._directory)
+        sweep(self._state, _DIRECTORY, self._certificate)
         present = self.entries()
         entry = Entry(present[-1].number + 1 if present else 1, spki, 0)
         write_private(self._directory / entry.name, _encode(pending))
@@ -139,8 +149,9 @@ class PendingKeys:
         for entry in self.entries():
             if entry.spki == spki and entry.generation != generation:
                 noted = Entry(entry.number, spki, generation)
-                with contextlib.suppress(OSError):  # then its CSR is offered once more, and refused
-                    (self._directory / entry.name).rename(self._directory / noted.name)
+                # If it is not, its CSR is offered once more, and refused.
+                with contextlib.suppress(OSError), self._opened() as place:
+                    os.rename(entry.name, noted.name, src_dir_fd=place, dst_dir_fd=place)
 
     def in_place(self, spki: str, generation: int) -> None:
         """Forget what a generation that is in place has outlived.
@@ -162,12 +173,15 @@ class PendingKeys:
         """Forget them all."""
         for entry in self.entries():
             self._remove(entry)
-        with contextlib.suppress(OSError):
-            self._directory.rmdir()
+        with contextlib.suppress(OSError), opened(self._state, _DIRECTORY) as place:
+            os.rmdir(self._certificate, dir_fd=place)
 
     def _remove(self, entry: Entry) -> None:
-        with contextlib.suppress(OSError):
-            (self._directory / entry.name).unlink()
+        with contextlib.suppress(OSError), self._opened() as place:
+            os.unlink(entry.name, dir_fd=place)
+
+    def _opened(self) -> contextlib.AbstractContextManager[int]:
+        return opened(self._state, _DIRECTORY, self._certificate)
 
 
 def _encode(pending: PendingKey) -> bytes:

@@ -14,17 +14,25 @@ Every file is 0600 and replaced whole, so a key and what belongs to it are never
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from internal_puller.sources.direct.settings import DirectCertificate
-from internal_puller.state.files import private_directory, read_private, sweep, write_private
+from internal_puller.state.files import (
+    opened,
+    private_directory,
+    read_private,
+    sweep,
+    write_private,
+)
 from internal_puller.state.progress import LastError
 from shared.contract.errors import ConfigurationError
 
 DIRECTORY: Final = "direct"
 NO_MOMENT: Final = 2**53
+_KEYS: Final = ("attempt.json", "issued.json")
 
 
 @dataclass(slots=True)
@@ -256,17 +264,29 @@ class CertificateFiles:
         self._write("issued.json", asdict(issued))
 
     def sweep(self) -> None:
-        if self.path.is_dir():
-            sweep(self.path)
+        sweep(self.path.parents[2], *self._way)
 
     def remove(self) -> None:
-        """Delete everything, the keys first."""
-        for name in ("attempt.json", "issued.json", "progress.json"):
-            (self.path / name).unlink(missing_ok=True)
-        if self.path.is_dir():
-            for left in self.path.iterdir():
-                left.unlink()
-            self.path.rmdir()
+        """Delete everything, the keys first.
+
+        Raises:
+            ConfigurationError: it cannot be removed.
+        """
+        try:
+            with opened(self.path.parents[2], *self._way) as place:
+                for name in sorted(os.listdir(place), key=_KEYS.__contains__, reverse=True):  # noqa: PTH208
+                    os.unlink(name, dir_fd=place)
+            with opened(self.path.parents[2], *self._way[:-1]) as above:
+                os.rmdir(self.path.name, dir_fd=above)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise ConfigurationError(f"{self.path} cannot be removed: {error.strerror}.") from error
+
+    @property
+    def _way(self) -> tuple[str, ...]:
+        """The names that lead here from the state directory."""
+        return self.path.parts[-3:]
 
     def _read(self, name: str) -> dict[str, Any] | None:
         content = read_private(self.path / name)

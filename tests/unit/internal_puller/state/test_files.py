@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from collections.abc import Callable
@@ -11,8 +12,10 @@ from pathlib import Path
 import pytest
 
 from external_agent.settings import keys
+from internal_puller.sources.direct.record import DirectFiles
 from internal_puller.state.files import private_directory, read_private, sweep, write_private
 from internal_puller.state.floor import Floor
+from internal_puller.state.pending import Entry, PendingKeys, pending_certificates
 from internal_puller.state.state import StateDirectory
 from shared.contract.errors import ConfigurationError, LooseFileMode
 
@@ -152,3 +155,27 @@ def test_a_new_state_directory_is_durable_in_its_parent(
     assert synced == [tmp_path.stat().st_ino]
     make(tmp_path / "state")
     assert len(synced) == 1
+
+
+@pytest.mark.parametrize("link", ["pending", "pending/www", "direct", "direct/certificates/www"])
+def test_no_link_of_the_accounts_leads_a_removal_elsewhere(tmp_path: Path, link: str) -> None:
+    """What root types works in directories that the account may exchange."""
+    state, others = tmp_path / "state", tmp_path / "others"
+    entry = Entry(1, "ab" * 32, 0).name
+    for place in (others, others / "www", others / "certificates" / "www"):
+        place.mkdir(parents=True, exist_ok=True)
+        for name in (entry, "passwd", ".passwd.0123456789ab"):
+            (place / name).touch()
+            os.utime(place / name, (0, 0))
+    (others / "empty").mkdir()
+    before = sorted(others.rglob("*"))
+    (state / link).parent.mkdir(parents=True)
+    (state / link).symlink_to(others)
+    for certificate in ("www", "empty", *pending_certificates(state)):
+        PendingKeys(state, certificate).clear()
+        PendingKeys(state, certificate).came("ab" * 32, 7)
+    files = DirectFiles(state).of("www")
+    files.sweep()
+    with contextlib.suppress(ConfigurationError):
+        files.remove()
+    assert sorted(others.rglob("*")) == before
