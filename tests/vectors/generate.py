@@ -9,6 +9,7 @@ from tests.vectors import (
     answer_vectors,
     bundle_vectors,
     csr_vectors,
+    example,
     json_vectors,
     key_vectors,
     message_vectors,
@@ -22,9 +23,7 @@ from tests.vectors.vector import HERE, Vector
 
 def everything() -> dict[str, list[Vector]]:
     """Return the vectors of each folder, each with the rules that it stands for."""
-    return {
-        kind: [_ruled(kind, one) for one in vectors] for kind, vectors in _by_folder().items()
-    }
+    return {kind: [_ruled(kind, one) for one in vectors] for kind, vectors in _by_folder().items()}
 
 
 def _ruled(kind: str, vector: Vector) -> Vector:
@@ -37,7 +36,7 @@ def _ruled(kind: str, vector: Vector) -> Vector:
 def pages() -> dict[Path, str]:
     """Return the pages that are written from the vectors."""
     folder = rules.ROOT / "docs" / "reference"
-    return {folder / "format-rules.md": rules.page()}
+    return {folder / "format-rules.md": rules.page(), folder / "format-example.md": example.page()}
 
 
 def _by_folder() -> dict[str, list[Vector]]:

@@ -36,12 +36,17 @@ def _listing(*offers: dict[str, Any], without: str = "", **members: Any) -> byte
     return strict_json.encode(values)
 
 
+def listing_example() -> bytes:
+    """A list of one certificate."""
+    return _listing(_offer())
+
+
 def _good_listings() -> dict[str, tuple[str, bytes, int]]:
     """Name to comment, octets, and after how many seconds a puller comes back."""
     names = [f"n{number}.example.com" for number in range(100)]
     return {
         "empty": ("nothing is granted", _listing(), 3600),
-        "one": ("one certificate", _listing(_offer()), 3600),
+        "one": ("one certificate", listing_example(), 3600),
         "none-yet": (
             "granted, and nothing was issued yet",
             _listing(_offer(generation=0, not_after=0)),

@@ -134,7 +134,7 @@ SHOWN_BY: dict[str, tuple[str, ...]] = {
            f"{_PULL}test_floor_survives_another_agent"),
     # --- 4. checks ---
     "B0": (f"{_TRUST}test_first_failing_check_decides",),
-    "B0.1": (f"{_PULL}test_chain_of_an_unknown_ca_is_refused",),
+    "B0.1": (f"{_PULL}test_older_generation_is_refused_even_signed",),
     "B1": ("bundle/envelope-*",),
     "B2": ("bundle/signature-*",),
     "B3": ("bundle/payload-*",),

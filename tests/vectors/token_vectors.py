@@ -50,8 +50,13 @@ def _body(without: str = "", **members: Any) -> bytes:
     return strict_json.encode(values)
 
 
+def printed() -> bytes:
+    """The good token, as it is printed."""
+    return _TOKEN.encode().encode()
+
+
 def vectors() -> list[Vector]:
-    good = _TOKEN.encode().encode()
+    good = printed()
     malformed: dict[str, tuple[str, bytes]] = {
         "cut": ("the last character is missing", good[:-1]),
         "mistyped": ("one character is another", good[:40] + b"A" + good[41:]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from base64 import urlsafe_b64decode
 from collections import Counter
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
@@ -29,6 +30,8 @@ from shared.contract import (
     sealing,
     strict_json,
     wire,
+)
+from shared.contract import (
     x509 as certificates,
 )
 from shared.contract.errors import CsrRefused, MalformedBundle, MalformedMessage
@@ -58,7 +61,9 @@ def rows(heading: str) -> list[list[str]]:
     """The cells of every table whose first line begins with ``heading``."""
     found = []
     for table in re.findall(r"(?:^\|.*\n)+", TEXT, re.MULTILINE):
-        lines = [[cell.strip() for cell in line.strip("|\n").split(" | ")] for line in table.splitlines()]
+        lines = [
+            [cell.strip() for cell in line.strip("|\n").split(" | ")] for line in table.splitlines()
+        ]
         if lines[0][0].strip("| ").startswith(heading):
             found += [[cell.strip("| ") for cell in line] for line in lines[2:]]
     assert found, heading
@@ -221,6 +226,12 @@ def _nothing(*_: Any, **__: Any) -> None:
     return None
 
 
+def _lax_base64url(text: str) -> bytes:
+    """As many decoders do it: what does not belong there is passed over."""
+    kept = re.sub("[^A-Za-z0-9_-]", "", text)
+    return urlsafe_b64decode(kept[: len(kept) - (len(kept) % 4 == 1)] + "==")
+
+
 def _agnostic() -> Any:
     return verification.ExtensionPolicy.permit_all()
 
@@ -228,7 +239,7 @@ def _agnostic() -> Any:
 REMOVED: dict[str, tuple[object, str, Any]] = {
     "P4": (identifiers, "_CERTIFICATE_ID", re.compile("")),
     "J3": (strict_json, "_unique", lambda pairs, refuse: dict(pairs)),
-    "J4": (strict_json, "_integer", lambda digits, refuse: int(digits)),
+    "J4": (strict_json, "_integer", lambda digits, refuse: int(digits[:18])),
     "J5": (strict_json, "_check_strings", _nothing),
     "J6": (strict_json, "_check_depth", _nothing),
     "N2": (bundle, "is_a_label_name", lambda name: True),
@@ -248,12 +259,11 @@ REMOVED: dict[str, tuple[object, str, Any]] = {
     "B10.5": (trust, "check_key", _nothing),
     "K1": (key_policy, "algorithm_of", _nothing),
     "S1": (sealing.hmac, "compare_digest", lambda one, other: True),
-    "R1": (http_signatures, "_inner_list", lambda names: "x"),
     "R12": (signed_messages.Caller, "clock_difference", _nothing),
     "Y1": (signed_messages, "MAX_BODY", 2**30),
     "L2": (wire, "VERSION", re.compile("")),
     "L6": (wire, "MIN_COME_BACK", 0),
-    "T3": (enrolment_token, "_BASE64URL", re.compile("(?s).+")),
+    "T3": (enrolment_token, "_base64url", _lax_base64url),
     "V7": (strict_json.Members, "_list", lambda self, name, most: self._take(name)),
     "Q5": (csr, "_check_key", _nothing),
     "Q6": (csr, "_check_signature", _nothing),
@@ -276,6 +286,6 @@ def test_a_vector_notices_that_a_check_is_gone(mark: str, monkeypatch: pytest.Mo
 def _noticed(name: str) -> bool:
     vector = VECTORS[name]
     try:
-        return outcome(name.split("/")[0], vector) != vector.expect
-    except (AssertionError, KeyError):  # accepted, and the head does not say what it would hold
+        return outcome(name.split("/", maxsplit=1)[0], vector) != vector.expect
+    except (AssertionError, KeyError, UnicodeError):  # accepted, and what follows makes no sense
         return True
