@@ -143,11 +143,9 @@ def load_key(der: bytes) -> PrivateKey:
     """
     # The library calls another version "invalid", as it does a key whose numbers disagree.
     if not _VERSION_0.match(der):
-        raise UnsuitableKey("The private key is not one in PKCS#8 DER, version 0.")
+        raise UnsuitableKey("The private key is not one in unencrypted PKCS#8 DER, version 0.")
     try:
         key = serialization.load_der_private_key(der, None)
-    except TypeError as error:
-        raise UnsuitableKey("The private key is encrypted.") from error
     except UnsupportedAlgorithm as error:
         raise UnsuitableKey("The private key is of a kind that is not allowed.") from error
     except ValueError as error:

@@ -11,9 +11,18 @@ from hypothesis import strategies as st
 from shared.contract.bundle import PAYLOAD_TYPE, REHEARSAL_TYPE
 from shared.contract.csr import check_csr
 from shared.contract.enrolment_token import EnrolmentToken
-from shared.contract.errors import BundleError, CsrRefused, RelayError, TokenExpired, TokenMalformed
+from shared.contract.errors import (
+    AnswerUnauthenticated,
+    BundleError,
+    CsrRefused,
+    RelayError,
+    SealBroken,
+    TokenExpired,
+    TokenMalformed,
+)
+from shared.contract.key_policy import key_to_der, load_key
 from tests.properties.test_decoders import Mutation, mutate, mutations
-from tests.vectors.checks import accepted
+from tests.vectors.checks import CHECKS, accepted
 from tests.vectors.vector import Vector, read_all
 
 
@@ -35,10 +44,26 @@ def _token(vector: Vector, body: bytes) -> Any:
     return EnrolmentToken.decode(body.decode("latin-1"), now=int(vector.head["now"]))
 
 
+def _key(_: Vector, body: bytes) -> Any:
+    return key_to_der(load_key(body))
+
+
+def _opened(vector: Vector, body: bytes) -> Any:
+    return CHECKS["sealing"](Vector(vector.name, vector.head, body))
+
+
+def _answer(vector: Vector, body: bytes) -> Any:
+    CHECKS["answers"](Vector(vector.name, vector.head, body))
+    return body
+
+
 FAMILIES: dict[str, tuple[Callable[[Vector, bytes], Any], tuple[type[RelayError], ...]]] = {
     "bundle": (_bundle(PAYLOAD_TYPE), (BundleError,)),
     "rehearsal": (_bundle(REHEARSAL_TYPE), (BundleError,)),
     "token": (_token, (TokenMalformed, TokenExpired)),
+    "keys": (_key, (BundleError,)),
+    "sealing": (_opened, (SealBroken,)),
+    "answers": (_answer, (AnswerUnauthenticated,)),
 }
 GOOD = [(kind, vector) for kind in FAMILIES for vector in _good(kind)]
 

@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable
 from typing import Any, cast
 
+from external_agent.records.model import PullerStatus
 from external_agent.records.rows import PullerRow, TokenRow
 from external_agent.relay.admission import Admission
 from external_agent.relay.authentication import Authenticator
@@ -167,7 +168,7 @@ class _Directory:
     def puller(self, puller: str) -> PullerRow | None:
         if self._enrols or puller != self._id:
             return None
-        return PullerRow(puller, self._key, "", b"", "", "active", 0, None, "")
+        return PullerRow(puller, self._key, "", b"", "", PullerStatus.ACTIVE, 0, None, "")
 
     def token(self, token_id: str) -> TokenRow | None:
         if not self._enrols or token_id != self._id:

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
 )
 
+from shared.contract.key_policy import PrivateKey
 from shared.contract.x509 import spki_sha256
 from tests.vectors.bundle_head import bundle_vector
 from tests.vectors.der import (
@@ -126,14 +127,16 @@ def vectors() -> list[Vector]:
 # --- private keys alone -------------------------------------------------------------------------
 
 
-def _alone(name: str, expect: str, comment: str, der: bytes, public: Key | None = None) -> Vector:
+def _alone(
+    name: str, expect: str, comment: str, der: bytes, public: PrivateKey | None = None
+) -> Vector:
     """One that is read for a certificate with the public half of ``public``."""
     spki = spki_sha256(public or ec_key("Vector Leaf"))
     return Vector(name, {"expect": expect, "comment": comment, "spki-sha256": spki}, der)
 
 
 def _good_alone() -> list[Vector]:
-    keys: dict[str, tuple[str, Key]] = {
+    keys: dict[str, tuple[str, PrivateKey]] = {
         "p256": ("EC on P-256", ec_key("Vector Leaf")),
         "p384": ("EC on P-384", curve_key(ec.SECP384R1())),
         "rsa-2048": ("RSA of 2048 bits", rsa_key(2048)),

@@ -341,7 +341,7 @@ def _turned() -> str:
     return signed["Signature"]
 
 
-def _of_two(created: int = NOW, nonce: str = NONCE) -> dict[str, str]:
+def _of_two(created: int = NOW, nonce: str = NONCE) -> dict[str, Any]:
     """Each signature is right, and the puller's is of another request."""
     one = sign_request(ENROLMENTS, offer(), {"token": TOKEN_KEY}, created=NOW, nonce=NONCE)
     two = sign_request(ENROLMENTS, offer(), {"shr": PULLER}, created=created, nonce=nonce)
