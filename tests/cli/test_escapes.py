@@ -47,7 +47,7 @@ def script(path: Path, octets: bytes) -> str:
 
 
 @pytest.mark.parametrize(
-    "slug", ["refused", "puller-revoked", "clock", "csr-refused", "token-void"]
+    "slug", ["refused", "puller-revoked", "clock", "csr-refused", "token-expired"]
 )
 @pytest.mark.parametrize("command", ["pull", "pull --json", "rehearse", "target add", "enroll"])
 def test_a_refusal_of_an_agent(

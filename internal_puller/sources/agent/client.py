@@ -22,7 +22,6 @@ from shared.contract.errors import (
     RequestRefused,
     SignatureMalformed,
     TokenExpired,
-    TokenUnknown,
     TokenUsed,
 )
 from shared.contract.http_signatures import (
@@ -61,7 +60,6 @@ MAX_RETRY_AFTER = 3600
 _LONGEST_DETAIL = 500
 _ENROLMENT_REFUSALS: dict[str, type[RelayError]] = {
     "token-expired": TokenExpired,
-    "token-void": TokenUnknown,
     "token-used": TokenUsed,
     "keys-refused": KeysRefused,
 }
