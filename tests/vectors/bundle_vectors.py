@@ -21,7 +21,6 @@ from tests.vectors.world import (
     AGENT,
     DAY,
     GENERATION,
-    IDENTITY,
     INTERMEDIATE,
     NAME,
     NOW,
@@ -32,11 +31,9 @@ from tests.vectors.world import (
     certificate,
     changed,
     ec_key,
-    ed25519_key,
     envelope,
     leaf,
     pae,
-    pkcs8,
 )
 
 

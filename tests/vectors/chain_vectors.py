@@ -8,7 +8,7 @@ import textwrap
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.hazmat.primitives.serialization import PublicFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from shared.contract.x509 import chain_to_pem
@@ -17,7 +17,6 @@ from tests.vectors.der import ec_spki, explicit_p256, point, with_sha1, with_spk
 from tests.vectors.rsa_keys import rsa_key
 from tests.vectors.vector import Vector
 from tests.vectors.world import (
-    DAY,
     INTERMEDIATE,
     NAME,
     NOW,

@@ -18,9 +18,9 @@ from nacl.public import PrivateKey
 
 from shared.contract import strict_json
 from shared.contract.bundle import PAYLOAD_TYPE, Manifest
+from shared.contract.key_policy import key_to_der
 from shared.contract.sealing import Identity, SealContext
 from shared.contract.signing import SigningKey
-from shared.contract.key_policy import key_to_der
 from shared.contract.x509 import chain_to_pem, spki_sha256
 
 NOW = 1_800_000_000
