@@ -22,20 +22,17 @@ function shape(request, labels) {
   return found;
 }
 
-const inTime = ({ created }, now) => must(Math.abs(now - created) <= CLOCK, 'clock', 'another time');
-
-/** Admit a puller's request; keyOf: the public key under a key id, or undefined. */
-function admit(request, now, keyOf) {
+/** Steps 1 to 3; keyOf: the public key under a key id, or undefined. */
+function authenticate(request, keyOf) {
   const own = shape(request, ['shr']).get('shr');
   const key = keyOf(own.keyid);
   must(key, http.BAD, 'an unknown key');
   http.verifyRequest(request, request.fields, own, key);
-  inTime(own, now);
   return own;
 }
 
-/** Admit an enrolment; keyOf: the public key of a token under its key id, or undefined. */
-function admitEnrolment(request, now, keyOf) {
+/** The same for an enrolment; keyOf: the public key of a token under its key id. */
+function authenticateEnrolment(request, keyOf) {
   const found = shape(request, ['token', 'shr']);
   const [token, own] = [found.get('token'), found.get('shr')];
   const key = keyOf(token.keyid);
@@ -43,10 +40,17 @@ function admitEnrolment(request, now, keyOf) {
   http.verifyRequest(request, request.fields, token, key);
   const offer = under('malformed-request', () => messages.enrolment(json.read(request.body)));
   http.verifyRequest(request, request.fields, own, offer.signing_key);
-  inTime(own, now);
-  const distinct = new Set([key, offer.signing_key, offer.sealing_key].map((one) => one.toString('hex')));
-  must(distinct.size === 3 && opens(offer.sealing_key), 'keys-refused', 'no key serves for two things');
-  return { token, own, offer };
+  return { ...own, token: { keyid: token.keyid, key }, offer };
+}
+
+/** Step 4, and whether the keys of an enrolment may be a puller's: what fails is refused signed. */
+function judge({ created, token, offer }, now) {
+  must(Math.abs(now - created) <= CLOCK, 'clock', `${now - created} s apart`);
+  if (!token) return;
+  const roles = [token.key, offer.signing_key, offer.sealing_key];
+  const distinct = new Set(roles.map((one) => one.toString('hex'))).size === roles.length;
+  must(distinct, 'keys-refused', 'one key in two roles');
+  must(opens(offer.sealing_key), 'keys-refused', 'a sealing key of low order');
 }
 
 /** Whether something can be sealed to a key: not to one of low order. */
@@ -59,4 +63,4 @@ function opens(publicKey) {
   }
 }
 
-module.exports = { MOST_BODY, admit, admitEnrolment };
+module.exports = { MOST_BODY, authenticate, authenticateEnrolment, judge };

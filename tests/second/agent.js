@@ -9,6 +9,7 @@
 
 const https = require('node:https');
 const readline = require('node:readline');
+const admission = require('./admission.js');
 const basics = require('./basics.js');
 const bundles = require('./bundle.js');
 const json = require('./strict_json.js');
@@ -16,7 +17,6 @@ const make = require('./make.js');
 const messages = require('./messages.js');
 const signatures = require('./http_signatures.js');
 const x509 = require('./x509.js');
-const { MOST_BODY, admit, admitEnrolment } = require('./admission.js');
 const { Refused, must, under } = require('./errors.js');
 const { checkCsr } = require('./csr.js');
 const { writeToken } = require('./token.js');
@@ -24,11 +24,12 @@ const { writeToken } = require('./token.js');
 const now = () => Math.floor(Date.now() / 1000);
 const [NONCES, MOST_WAIT, DAY] = [600, 50, 86400];
 const STATUS = {
-  ...{ 'malformed-request': 400, 'signature-malformed': 400, 'body-not-allowed': 400 },
-  ...{ 'not-authenticated': 401, clock: 401, 'certificate-unknown': 404, 'not-found': 404 },
-  ...{ 'method-not-allowed': 405, replayed: 409, 'token-used': 409, 'body-too-large': 413 },
+  ...{ 'malformed-request': 400, 'signature-malformed': 400, 'body-not-allowed': 400, clock: 400 },
+  ...{ 'not-authenticated': 401, 'token-expired': 403, 'certificate-unknown': 404, 'not-found': 404 },
+  ...{ 'method-not-allowed': 405, 'replayed-nonce': 409, 'token-used': 409, 'body-too-large': 413 },
   ...{ 'csr-refused': 422, 'keys-refused': 422 },
 };
+const CALLS = { list: ['since', 'wait', 'installation', 'host'], bundle: ['after'] };
 const problem = (slug, holds, reason) => must(holds, slug, reason);
 
 class Agent {
@@ -111,21 +112,21 @@ class Agent {
     return { status, fields, body };
   }
 
-  // Steps 1 to 4 of section 5: what fails here is refused unsigned.
+  // Steps 1 to 3 of section 5: what fails here is refused unsigned.
   verify(request) {
-    if (request.path !== '/v1/enrolments') {
-      return admit(request, now(), (id) => (id === this.puller?.id ? this.puller.publicKey : undefined));
+    if (request.path === '/v1/enrolments') {
+      return admission.authenticateEnrolment(request, (id) => this.tokens.get(id)?.publicKey);
     }
-    const keyOf = (id) => this.tokens.get(id)?.publicKey;
-    const { token, own, offer } = admitEnrolment(request, now(), keyOf);
-    return { ...own, token: this.tokens.get(token.keyid), offer };
+    const known = (id) => (id === this.puller?.id ? this.puller.publicKey : undefined);
+    return admission.authenticate(request, known);
   }
 
   decide(request, own) {
+    admission.judge(own, now());
     if (request.method !== 'GET') this.once(own.nonce);
     if (own.token) return this.enrol(own);
     const [, , kind, id, what] = request.path.split('/');
-    const query = new URLSearchParams(request.query);
+    const query = readQuery(request.query, CALLS[what ?? 'list'] ?? []);
     this.asked.push(`${request.method} ${request.path}`);
     if (kind === 'receipts' && request.method === 'POST') return this.takeReceipts(request.body);
     problem('not-found', kind === 'certificates', 'not offered here');
@@ -145,13 +146,14 @@ class Agent {
 
   once(nonce) {
     for (const [known, until] of this.nonces) if (until < now()) this.nonces.delete(known);
-    problem('replayed', !this.nonces.has(nonce), 'a nonce that was used');
+    problem('replayed-nonce', !this.nonces.has(nonce), 'a nonce that was used');
     this.nonces.set(nonce, now() + NONCES);
   }
 
   enrol({ token, offer, keyid }) {
-    problem('token-used', token.redeemed === null || token.redeemed === keyid, 'by other keys');
-    token.redeemed = keyid;
+    const one = this.tokens.get(token.keyid);
+    problem('token-used', one.redeemed === null || one.redeemed === keyid, 'by other keys');
+    one.redeemed = keyid;
     const sealingKey = offer.sealing_key;
     const sealingId = basics.keyId(sealingKey);
     this.puller = { id: keyid, publicKey: offer.signing_key, sealingKey, sealingId };
@@ -200,12 +202,26 @@ class Agent {
   }
 }
 
+// No member but those of the call, none of them twice.
+function readQuery(text, members) {
+  const found = new Map();
+  for (const one of text ? text.split('&') : []) {
+    const [name, ...value] = one.split('=');
+    problem('malformed-request', members.includes(name) && !found.has(name), `the member ${name}`);
+    found.set(name, value.join('='));
+  }
+  for (const name of ['wait', 'after']) {
+    problem('malformed-request', /^(0|[1-9][0-9]{0,15})$/.test(found.get(name) ?? '0'), name);
+  }
+  return found;
+}
+
 async function bodyOf(request) {
   const chunks = [];
   let length = 0;
   for await (const chunk of request) {
     length += chunk.length;
-    if (length > MOST_BODY) return null;
+    if (length > admission.MOST_BODY) return null;
     chunks.push(chunk);
   }
   return Buffer.concat(chunks);

@@ -14,7 +14,8 @@ const { must, under } = require('./errors.js');
 const MANIFEST = 'application/vnd.split-horizon-relay.manifest.v1+json';
 const REHEARSAL = 'application/vnd.split-horizon-relay.rehearsal.v1+json';
 const MALFORMED = 'bundle/malformed';
-const [MOST_PAYLOAD, AHEAD, BEGINS_AHEAD] = [262144, 3600, 300];
+const [MOST_ENVELOPE, MOST_PAYLOAD, MOST_CHAIN, MOST_SEALED] = [350552, 262144, 200000, 16384];
+const [AHEAD, BEGINS_AHEAD] = [3600, 300];
 
 const ENVELOPE = shapes.members({
   payload: shapes.octets(),
@@ -27,8 +28,9 @@ const COMMON = {
   ...{ certificate: shapes.certificateId, names: shapes.names, generation: shapes.integer(1) },
   ...{ issued_at: shapes.integer(), not_after: shapes.integer() },
   ...{ key_origin: shapes.oneOf('agent', 'puller'), spki_sha256: shapes.digest },
-  ...{ chain: shapes.text() },
+  ...{ chain: shapes.text(MOST_CHAIN) },
 };
+const SEALED = { ...COMMON, sealed_key: shapes.octets(undefined, MOST_SEALED) };
 
 /** DSSE's pre-authentication encoding: what is signed. */
 function pae(type, payload) {
@@ -84,6 +86,7 @@ function sign(manifest, key, type = MANIFEST) {
 
 // Checks 1 to 3: the verified payload and the manifest in it.
 function verified(octets, agentPublic, type) {
+  must(octets.length <= MOST_ENVELOPE, MALFORMED, 'the envelope is too large');
   const { payload, payloadType, signatures } = under(MALFORMED, () => ENVELOPE(json.read(octets)));
   must(payload.length <= MOST_PAYLOAD, MALFORMED, 'the payload is too large');
   must(payloadType === type, MALFORMED, 'another payload type');
@@ -93,7 +96,7 @@ function verified(octets, agentPublic, type) {
   const manifest = under(MALFORMED, () => {
     const value = json.read(payload);
     const own = value.key_origin === 'puller';
-    return shapes.members(own ? COMMON : { ...COMMON, sealed_key: shapes.octets() })(value);
+    return shapes.members(own ? COMMON : SEALED)(value);
   });
   return { manifest, digest: basics.sha256(payload).toString('hex') };
 }
@@ -142,7 +145,7 @@ function readChain(manifest, now) {
   must(blocks && blocks.length >= 1 && blocks.length <= 10, MALFORMED, 'not 1 to 10 certificates');
   const chain = under(MALFORMED, () => blocks.map(x509.certificate));
   const { begins, ends } = chain[0];
-  const valid = begins <= now + BEGINS_AHEAD && now <= ends && manifest.not_after === ends;
+  const valid = begins <= now + BEGINS_AHEAD && now < ends && manifest.not_after === ends;
   must(valid, 'bundle/outside-validity', 'expired, too early, or another end than promised');
   return chain;
 }

@@ -7,7 +7,7 @@ const { must } = require('./errors.js');
 const MALFORMED = 'signature-malformed';
 const BAD = 'not-authenticated';
 const UNAUTHENTICATED = 'answer-unauthenticated';
-const MOST_INPUT = 1024;
+const MOST_FIELD = 1024;
 const REQUEST = ['"@method"', '"@authority"', '"@path"', '"@query"'];
 const DIGEST = '"content-digest"';
 const ANSWER = ['"@status"', DIGEST, '"signature";req;key="shr"'];
@@ -60,6 +60,7 @@ function signRequest(request, signers, created, nonce) {
 /** The members of one of the two fields: label and what follows it. */
 function dictionary(text, what) {
   must(typeof text === 'string', MALFORMED, `no ${what}`);
+  must(text.length <= MOST_FIELD, MALFORMED, `${what} is too long`);
   const found = new Map();
   for (const one of text.split(', ')) {
     const [, label, value] = /^([a-z]+)=(.*)$/s.exec(one) ?? [];
@@ -71,9 +72,7 @@ function dictionary(text, what) {
 
 /** What a request says of its signatures: of each label its parameters; refused where malformed. */
 function readRequest(request, fields, labels = ['shr']) {
-  const given = fields['signature-input'];
-  const inputs = dictionary(given, 'Signature-Input');
-  must(given.length <= MOST_INPUT, MALFORMED, 'Signature-Input is too long');
+  const inputs = dictionary(fields['signature-input'], 'Signature-Input');
   const signatures = dictionary(fields.signature, 'Signature');
   const same = (found) => [...found.keys()].join() === labels.join();
   must(same(inputs) && same(signatures), MALFORMED, 'other labels');
@@ -89,7 +88,7 @@ function readRequest(request, fields, labels = ['shr']) {
 function parameters(text, components, tag) {
   const head = `(${components.join(' ')})`;
   const pattern =
-    /^;created=(0|[1-9][0-9]{0,14});keyid="([0-9a-f]{64})";alg="ed25519";nonce="([A-Za-z0-9_-]{22})";tag="([a-z0-9-]+)"$/;
+    /^;created=(0|[1-9][0-9]{0,11});keyid="([0-9a-f]{64})";alg="ed25519";nonce="([A-Za-z0-9_-]{22})";tag="([a-z0-9-]+)"$/;
   const found = text.startsWith(head) && pattern.exec(text.slice(head.length));
   must(found && found[4] === tag, MALFORMED, 'not the one profile');
   return { text, created: Number(found[1]), keyid: found[2], nonce: found[3] };
@@ -132,7 +131,7 @@ const answerValues = (status, digest, requestSignature) => ({
 /** Refuse an answer that the agent did not sign for this request. Returns its `created`. */
 function verifyAnswer(status, body, fields, requestSignature, publicKey) {
   const need = (holds, reason) => must(holds, UNAUTHENTICATED, reason);
-  const pattern = /^shr=(\(.*\);created=(0|[1-9][0-9]{0,14});keyid="([0-9a-f]{64})";alg="ed25519";tag="shr1-response")$/;
+  const pattern = /^shr=(\(.*\);created=(0|[1-9][0-9]{0,11});keyid="([0-9a-f]{64})";alg="ed25519";tag="shr1-response")$/;
   const found = pattern.exec(fields['signature-input'] ?? '');
   need(found && found[1].startsWith(`(${ANSWER.join(' ')});created`), 'not the one profile');
   const octets = /^shr=:([A-Za-z0-9+/=]+):$/.exec(fields.signature ?? '');

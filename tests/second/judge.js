@@ -5,6 +5,7 @@
 
 const fs = require('node:fs');
 const path = require('node:path');
+const admission = require('./admission.js');
 const basics = require('./basics.js');
 const bundle = require('./bundle.js');
 const http = require('./http_signatures.js');
@@ -13,7 +14,6 @@ const keys = require('./keys.js');
 const messages = require('./messages.js');
 const x509 = require('./x509.js');
 const { Refused, must, under } = require('./errors.js');
-const { admit, admitEnrolment } = require('./admission.js');
 const { checkCsr } = require('./csr.js');
 const { readAll } = require('./vectors.js');
 const { readToken } = require('./token.js');
@@ -43,9 +43,10 @@ function judgeBundle({ fields, octets, folder }, rehearsal = false) {
   });
 }
 
-function judgeRequest(admitted, { fields, octets }) {
+function judgeRequest(authenticated, { fields, octets }) {
   const keyOf = (id) => (id === fields.keyid ? hex(fields.key) : undefined);
-  admitted({ ...fields, fields, body: octets }, Number(fields.now), keyOf);
+  const own = authenticated({ ...fields, fields, body: octets }, keyOf);
+  admission.judge(own, Number(fields.now));
 }
 
 function judgeAnswer({ fields, octets }) {
@@ -77,6 +78,7 @@ function judgeReceipts({ fields, octets }) {
   const asked = fields.of === 'request';
   const type = asked ? 'malformed-request' : 'malformed-message';
   const read = asked ? messages.receipts : messages.refused;
+  must(asked || octets.length <= messages.MOST_REFUSALS, type, 'too large');
   const found = under(type, () => read(json.read(octets)));
   const indices = asked
     ? messages.unreadable(found.receipts, messages.receipt).map((one) => one.index)
@@ -94,8 +96,8 @@ const FOLDERS = {
   bundle: (vector) => judgeBundle(vector),
   rehearsal: (vector) => judgeBundle(vector, true),
   token: ({ fields, octets }) => readToken(octets.toString('latin1'), Number(fields.now)),
-  enrolment: (vector) => judgeRequest(admitEnrolment, vector),
-  request: (vector) => judgeRequest(admit, vector),
+  enrolment: (vector) => judgeRequest(admission.authenticateEnrolment, vector),
+  request: (vector) => judgeRequest(admission.authenticate, vector),
   answers: judgeAnswer,
   listing: judgeListing,
   receipts: judgeReceipts,

@@ -5,8 +5,9 @@ const { members, list, nullOr, oneOf, flag, integer, text, pattern, octets } = r
 const { digest, certificateId, name, names, when } = require('./shapes.js');
 
 const PROBLEM = 'urn:split-horizon-relay:problem:';
+const MOST_REFUSALS = 524288; // octets of an answer to receipts
 const at = integer();
-const host = pattern(/^[^\u0000-\u001f\u007f-\u009f]{1,255}$/u);
+const host = pattern(/^[\p{L}\p{M}\p{N}\p{P}\p{S} ]{1,255}$/u);
 const object = when((one) => one !== null && typeof one === 'object' && !Array.isArray(one), 'an object');
 const version = pattern(/^[A-Za-z0-9._~-]{1,64}$/);
 const served = list(
@@ -37,6 +38,7 @@ function unreadable(values, shape) {
 }
 
 module.exports = {
+  MOST_REFUSALS,
   comeBack,
   unreadable,
   PROBLEM,
@@ -46,7 +48,7 @@ module.exports = {
   enrolment: members({ signing_key: octets(32), sealing_key: octets(32), host, at }),
   enrolled: members({
     puller: digest,
-    granted: list(members({ certificate: certificateId, names: list(name, 1, 100) })),
+    granted: list(members({ certificate: certificateId, names: list(name, 1, 100) }), 0, 4000),
   }),
   listing: members({
     certificates: list(members({

@@ -17,7 +17,7 @@ async function connect(url, pin) {
   const { hostname, port } = url;
   const host = hostname.replace(/^\[|\]$/g, '');
   const servername = /^[\d.]+$|:/.test(host) ? '' : host;
-  const socket = tls.connect({ host, port: port || 443, servername, rejectUnauthorized: pin === null });
+  const socket = tls.connect({ host, port: port || 443, servername, autoSelectFamily: true, rejectUnauthorized: pin === null });
   await new Promise((resolve, reject) => socket.once('secureConnect', resolve).once('error', reject));
   const spki = socket.getPeerX509Certificate().publicKey.export({ format: 'der', type: 'spki' });
   const right = pin === null || basics.sha256(spki).toString('hex') === pin;

@@ -25,10 +25,10 @@ const certificateId = when((v) => isText(v) && basics.isCertificateId(v), 'a cer
 const name = when((v) => isText(v) && basics.isName(v), 'a name');
 const nullOr = (shape) => (value) => (value === null ? null : shape(value));
 
-/** base64 of a number of octets, or of any number: the octets. */
-const octets = (length) => (value) => {
+/** base64 of a number of octets, or of any up to the most: the octets. */
+const octets = (length, most = Infinity) => (value) => {
   const found = isText(value) ? basics.base64(value) : null;
-  need(found && (length === undefined || found.length === length), 'base64');
+  need(found && (length ?? found.length) === found.length && found.length <= most, 'base64');
   return found;
 };
 

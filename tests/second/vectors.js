@@ -1,5 +1,5 @@
 'use strict';
-// The vector files of docs/FORMAT.md, section 14: lines of `name: value`, a blank line, octets.
+// The vector files of docs/FORMAT.md ("Vectors"): lines of `name: value`, a blank line, octets.
 
 const fs = require('node:fs');
 const path = require('node:path');
