@@ -203,6 +203,8 @@ def _mismatched_alone() -> dict[str, tuple[str, bytes]]:
     return {
         "other-key": ("right in itself, of another leaf", pkcs8(other)),
         "other-half": ("beside another public half", ec_private(mine, point(other))),
+        "scalar-zero": ("the scalar 0", ec_private(0, point(own))),
+        "scalar-order": ("the scalar that is the order", ec_private(P256_ORDER, point(own))),
         "off-curve": ("a public half that is not on the curve", ec_private(mine, _off_curve(own))),
     }
 
