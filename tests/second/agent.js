@@ -37,16 +37,18 @@ class Agent {
     this.key = basics.signingKey();
     this.caKey = make.newKey();
     this.root = make.root('Second Root', this.caKey, now() - DAY, now() + 3650 * DAY);
-    this.certificates = new Map(certificates.map((one) => {
-      const [id, keyOrigin = 'agent'] = one.split('=');
-      return [id, { id, keyOrigin, names: [id], generation: 0, notAfter: 0, csr: null, bundle: null }];
-    }));
+    this.certificates = new Map(
+      certificates.map((one) => {
+        const [id, keyOrigin = 'agent'] = one.split('=');
+        const none = { generation: 0, notAfter: 0, csr: null, bundle: null };
+        return [id, { id, keyOrigin, names: [id], ...none }];
+      }),
+    );
     this.tokens = new Map(); // by key id: the key, and whose keys redeemed it
     this.puller = null;
     this.nonces = new Map();
     this.receipts = [];
     this.waiting = [];
-    this.asked = [];
   }
 
   // --- what an operator and a CA do
@@ -54,7 +56,8 @@ class Agent {
   token() {
     const seed = basics.signingKey();
     this.tokens.set(seed.id, { publicKey: seed.publicKey, redeemed: null });
-    return writeToken({ url: this.url, agent: this.key.publicKey, seed: seed.seed, tls: this.tls, expires: now() + 3600 });
+    const where = { url: this.url, agent: this.key.publicKey, tls: this.tls };
+    return writeToken({ ...where, seed: seed.seed, expires: now() + 3600 });
   }
 
   issue(id) {
@@ -81,6 +84,11 @@ class Agent {
     const sealed = key && bundles.seal(make.pkcs8(key), manifest, this.puller.sealingKey);
     if (sealed) manifest.sealed_key = sealed.toString('base64');
     return { bundle: bundles.sign(manifest, this.key, type), leaf };
+  }
+
+  state() {
+    const csrs = [...this.certificates.values()].filter((one) => one.csr).map((one) => one.id);
+    return { receipts: this.receipts, waiting: this.waiting.length, csrs };
   }
 
   changed() {
@@ -127,7 +135,6 @@ class Agent {
     if (own.token) return this.enrol(own);
     const [, , kind, id, what] = request.path.split('/');
     const query = readQuery(request.query, CALLS[what ?? 'list'] ?? []);
-    this.asked.push(`${request.method} ${request.path}`);
     if (kind === 'receipts' && request.method === 'POST') return this.takeReceipts(request.body);
     problem('not-found', kind === 'certificates', 'not offered here');
     if (id === undefined) return this.list(query);
@@ -230,7 +237,8 @@ async function bodyOf(request) {
 async function serve(agent) {
   const key = make.newKey();
   const issuer = { name: 'Second Relay', key };
-  const shown = make.leaf(['relay.example.com'], make.spkiOf(key), now() - DAY, now() + 30 * DAY, issuer);
+  const [begins, ends] = [now() - DAY, now() + 30 * DAY];
+  const shown = make.leaf(['relay.example.com'], make.spkiOf(key), begins, ends, issuer);
   const pem = key.export({ format: 'pem', type: 'pkcs8' });
   const server = https.createServer({ key: pem, cert: x509.encodePem(shown) }, async (request, response) => {
     const body = await bodyOf(request);
@@ -254,7 +262,7 @@ async function main(certificates) {
     const [command, id] = line.split(' ');
     if (command === 'issue') print(agent.issue(id));
     else if (command === 'token') print({ token: agent.token() });
-    else print({ puller: agent.puller?.id ?? null, receipts: agent.receipts, asked: agent.asked, waiting: agent.waiting.length, csrs: [...agent.certificates.values()].filter((one) => one.csr).map((one) => one.id) });
+    else print(agent.state());
   }
   process.exit(0);
 }

@@ -20,7 +20,7 @@ const trust = (holds, reason) => must(holds, UNTRUSTED, reason);
 function checkChain(chain, rootSets, now) {
   const leafKey = keys.certificateKey(chain[0].spki); // rule 1
   under(UNTRUSTED, () => {
-    const facts = chain.map((one, index) => read(one, index > 0));
+    const facts = chain.map(read);
     order(chain);
     chain.forEach((one) => trust(x509.signatureScheme(one.algorithm), 'a signature algorithm')); // 4
     const time = Math.max(now, chain[0].begins);
@@ -34,7 +34,7 @@ function checkChain(chain, rootSets, now) {
 }
 
 /** What the rules ask of a certificate's extensions, read once. */
-function read(one, isIssuer) {
+function read(one) {
   const get = (id) => one.extensions.get(id);
   const basic = get(ID.basic) && basicConstraints(get(ID.basic).octets);
   const usages = get(ID.usage) && der.inside(der.only(get(ID.usage).octets)).map(der.oid);
@@ -42,7 +42,8 @@ function read(one, isIssuer) {
   const names = get(ID.names) ? x509.generalNames(get(ID.names).octets) : [];
   const limits = get(ID.nameConstraints) && nameConstraints(get(ID.nameConstraints).octets);
   const signs = usage ? der.namedBit(usage, 5) : null;
-  return { basic, usages, signs, dns: names.filter((n) => n.kind === 'dns').map((n) => n.text), limits, isIssuer };
+  const dns = names.filter((one) => one.kind === 'dns').map((one) => one.text);
+  return { basic, usages, signs, dns, limits };
 }
 
 function basicConstraints(octets) {
@@ -143,7 +144,7 @@ function leads(chain, facts, roots, time) {
       if (!isRoot && !issued(root, last)) return false;
       try {
         const below = facts.slice(0, isRoot ? index : index + 1);
-        checkIssuer(root, read(root, true), time, below.length - 1, below);
+        checkIssuer(root, read(root), time, below.length - 1, below);
         return true;
       } catch {
         return false;

@@ -54,7 +54,8 @@ function content(value, tag) {
 function integer(value) {
   const octets = content(value, INTEGER);
   need(octets.length > 0, 'an empty integer');
-  const loose = octets.length > 1 && (octets[0] === 0 ? octets[1] < 0x80 : octets[0] === 0xff && octets[1] >= 0x80);
+  const [head, next] = octets;
+  const loose = head === 0 ? next < 0x80 : head === 0xff && next >= 0x80;
   need(!loose, 'an integer that is not the shortest');
   return BigInt.asIntN(octets.length * 8, BigInt(`0x${octets.toString('hex')}`));
 }

@@ -3,15 +3,12 @@
 
 const crypto = require('node:crypto');
 
-const BELOW = { length: 0x80, most: 0x10000 };
-
 /** One DER value. */
 function value(tag, ...parts) {
   const content = Buffer.concat(parts);
-  if (content.length < BELOW.length) return Buffer.concat([Buffer.from([tag, content.length]), content]);
-  const wide = content.length >= 0x100;
-  const head = Buffer.from(wide ? [tag, 0x82, content.length >> 8, content.length & 255] : [tag, 0x81, content.length]);
-  return Buffer.concat([head, content]);
+  const [high, low] = [content.length >> 8, content.length & 255];
+  const short = content.length < 0x80 ? [low] : [0x81, low];
+  return Buffer.concat([Buffer.from([tag, ...(high ? [0x82, high, low] : short)]), content]);
 }
 
 const sequence = (...parts) => value(0x30, ...parts);

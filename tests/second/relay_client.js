@@ -17,7 +17,8 @@ async function connect(url, pin) {
   const { hostname, port } = url;
   const host = hostname.replace(/^\[|\]$/g, '');
   const servername = /^[\d.]+$|:/.test(host) ? '' : host;
-  const socket = tls.connect({ host, port: port || 443, servername, autoSelectFamily: true, rejectUnauthorized: pin === null });
+  const options = { host, port: port || 443, servername, rejectUnauthorized: pin === null };
+  const socket = tls.connect({ ...options, autoSelectFamily: true }); // localhost may be ::1, too
   await new Promise((resolve, reject) => socket.once('secureConnect', resolve).once('error', reject));
   const spki = socket.getPeerX509Certificate().publicKey.export({ format: 'der', type: 'spki' });
   const right = pin === null || basics.sha256(spki).toString('hex') === pin;
@@ -56,7 +57,8 @@ async function exchange(url, pin, method, target, headers, body, seconds) {
  * Make a call. signers: [label, key] pairs, the one with the label `shr` among them.
  * Returns the object in a good answer; a signed problem is refused under its own type.
  */
-async function call(relay, signers, method, path, { query = '', body = Buffer.alloc(0), shape, seconds = 30 } = {}) {
+async function call(relay, signers, method, path, options) {
+  const { query = '', body = Buffer.alloc(0), shape, seconds = 30 } = options;
   const url = new URL(relay.url);
   const request = { method, authority: url.host, path, query, body };
   const nonce = crypto.randomBytes(16).toString('base64url');

@@ -5,11 +5,26 @@ const crypto = require('node:crypto');
 const der = require('./der.js');
 const { base64 } = require('./basics.js');
 
-const RSA_PKCS1 = { '1.2.840.113549.1.1.11': 'sha256', '1.2.840.113549.1.1.12': 'sha384', '1.2.840.113549.1.1.13': 'sha512' };
-const ECDSA = { '1.2.840.10045.4.3.2': 'sha256', '1.2.840.10045.4.3.3': 'sha384', '1.2.840.10045.4.3.4': 'sha512' };
-const HASHES = { '2.16.840.1.101.3.4.2.1': ['sha256', 32], '2.16.840.1.101.3.4.2.2': ['sha384', 48], '2.16.840.1.101.3.4.2.3': ['sha512', 64] };
+const RSA_PKCS1 = {
+  '1.2.840.113549.1.1.11': 'sha256',
+  '1.2.840.113549.1.1.12': 'sha384',
+  '1.2.840.113549.1.1.13': 'sha512',
+};
+const ECDSA = {
+  '1.2.840.10045.4.3.2': 'sha256',
+  '1.2.840.10045.4.3.3': 'sha384',
+  '1.2.840.10045.4.3.4': 'sha512',
+};
+const HASHES = {
+  '2.16.840.1.101.3.4.2.1': 'sha256',
+  '2.16.840.1.101.3.4.2.2': 'sha384',
+  '2.16.840.1.101.3.4.2.3': 'sha512',
+};
 const [RSA_PSS, MGF1] = ['1.2.840.113549.1.1.10', '1.2.840.113549.1.1.8'];
-const KINDS = { 0xa0: 'other', 0x81: 'mail', 0x82: 'dns', 0xa3: 'x400', 0xa4: 'directory', 0xa5: 'edi', 0x86: 'uri', 0x87: 'address', 0x88: 'id' };
+const KINDS = {
+  ...{ 0xa0: 'other', 0x81: 'mail', 0x82: 'dns', 0xa3: 'x400', 0xa4: 'directory', 0xa5: 'edi' },
+  ...{ 0x86: 'uri', 0x87: 'address', 0x88: 'id' },
+};
 const ID = {
   ...{ ownKey: '2.5.29.14', keyUsage: '2.5.29.15', names: '2.5.29.17', basic: '2.5.29.19' },
   ...{ nameConstraints: '2.5.29.30', authorityKey: '2.5.29.35', usage: '2.5.29.37' },
@@ -79,7 +94,7 @@ function pss(parameters) {
   if (hashOf(mask[1]) !== hash) return null;
   const saltLength = given.has(0xa2) ? Number(der.integer(given.get(0xa2))) : 20;
   const padding = crypto.constants.RSA_PKCS1_PSS_PADDING;
-  return { hash: hash[0], kind: 'rsa', options: { padding, saltLength } };
+  return { hash, kind: 'rsa', options: { padding, saltLength } };
 }
 
 /** Whether this key made this signature, by a scheme of rule 4. */
