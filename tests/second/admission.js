@@ -12,31 +12,34 @@ const { must, under } = require('./errors.js');
 const [CLOCK, MOST_BODY] = [300, 65536];
 const METHODS = ['GET', 'POST', 'PUT'];
 
-// request: { method, authority, path, query, body, fields }
-function shape(request, labels) {
+// Steps 1 and 2: the signatures by their labels, and the key that is known under the first one's id.
+function present(request, labels, keyOf) {
   must(METHODS.includes(request.method), 'method-not-allowed', request.method);
   const found = http.readRequest(request, request.fields, labels);
+  const key = keyOf(found.get(labels[0]).keyid);
+  must(key, http.BAD, 'an unknown key');
   const bare = http.hasBody(request.method) || request.body.length === 0;
   must(bare, 'body-not-allowed', 'a body where none belongs');
   must(request.body.length <= MOST_BODY, 'body-too-large', `${request.body.length} octets`);
-  return found;
+  return { found, key };
 }
 
-/** Steps 1 to 3; keyOf: the public key under a key id, or undefined. */
+/**
+ * Steps 1 to 3; keyOf: the public key under a key id, or undefined.
+ *
+ * request: { method, authority, path, query, body, fields }.
+ */
 function authenticate(request, keyOf) {
-  const own = shape(request, ['shr']).get('shr');
-  const key = keyOf(own.keyid);
-  must(key, http.BAD, 'an unknown key');
+  const { found, key } = present(request, ['shr'], keyOf);
+  const own = found.get('shr');
   http.verifyRequest(request, request.fields, own, key);
   return own;
 }
 
 /** The same for an enrolment; keyOf: the public key of a token under its key id. */
 function authenticateEnrolment(request, keyOf) {
-  const found = shape(request, ['token', 'shr']);
+  const { found, key } = present(request, ['token', 'shr'], keyOf);
   const [token, own] = [found.get('token'), found.get('shr')];
-  const key = keyOf(token.keyid);
-  must(key, http.BAD, 'an unknown token');
   http.verifyRequest(request, request.fields, token, key);
   const offer = under('malformed-request', () => messages.enrolment(json.read(request.body)));
   http.verifyRequest(request, request.fields, own, offer.signing_key);
