@@ -83,9 +83,9 @@ def test_the_other_puller_enrols_lists_waits_fetches_opens_and_reports(line: Lin
         assert line.has(WWW) == line.newest()
         assert line.delivered()
         before = line.puller.call("list")
-        held = line.puller.begin("wait", "50")  # the same state: the question is held
-        line.agent.call("renew", WWW)
-        out, _ = held.communicate(timeout=60)
+        with line.puller.begin("wait", "50") as held:  # the same state: the question is held
+            line.agent.call("renew", WWW)
+            out, _ = held.communicate(timeout=60)
         after = json.loads(out)
         assert after["version"] != before["version"]
         assert after["certificates"][0]["generation"] > before["certificates"][0]["generation"]
