@@ -281,11 +281,15 @@ def test_what_root_types_leaves_nothing_that_the_service_cannot_use(machines: Ma
 
 
 def test_a_rehearsal_typed_by_root(machines: Machines) -> None:
-    """With the lab's CA as its own staging: to the server's configuration test, and no further."""
+    """With the lab's CA as staging, too: to the server's configuration test, and no further."""
     inside, vm, settings = machines.inside, machines.vm, "etc/split-horizon-relay/agent.toml"
     before, links = (vm / settings).read_text(), (inside / TLS / "current").readlink()
-    section = f'[acme]\nstaging = "{machines.ca.directory_url}"\n'
-    (vm / settings).write_text(before.replace("[acme]\n", section))
+    staging = (
+        f'\n[acme.cas.staging]\ndirectory = "{machines.ca.directory_url}?staging"\n'
+        'terms_agreed = true\nca_root = "/etc/split-horizon-relay/ca-root.pem"\n'
+    )
+    named = before.replace("[acme]\n", '[acme]\nstaging = "staging"\n')
+    (vm / settings).write_text(named + staging)
     vm.run("systemctl", "reload", AGENT)
     roots = load_targets(inside / TARGETS)[0].roots
     try:
