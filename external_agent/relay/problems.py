@@ -54,7 +54,9 @@ _REFUSALS = {
     "too-many-calls": "quota",
     "too-many-reports": "quota",
     "too-many-examinations": "quota",
+    "too-many-rehearsals": "quota",
     "examination-under-way": "too-many-waits",
+    "rehearsals-under-way": "too-many-waits",
     "puller-revoked": "puller-revoked",
     "puller-suspended": "puller-suspended",
 }

@@ -25,7 +25,13 @@ from shared.acme.dns01 import dns01_solver
 from shared.acme.order import drive_order
 from shared.acme.ports import ChallengeSolver
 from shared.contract.bundle import REHEARSAL_TYPE, Manifest, sign_bundle
-from shared.contract.errors import ConfigurationError, IssuanceError, PolicyError, RelayError
+from shared.contract.errors import (
+    ConfigurationError,
+    IssuanceError,
+    PolicyError,
+    RelayError,
+    RequestRefused,
+)
 from shared.contract.rehearsal import State, Step
 from shared.contract.signing import SigningKey
 from shared.contract.x509 import chain_to_pem, load_chain
@@ -74,7 +80,9 @@ class Rehearsals:
         """Begin one for a puller, unless one is under way already; return how it stands.
 
         Raises:
-            PolicyError: too many are under way, or there is no such certificate.
+            RequestRefused: too many are under way ("rehearsals-under-way"), or were begun
+                ("too-many-rehearsals").
+            PolicyError: no such certificate is granted.
             ConfigurationError: there is no staging CA to rehearse with.
         """
         row, recipient = self._wanted(certificate, puller)
@@ -88,7 +96,9 @@ class Rehearsals:
                 return found.state
             running = sum(one.state.outcome == "running" for one in self._entries.values())
             if running >= MOST_AT_ONCE:
-                raise PolicyError("Other rehearsals are under way.", do="Begin again in a minute.")
+                raise RequestRefused(
+                    "Other rehearsals are under way.", problem_type="rehearsals-under-way"
+                )
             self._count(puller, most, now)
             entry = self._entries[key] = _Entry(State("running", staging), now)
         thread = threading.Thread(
@@ -113,9 +123,10 @@ class Rehearsals:
     def _count(self, puller: str, most: int, now: int) -> None:
         begun = [at for at in self._begun.get(puller, ()) if 0 <= now - at < 3600]
         if len(begun) >= most:
-            raise PolicyError(
+            raise RequestRefused(
                 f"This puller has begun {len(begun)} rehearsals within an hour.",
-                do="Wait: a staging CA has limits, too.",
+                problem_type="too-many-rehearsals",
+                retry_after=float(max(1, begun[0] + 3600 - now)),
             )
         self._begun[puller] = [*begun, now]
 

@@ -22,6 +22,7 @@ from external_agent.store.machines import machines_of, note_machine
 from external_agent.store.queries import (
     Queries,
     append_event,
+    grants_held,
     receipt_row,
     want_generation,
 )
@@ -326,10 +327,7 @@ def _keep_quota(connection: Connection, puller: str, more: int, now: int) -> Non
         .select_from(receipts)
         .where(receipts.c.puller == puller, receipts.c.received_at > now - WINDOW)
     ).scalar_one()
-    granted = connection.execute(
-        select(func.count()).select_from(grants).where(grants.c.puller == puller)
-    ).scalar_one()
-    most = allowed(granted)
+    most = allowed(grants_held(connection, puller))
     if recent + more > most:
         raise RequestRefused(
             f"More than {most} receipts in {WINDOW} s.",

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 CONNECT_SECONDS: Final = 20.0
 EXCHANGE_SECONDS: Final = 120.0
 _TAIL: Final = 4096
-_CHUNK: Final = 32768
 _NUMBER: Final = "relay-process "
 T = TypeVar("T")
 

@@ -19,7 +19,6 @@ from shared.contract.errors import KeysRefused, SealBroken
 from shared.contract.signing import key_id
 
 _CONTEXT_PREFIX = b"split-horizon-relay/seal/v1\0"
-MAX_SEALED = 8192
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,6 @@ from shared.contract.errors import (
 )
 from shared.issuing.renewal import Life, asked_pause, latest_moment, pause_after
 
-MOST_CAS = 5
 PATIENCE = 3
 """So many failures in a row without an answer, or without an end, are waited out at one CA."""
 CLOCK_STEP = 300

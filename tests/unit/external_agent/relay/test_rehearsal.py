@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from external_agent.facts import quotas
 from external_agent.records.rows import CertificateRow
 from external_agent.relay import rehearsal
+from external_agent.relay.problems import slug_of
 from external_agent.relay.rehearsal import (
     KEPT_SECONDS,
     Rehearsals,
@@ -25,6 +26,7 @@ from shared.contract.errors import (
     IssuanceUnavailable,
     MalformedMessage,
     PolicyError,
+    RequestRefused,
 )
 from shared.contract.rehearsal import OUTCOMES, RehearsalAnswer, State, Step
 from shared.contract.signing import SigningKey
@@ -108,8 +110,10 @@ def test_a_puller_cannot_rehearse_without_end(store: Store) -> None:
     for _ in range(quotas.rehearsals(1)):
         rehearsals.begin(NAME, puller.id)
         wait_until(lambda: rehearsals.state(NAME, puller.id)[0].outcome == "failed")
-    with pytest.raises(PolicyError, match="within an hour"):
+    with pytest.raises(RequestRefused, match="within an hour") as caught:
         rehearsals.begin(NAME, puller.id)
+    assert slug_of(caught.value) == "quota", "no advice to grant what is granted"
+    assert caught.value.retry_after == 3600
     clock.now += 3600
     rehearsals.begin(NAME, puller.id)
     wait_until(lambda: rehearsals.state(NAME, puller.id)[0].outcome == "failed")
