@@ -39,9 +39,16 @@ def two_machines(seen: Iterable[MachineRow], now: int) -> tuple[MachineRow, Mach
 
 
 def is_news(seen: Iterable[MachineRow], machine: Machine, now: int) -> bool:
-    """Tell whether there is anything to write: most questions come from the machine of before."""
+    """Tell whether there is anything to write: most questions come from the machine of before.
+
+    One installation a minute may be new: a puller that names another with each question would write
+    without end.
+    """
+    seen = tuple(seen)
     known = next((one for one in seen if one.installation == machine.installation), None)
-    return known is None or not 0 <= now - known.last_seen < BY_TURNS
+    if known is None:
+        return not any(0 <= now - one.first_seen < BY_TURNS for one in seen)
+    return not 0 <= now - known.last_seen < BY_TURNS
 
 
 def remembered(seen: Iterable[MachineRow], machine: Machine, now: int) -> tuple[MachineRow, ...]:

@@ -91,4 +91,5 @@ def test_news_is_a_new_one_or_a_minute() -> None:
     assert not is_news(seen, Machine("a" * 32, "web1"), NOW + BY_TURNS - 1)
     assert is_news(seen, Machine("a" * 32, "web1"), NOW + BY_TURNS)
     assert is_news(seen, Machine("a" * 32, "web1"), NOW - 1)
-    assert is_news(seen, Machine("b" * 32, "web1"), NOW)
+    assert not is_news(seen, Machine("b" * 32, "web1"), NOW + BY_TURNS - 1), "one new a minute"
+    assert is_news(seen, Machine("b" * 32, "web1"), NOW + BY_TURNS)
