@@ -34,7 +34,7 @@ def revoke(
         Path | None, typer.Option(help="Its private key (PEM, 0600): asked by it, not by account.")
     ] = None,
     ca: Annotated[
-        str | None, typer.Option("--ca", help="The CA of that file; for one of ours it is known.")
+        str | None, typer.Option("--ca", help="The CA of that file; known if this agent issued it.")
     ] = None,
 ) -> None:
     """Tell the CA that a certificate is not to be trusted any more; another is ordered at once.

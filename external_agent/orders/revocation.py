@@ -19,7 +19,7 @@ from shared.contract.x509 import leaf_sha256, read_certificates, spki_sha256
 class Revoked:
     """
     Attributes:
-        certificate, generation: "" and 0 for a certificate that is not one of ours.
+        certificate, generation: "" and 0 for one that this agent did not issue.
         before: it was revoked already.
         renewed: a new generation is wanted because of it.
     """
@@ -72,10 +72,10 @@ def revoke_file(
 ) -> Revoked:
     """Revoke what a file holds, by its own key or by our account at that CA.
 
-    A generation of ours is noted and replaced as :func:`revoke_generation` does it.
+    A generation of this agent is noted and replaced as :func:`revoke_generation` does it.
 
     Args:
-        directory_url: the CA to ask; ``None`` is the one that issued a generation of ours, and
+        directory_url: the CA to ask; ``None`` is the one that issued the generation, and
             ``usual_ca`` for any other certificate.
 
     Raises:
@@ -110,7 +110,7 @@ def revoke_file(
 def _note(
     store: Store, row: GenerationRow, reason: int, *, fresh: bool, now: int, actor: str
 ) -> Revoked:
-    """Keep the books of a generation of ours that the CA has revoked, whoever asked and how."""
+    """Note a generation that the CA has revoked, and order another if need be, whoever asked."""
     name = reason_name(reason)
     newest = store.newest_issued(row.certificate)
     renew = (

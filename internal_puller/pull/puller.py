@@ -458,7 +458,7 @@ class Puller:
             outcome = installation.carry_out(work, mine)
         except RelayError as error:
             outcome = self._failed(installation, work, mine, error)
-        except Exception as fault:  # a fault of ours in one must not stop the others
+        except Exception as fault:  # a bug in one must not stop the others
             what = f"{work.certificate}: unexpected {type(fault).__name__}: {fault}."
             ours = RelayError(what, do="Please report it: it is our fault.")
             outcome = self._failed(installation, work, mine, ours)

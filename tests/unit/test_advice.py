@@ -24,7 +24,12 @@ def trees() -> dict[str, Command]:
     return dict(programs())
 
 
-def texts() -> Iterator[tuple[str, str]]:
+@cache
+def texts() -> tuple[tuple[str, str], ...]:
+    return tuple(_texts())
+
+
+def _texts() -> Iterator[tuple[str, str]]:
     """Every string of the packages; what is filled in stands as NAME."""
     for package in ("shared", "external_agent", "internal_puller"):
         for path in sorted((ROOT / package).rglob("*.py")):
