@@ -280,7 +280,7 @@ def await_tls(server: RunningServer, protocol: str) -> None:
     """Wait until the server shows a certificate."""
     point = ProbePoint(server.address, server.port, NAME, protocol)
     deadline = time.monotonic() + START_SECONDS
-    while (seen := look(point, None)).leaf_sha256 is None:
+    while (seen := look(point)).leaf_sha256 is None:
         assert time.monotonic() < deadline, f"{seen.error}\n{_log(server)}"
         time.sleep(0.05)
 

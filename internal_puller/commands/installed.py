@@ -106,8 +106,12 @@ def verify(context: typer.Context) -> None:
     good = True
     for target in targets:
         found = verify_active(target)
-        served = probe_target(target, found.leaf_sha256)
-        wrong = [f"not served: {one.describe()}" for one in served if not one.matched]
+        served = probe_target(target)
+        wrong = [
+            f"not served: {one.describe()}"
+            for one in served
+            if one.leaf_sha256 != found.leaf_sha256
+        ]
         problems = [*found.problems, *wrong]
         for problem in problems:
             say(f"{target.certificate} in {target.directory}: {problem}")

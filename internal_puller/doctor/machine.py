@@ -189,13 +189,13 @@ def _served(plan: Plan, expected: str | None, subject: str) -> Iterator[Finding]
         name = shlex.quote(str(plan.target.directory))
         do = f"internal-puller target change {name} --probe ADDRESS:PORT/NAME"
         yield Finding("served", Verdict.UNKNOWN, subject, what, do)
-    for one in look_all(plan.probe, expected):
+    for one in look_all(plan.probe):
         where = f"{one.sni} at {one.address} port {one.port}"
         if one.leaf_sha256 is None:
-            what = f"No certificate was seen for {where}: {one.error}."
+            what = f"No certificate was seen for {where}: {one.why}."
             do = "Does the server run, and listen there with TLS?"
             yield Finding("served", Verdict.PROBLEM, subject, what, do)
-        elif expected is not None and not one.matched:
+        elif expected is not None and one.leaf_sha256 != expected:
             until = time.strftime("%Y-%m-%d", time.gmtime(one.not_after or 0))
             what = f"{where} serves another certificate, good until {until}, than the one in place."
             do = f"Name {plan.target.directory}/current/… in its configuration, and reload it."

@@ -11,6 +11,7 @@ from internal_puller.facts.schedule import Schedule, schedule_of
 from internal_puller.install.active import read_active
 from internal_puller.install.layout import list_generations, set_aside, unfinished
 from internal_puller.install.probe import probe_target
+from internal_puller.outbox.look import shows
 from internal_puller.settings.config import Settings
 from internal_puller.settings.targets import Target, load_targets
 from internal_puller.sources.agent.waiting import waits_for
@@ -219,7 +220,7 @@ def _target(target: Target) -> TargetStatus:
 
 def _usable(target: Target) -> TargetStatus:
     active = read_active(target)
-    served = probe_target(target, active.leaf_sha256 if active else None)
+    served = probe_target(target)
     return TargetStatus(
         directory=str(target.directory),
         installed=active.generation if active else None,
@@ -229,8 +230,8 @@ def _usable(target: Target) -> TargetStatus:
         set_aside={number: one.what for number, one in set_aside(target).items()},
         unfinished=unfinished(target),
         served={
-            f"{one.address} port {one.port} ({one.sni})": one.leaf_sha256 or str(one.error)
+            f"{one.address} port {one.port} ({one.sni})": one.leaf_sha256 or one.why
             for one in served
         },
-        served_matches=all(one.matched for one in served) if served else None,
+        served_matches=shows(served, active.leaf_sha256 if active else "") if served else None,
     )

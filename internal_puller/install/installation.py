@@ -13,8 +13,9 @@ from internal_puller import trust
 from internal_puller.install.active import Active, read_active
 from internal_puller.install.installer import InstallReport, install, reshape, resume, roll_back
 from internal_puller.install.material import Material
-from internal_puller.install.probe import Served, probe_target
+from internal_puller.install.probe import probe_target
 from internal_puller.install.roots import anchors_of
+from internal_puller.outbox.look import Look
 from internal_puller.outbox.receipts import make_receipt, seen
 from internal_puller.outbox.report import CertificateOutcome
 from internal_puller.pull.plan import Work
@@ -196,7 +197,7 @@ class Installation:
         progress: CertificateProgress,
         outcome: CertificateOutcome,
         digest: str,
-        served: tuple[Served, ...],
+        served: tuple[Look, ...],
     ) -> None:
         now = int(self._clock())
         error = outcome.error
@@ -208,7 +209,7 @@ class Installation:
         progress.receipt = self._receipt(outcome, digest, served)
 
     def _receipt(
-        self, outcome: CertificateOutcome, digest: str, served: tuple[Served, ...]
+        self, outcome: CertificateOutcome, digest: str, served: tuple[Look, ...]
     ) -> str | None:
         """Return what the agent is told of an outcome; ``None`` where nobody is to be told."""
         return make_receipt(
@@ -226,7 +227,7 @@ class Installation:
         """Write the receipt of what is in place, as it is served now."""
         active = read_active(target)
         if active is not None:
-            served = probe_target(target, active.leaf_sha256)
+            served = probe_target(target)
             self._keep(progress, _standing(target, active, served), active.digest, served)
 
     def report_if_changed(self, target: Target, progress: CertificateProgress) -> bool:
@@ -234,7 +235,7 @@ class Installation:
         active = read_active(target)
         if active is None:
             return False
-        served = probe_target(target, active.leaf_sha256)
+        served = probe_target(target)
         found = seen(served)
         if all(progress.served.get(where) == leaf for where, leaf in found.items()):
             return False
@@ -295,7 +296,7 @@ class _TargetReport:
     target: Target
     error: RelayError | None
     changed: bool
-    served: tuple[Served, ...]
+    served: tuple[Look, ...]
 
 
 def _sum_up(
@@ -320,14 +321,14 @@ def _sum_up(
             f"{one.address} port {one.port}"
             for report in reports
             for one in report.served
-            if one.matched
+            if report.error is None
         ),
     )
 
 
-def _standing(target: Target, active: Active, served: Sequence[Served]) -> CertificateOutcome:
+def _standing(target: Target, active: Active, served: Sequence[Look]) -> CertificateOutcome:
     """What is in place stays there, even where something else is served."""
-    wrong = next((one for one in served if not one.matched), None)
+    wrong = next((one for one in served if one.leaf_sha256 != active.leaf_sha256), None)
     error = ServedMismatch(f"{target.certificate}: {wrong.describe()}") if wrong else None
     return CertificateOutcome(
         target.certificate, active.generation, "installed", False, error, active.not_after

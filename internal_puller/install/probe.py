@@ -7,13 +7,13 @@ import socket
 import ssl
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from cryptography import x509
 
 from internal_puller.install.presets import probe_points
 from internal_puller.install.starttls import begin_tls
+from internal_puller.outbox.look import Answer, Look, shows
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,35 +27,7 @@ IN_A_ROW: Final = 3
 AT_A_TIME: Final = 16
 
 
-@dataclass(frozen=True)
-class Served:
-    """What one probe point served.
-
-    Args:
-        address, port, sni: where, and for which name.
-        leaf_sha256: lowercase hex SHA-256 of the leaf's DER; None if none was served.
-        not_after: unix seconds.
-        matched: it is the leaf that was expected.
-        error: why nothing was seen.
-    """
-
-    address: str
-    port: int
-    sni: str
-    leaf_sha256: str | None
-    not_after: int | None
-    matched: bool
-    error: str | None = None
-
-    def describe(self) -> str:
-        """Return it as a clause for a message."""
-        seen = f"leaf {self.leaf_sha256[:16]}" if self.leaf_sha256 else self.error
-        return f"{self.sni} at {self.address} port {self.port}: {seen}"
-
-
-def look(
-    point: ProbePoint, expected_leaf_sha256: str | None, timeout: float = CONNECT_SECONDS
-) -> Served:
+def look(point: ProbePoint, timeout: float = CONNECT_SECONDS) -> Look:
     """Connect once by TLS and read the leaf; never raises for what the server does."""
     where = (point.address, point.port, point.sni)
     try:
@@ -63,9 +35,9 @@ def look(
         not_after = int(x509.load_der_x509_certificate(leaf).not_valid_after_utc.timestamp())
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        return Served(*where, None, None, False, reason)
-    digest = hashlib.sha256(leaf).hexdigest()
-    return Served(*where, digest, not_after, digest == expected_leaf_sha256)
+        unknown = isinstance(error, TimeoutError | socket.gaierror)
+        return Look(*where, Answer.NOT_KNOWN if unknown else Answer.NONE, why=reason)
+    return Look(*where, Answer.PROVEN, hashlib.sha256(leaf).hexdigest(), not_after)
 
 
 def _fetch_leaf(point: ProbePoint, timeout: float) -> bytes:
@@ -84,17 +56,17 @@ def _fetch_leaf(point: ProbePoint, timeout: float) -> bytes:
     return leaf
 
 
-def probe_target(target: Target, expected_leaf_sha256: str | None = None) -> tuple[Served, ...]:
+def probe_target(target: Target) -> tuple[Look, ...]:
     """Look once at every probe point of a target, without waiting (for ``status``)."""
-    return look_all(probe_points(target), expected_leaf_sha256)
+    return look_all(probe_points(target))
 
 
-def look_all(points: tuple[ProbePoint, ...], expected: str | None) -> tuple[Served, ...]:
+def look_all(points: tuple[ProbePoint, ...]) -> tuple[Look, ...]:
     """Look once at every point, at some of them at a time."""
     if len(points) < 2:
-        return tuple(look(point, expected) for point in points)
+        return tuple(look(point) for point in points)
     with ThreadPoolExecutor(min(len(points), AT_A_TIME)) as pool:
-        return tuple(pool.map(lambda point: look(point, expected), points))
+        return tuple(pool.map(look, points))
 
 
 def await_leaf(
@@ -104,16 +76,16 @@ def await_leaf(
     *,
     clock: Callable[[], float],
     sleep: Callable[[float], None],
-) -> tuple[Served, ...]:
+) -> tuple[Look, ...]:
     """Look until every point has served the expected leaf some times in a row, or time is up.
 
-    Returns the last round; all of it ``matched`` means success.
+    Returns the last round; all of it showing ``expected`` means success.
     """
     deadline = clock() + timeout
     in_a_row = 0
     while True:
-        served = look_all(points, expected)
-        in_a_row = in_a_row + 1 if all(each.matched for each in served) else 0
+        served = look_all(points)
+        in_a_row = in_a_row + 1 if shows(served, expected) else 0
         if in_a_row >= IN_A_ROW or not points:
             return served
         if clock() >= deadline:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from internal_puller.install.probe import Served
+    from internal_puller.outbox.look import Look
     from shared.contract.errors import RelayError
 
 
@@ -31,8 +31,8 @@ class InstallReport:
     changed: bool
     error: RelayError | None
     active: int | None
-    served_before: tuple[Served, ...] = ()
-    served: tuple[Served, ...] = ()
+    served_before: tuple[Look, ...] = ()
+    served: tuple[Look, ...] = ()
 
     @property
     def exit_code(self) -> int:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from internal_puller.install.generations import Generations, Unfinished
 from internal_puller.install.layout import RECORD, SetAside, generation_of
 from internal_puller.install.report import InstallReport
+from internal_puller.outbox.look import shows
 from shared.contract.errors import (
     ConfigTestFailed,
     InstallError,
@@ -20,8 +21,8 @@ from shared.contract.errors import (
 
 if TYPE_CHECKING:
     from internal_puller.install.presets import Plan
-    from internal_puller.install.probe import Served
     from internal_puller.install.trial import Trial
+    from internal_puller.outbox.look import Look
 
 
 @dataclass(frozen=True)
@@ -36,15 +37,15 @@ class Switch:
     def confirm(self, name: str) -> InstallReport:
         """Look whether the active generation is served; if not, make the server take it."""
         leaf = self._leaf(name)
-        before = self.trial.look(leaf)
+        before = self.trial.look()
         error: InstallError | None = None
         served = before
-        if not all(each.matched for each in before):
+        if self.plan.probe and not shows(before, leaf):
             try:
                 self.trial.bring(self.generations, name)
                 served = self.trial.whole(generation_of(name), leaf)
             except InstallError as failure:
-                error, served = failure, self.trial.look(leaf)
+                error, served = failure, self.trial.look()
         else:
             self.generations.clear(generation_of(name))
         return self._report(generation_of(name), error, False, before, served)
@@ -52,7 +53,7 @@ class Switch:
     def to(self, name: str, previous: str | None) -> InstallReport:
         """Activate ``name`` and see it served; on any failure go back to ``previous``."""
         generation, leaf = generation_of(name), self._leaf(name)
-        before = self.trial.look(leaf)
+        before = self.trial.look()
         unfinished = Unfinished(name, previous)
         self.generations.begin(unfinished)
         try:
@@ -70,7 +71,7 @@ class Switch:
         return self._report(generation, None, True, before, served)
 
     def back(
-        self, unfinished: Unfinished, failure: RelayError, before: tuple[Served, ...] = ()
+        self, unfinished: Unfinished, failure: RelayError, before: tuple[Look, ...] = ()
     ) -> InstallReport:
         """Activate the previous generation and see it served; remember the failed one."""
         generation = generation_of(unfinished.to)
@@ -78,7 +79,7 @@ class Switch:
         if previous is None:
             failure.means = "No certificate was in place here before, and none is now."
         error: RelayError = failure
-        served: tuple[Served, ...] = ()
+        served: tuple[Look, ...] = ()
         try:
             if previous != unfinished.to:
                 self._remember(generation, failure)
@@ -90,7 +91,7 @@ class Switch:
         except InstallError as second:
             error = RollbackFailed(f"{failure.what} Going back failed too: {second.what}")
             error.__cause__ = failure
-            served = self.trial.look(self._leaf(previous) if previous else None)
+            served = self.trial.look()
         return self._report(generation, error, True, before, served)
 
     def _remember(self, generation: int, failure: RelayError) -> None:
@@ -100,7 +101,7 @@ class Switch:
             reason = SetAside(failure.type, failure.what, self.now)
             self.generations.mark(generation, reason)
 
-    def _settle(self, previous: str | None, failure: RelayError) -> tuple[Served, ...]:
+    def _settle(self, previous: str | None, failure: RelayError) -> tuple[Look, ...]:
         """Make the server serve the previous generation again; the probe is the judge."""
         if previous is None:
             return self._settle_without()
@@ -109,7 +110,7 @@ class Switch:
         # A server that refused its configuration was never reloaded and still has the old one,
         # unless this ends what a killed run had begun.
         was_reloaded = not isinstance(failure, ConfigTestFailed | StageFailed)
-        if was_reloaded or not all(each.matched for each in self.trial.look(leaf)):
+        if was_reloaded or (self.plan.probe and not shows(self.trial.look(), leaf)):
             try:
                 self.trial.test(generation_of(previous))
                 self.trial.reload(generation_of(previous))
@@ -120,7 +121,7 @@ class Switch:
             raise trouble
         return served
 
-    def _settle_without(self) -> tuple[Served, ...]:
+    def _settle_without(self) -> tuple[Look, ...]:
         """Nothing was in place before: let the server drop what it may have read, if it can."""
         with suppress(InstallError):  # its configuration may name the files that are gone again
             self.trial.test(0)
@@ -137,8 +138,8 @@ class Switch:
         generation: int,
         error: RelayError | None,
         changed: bool,
-        before: tuple[Served, ...],
-        served: tuple[Served, ...],
+        before: tuple[Look, ...],
+        served: tuple[Look, ...],
     ) -> InstallReport:
         name = self.generations.active()
         active = None if name is None else generation_of(name)

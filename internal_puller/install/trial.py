@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from internal_puller.install.generations import Generations
     from internal_puller.install.presets import Plan
-    from internal_puller.install.probe import Served
+    from internal_puller.outbox.look import Look
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Trial:
                 f"{result.describe()}."
             )
 
-    def see(self, generation: int, leaf_sha256: str) -> tuple[Served, ...]:
+    def see(self, generation: int, leaf_sha256: str) -> tuple[Look, ...]:
         """Wait until the leaf is served everywhere. Raises ``ServedMismatch``."""
         served = probe.await_leaf(
             self.plan.probe,
@@ -83,7 +83,7 @@ class Trial:
             clock=self.clock,
             sleep=self.sleep,
         )
-        others = [each.describe() for each in served if not each.matched]
+        others = [each.describe() for each in served if each.leaf_sha256 != leaf_sha256]
         if others:
             raise ServedMismatch(
                 f"{self._here(generation)}: leaf {leaf_sha256[:16]} is not what is served; "
@@ -91,15 +91,15 @@ class Trial:
             )
         return served
 
-    def whole(self, generation: int, leaf_sha256: str) -> tuple[Served, ...]:
+    def whole(self, generation: int, leaf_sha256: str) -> tuple[Look, ...]:
         """Test, reload and see. Raises the first failure."""
         self.test(generation)
         self.reload(generation)
         return self.see(generation, leaf_sha256)
 
-    def look(self, leaf_sha256: str | None = None) -> tuple[Served, ...]:
+    def look(self) -> tuple[Look, ...]:
         """Look once, without judging."""
-        return probe.look_all(self.plan.probe, leaf_sha256)
+        return probe.look_all(self.plan.probe)
 
     def _here(self, generation: int) -> str:
         return f"{self.plan.target.certificate}, generation {generation}"

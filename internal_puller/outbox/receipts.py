@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from internal_puller.install.probe import Served
+from internal_puller.outbox.look import Look
 from shared.contract import wire
 from shared.contract.errors import RelayError
 
 
-def seen(served: Sequence[Served]) -> dict[str, str]:
+def seen(served: Sequence[Look]) -> dict[str, str]:
     """Return what was seen served, by where; for telling later whether it changed."""
     return {f"{one.address} {one.port} {one.sni}": one.leaf_sha256 or "nothing" for one in served}
 
@@ -21,7 +21,7 @@ def make_receipt(
     outcome: str,
     *,
     error: RelayError | None,
-    served: Sequence[Served],
+    served: Sequence[Look],
     report_addresses: bool,
     now: int,
 ) -> str:
@@ -52,7 +52,7 @@ def removed_receipt(certificate: str, generation: int, *, now: int) -> str:
     )
 
 
-def served_entries(served: Sequence[Served], *, report_addresses: bool) -> tuple[wire.Served, ...]:
+def served_entries(served: Sequence[Look], *, report_addresses: bool) -> tuple[wire.Served, ...]:
     """Return what was seen served as the agent is told it."""
     entries = dict.fromkeys(
         wire.Served(

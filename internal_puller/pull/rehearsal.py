@@ -175,8 +175,8 @@ def _stage(accepted: trust.Accepted, target: Target, told: Told) -> None:
     if plan.reload_command:
         what = f"{' '.join(plan.reload_command)} is there; it was not run."
         told(Step("reload", True, what))
-    for one in look_all(plan.probe, None):
-        seen = one.leaf_sha256[:16] if one.leaf_sha256 else one.error
+    for one in look_all(plan.probe):
+        seen = one.leaf_sha256[:16] if one.leaf_sha256 else one.why
         what = f"{one.sni} at {one.address} port {one.port} serves {seen}, as before."
         told(Step("served", True, what))
 

@@ -47,11 +47,20 @@
     │   ├── UnsuitableKey                 a key of a kind or in a form that no certificate may have
     │   ├── KeyMismatch
     │   └── SealBroken
-    ├── InstallError                  9   always rolled back
-    │   ├── StageFailed
-    │   ├── ConfigTestFailed
-    │   ├── ReloadFailed
-    │   ├── ServedMismatch
+    ├── InstallError                  9   what a new certificate made worse is undone, the rest kept
+    │   ├── StageFailed                   the files could not be put there
+    │   ├── ConfigTestFailed              back: with it the server refuses its configuration
+    │   ├── ServedMismatch                back: with it less, or another one, is served
+    │   ├── ServerDied                    back: its reload ended the server, which was started again
+    │   ├── ReloadFailed                  kept: the server could not be told
+    │   ├── NotTakenUp                    kept: the server goes on showing the one before
+    │   ├── NotRunning                    kept: the server did not run
+    │   ├── ConfigurationBrokenBefore     kept: the configuration is refused without it, too
+    │   ├── CannotBeSeen                  kept: nobody can look from here
+    │   ├── AnotherServer                 kept: the probe looks at another server
+    │   ├── SeenBefore                    kept: the probe does not look at this server alone
+    │   ├── NotCausedByCertificate        kept: going back did not help
+    │   ├── WorseAndKept                  kept: the one before has expired, or nearly
     │   └── RollbackFailed           12   the one that wants a person at once
     ├── InstallBusy                  10   another pull holds the host's lock
     └── StoreError                   11   the database is locked, gone or full
@@ -427,7 +436,7 @@ class InstallError(RelayError):
     type = "install"
     exit_code = 9
     retry = True
-    means = "The previous certificate is in place and serving."
+    means = "The certificate in place before is in place and serving."
 
 
 class StageFailed(InstallError):
@@ -440,14 +449,72 @@ class ConfigTestFailed(InstallError):
     do = "Run the target's test command by hand and fix the server's configuration."
 
 
-class ReloadFailed(InstallError):
-    type = "install/reload-failed"
-    do = "Run the target's reload command by hand."
-
-
 class ServedMismatch(InstallError):
     type = "install/served-mismatch"
     do = "See which file the server really reads, and that the probe address is that server."
+
+
+class ServerDied(InstallError):
+    type = "install/server-died"
+    means = "The certificate in place before is back, and the server was started again."
+    do = "Read the server's log; the next pull tries the certificate alone."
+
+
+_KEPT = "The new certificate is in place; it is looked at again by itself."
+
+
+class ReloadFailed(InstallError):
+    type = "install/reload-failed"
+    means = _KEPT
+    do = "Run the target's reload command by hand."
+
+
+class NotTakenUp(InstallError):
+    type = "install/not-taken-up"
+    means = _KEPT
+    do = "See which file the server really reads, and whether its reload command reloads it."
+
+
+class NotRunning(InstallError):
+    type = "install/not-running"
+    means = "The new certificate is in place; the server takes it up when it starts."
+    do = "Start the server."
+
+
+class ConfigurationBrokenBefore(InstallError):
+    type = "install/configuration-already-broken"
+    means = "The new certificate is in place; the server was not reloaded."
+    do = "Run the target's test command by hand and fix the server's configuration."
+
+
+class CannotBeSeen(InstallError):
+    type = "install/cannot-be-seen"
+    means = _KEPT
+    do = "Let this machine reach the probe address, or name another: internal-puller target change."
+
+
+class AnotherServer(InstallError):
+    type = "install/another-server"
+    means = _KEPT
+    do = "Name the probe address of the server that reads these files."
+
+
+class SeenBefore(InstallError):
+    type = "install/seen-before"
+    means = "The new certificate is in place; whether this server serves it was not seen."
+    do = "Name a probe address of this machine alone."
+
+
+class NotCausedByCertificate(InstallError):
+    type = "install/not-caused-by-certificate"
+    means = "The new certificate is in place; going back to the one before did not help."
+    do = "Look at the server now: its configuration and its log."
+
+
+class WorseAndKept(InstallError):
+    type = "install/worse-and-kept"
+    means = "The new certificate is in place: the one before has expired, or is about to."
+    do = "Look at the server now: its configuration and its log."
 
 
 class RollbackFailed(InstallError):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from internal_puller import trust
 from internal_puller.install.active import read_active
 from internal_puller.install.installation import Installation
-from internal_puller.install.probe import Served
+from internal_puller.outbox.look import Look
 from internal_puller.outbox.receipts import served_entries
 from internal_puller.outbox.report import CertificateOutcome
 from internal_puller.pull.plan import Work
@@ -97,7 +97,7 @@ class DirectInstallation(Installation):
     # --- reports ------------------------------------------------------------------------------
 
     def _receipt(
-        self, outcome: CertificateOutcome, digest: str, served: tuple[Served, ...]
+        self, outcome: CertificateOutcome, digest: str, served: tuple[Look, ...]
     ) -> str | None:
         return self._report(
             outcome.certificate,
@@ -112,7 +112,7 @@ class DirectInstallation(Installation):
         progress: CertificateProgress,
         outcome: CertificateOutcome,
         digest: str,
-        served: tuple[Served, ...],
+        served: tuple[Look, ...],
     ) -> None:
         super()._keep(progress, outcome, digest, served)
         progress.direct = True
@@ -131,7 +131,7 @@ class DirectInstallation(Installation):
         generation: int,
         outcome: str,
         error: RelayError | None,
-        served: tuple[Served, ...],
+        served: tuple[Look, ...],
     ) -> str | None:
         if self._enrolment is None:
             return None

@@ -99,7 +99,7 @@ def test_active_but_not_served_is_reloaded(site: Site) -> None:
     assert site.served() is None
     report = put(site.target, 1)
     assert (report.outcome, report.changed, report.error) == ("installed", False, None)
-    assert report.served[0].matched
+    assert report.served[0].leaf_sha256 == material(1).leaf_sha256
 
 
 def test_config_test_fails_then_previous_stays(site: Site) -> None:

@@ -96,9 +96,9 @@ def test_what_a_probe_says_of_it() -> None:
 
         thread = threading.Thread(target=refuse)
         thread.start()
-        seen = look(ProbePoint("127.0.0.1", port, NAME, "smtp"), None, 5)
+        seen = look(ProbePoint("127.0.0.1", port, NAME, "smtp"), 5)
         thread.join()
-    assert seen.leaf_sha256 is None and "554 no service" in str(seen.error)
+    assert seen.leaf_sha256 is None and "554 no service" in seen.why
 
 
 def test_a_protocol_that_is_none() -> None:
