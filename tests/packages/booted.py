@@ -11,6 +11,7 @@ from pathlib import Path
 
 from tests.lab.peers import clean_environment
 from tests.line import Done, wait_until
+from tests.packages.cgroups import own_cgroup
 from tests.packages.roots import ENVIRONMENT, ended
 from tests.topology.namespaces import Namespace
 
@@ -69,10 +70,12 @@ def booted(base: Path, host: Namespace, *packages: Path) -> Iterator[Booted]:
         (root / "etc/resolv.conf").unlink(missing_ok=True)
         (root / "etc/resolv.conf").write_text(host.etc("resolv.conf").read_text())
         (root / "etc/hostname").write_text(f"{host.name}\n")
+        enter = stack.enter_context(own_cgroup(host.name))
         log = base / "console"
         with log.open("wb") as console:
             process = subprocess.Popen(
                 [
+                    *enter,
                     *("systemd-nspawn", "--quiet", "--boot", "--register=no", "--keep-unit"),
                     *("--resolv-conf=off", "--timezone=off", "--link-journal=no"),
                     *("--console=pipe", f"--directory={root}", f"--machine={host.name}"),

@@ -122,6 +122,19 @@ def _first_afternoon(made: Machines, agent: str, puller: str) -> None:
     inside.run("systemctl", "enable", "--now", "internal-puller.timer")
 
 
+def test_two_machines_share_no_cgroup(machines: Machines) -> None:
+    """They have units of one name, and each systemd removes the cgroups that it finds empty."""
+    trees = [cgroups(machine.leader) for machine in (machines.vm, machines.inside)]
+    shared = [name for name in trees[0] if trees[0][name] == trees[1][name]]
+    assert not shared, trees
+
+
+def cgroups(process: int) -> dict[str, str]:
+    """Return the cgroup of a process in each hierarchy."""
+    lines = Path(f"/proc/{process}/cgroup").read_text().splitlines()
+    return dict(line.split(":", 2)[1:] for line in lines)
+
+
 def test_what_is_served_is_what_the_ca_issued(machines: Machines) -> None:
     status = machines.inside.run("internal-puller", "status").out
     assert re.search(rf"^{re.escape(WWW)}\s.*\byes\b", status, re.MULTILINE), status
