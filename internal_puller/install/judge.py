@@ -1,7 +1,8 @@
 """The judge: from what was seen, and how test and reload ended, to a verdict. No I/O, no clock.
 
 Decided in this order: (1) the server lives and its test passes, (2) a leaf is shown and proven, (3)
-which leaf. A lower one is never bought with a higher one. Only what got worse goes back.
+which leaf. A lower one is never bought with a higher one. Only what got worse goes back, and what
+is not known is not worse. What the rows leave open: docs/decisions/0026-the-judge.md.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 USABLE_SHARE: Final = 1 / 10
 """Back by leaf never goes to what has less than this share of its life left."""
+
+_STOPPED: Final = frozenset({Running.NO, Running.FAILED})
 
 
 class Test(Enum):
@@ -85,11 +88,12 @@ def judge(case: Case) -> Verdict:
     """Return the verdict of one target: that of test, else of reload, else of the leaf."""
     if case.test is not Test.PASSES:
         return Verdict.BACK_BY_TEST if case.test is Test.FAILS else Verdict.BROKEN_BEFORE
-    if case.ran in (Running.NO, Running.FAILED):
-        return Verdict.NOT_RUNNING
     if is_dead(case.ran, case.runs):
         return Verdict.BACK_BY_DEATH
     found = _by_leaf(case)
+    if case.ran in _STOPPED:  # unless it was started since; nothing there is this one's doing
+        started = case.runs is Running.YES and found is not Verdict.BACK_BY_LEAF
+        return found if started else Verdict.NOT_RUNNING
     if found is Verdict.BACK_BY_LEAF:
         usable = case.old is None or case.old.is_usable(case.now)
         return found if usable else Verdict.WORSE_AND_KEPT
@@ -98,9 +102,47 @@ def judge(case: Case) -> Verdict:
     return found
 
 
+def judge_back(
+    found: Verdict, before: tuple[Look, ...], again: tuple[Look, ...], runs: Running
+) -> Verdict:
+    """Return what a verdict by leaf or by death is once the old files are in place again.
+
+    Args:
+        before, again: what was seen before anything was changed, and what is seen now.
+        runs: now, after the reload or the start that went with going back.
+
+    Returns:
+        ``found`` if that helped; ``NOT_CAUSED`` (the new files go in again) if by leaf it did not;
+        ``BACK_UNSEEN`` if that is not known, or the server is not as it was.
+    """
+    returned = is_as_before(before, again)
+    lives = runs not in _STOPPED
+    if found is Verdict.BACK_BY_DEATH and not any(one.leaf_sha256 for one in before):
+        lives = runs is Running.YES  # nothing else tells
+    if lives and found is Verdict.BACK_BY_LEAF and returned is False:
+        return Verdict.NOT_CAUSED
+    return found if lives and returned else Verdict.BACK_UNSEEN
+
+
+def is_as_before(before: Iterable[Look], again: Iterable[Look]) -> bool | None:
+    """Tell whether each address that showed a leaf shows the same now; ``None``: not known."""
+    now = {look.where: look for look in again}
+    found = [_is_back(had, now.get(had.where)) for had in before if had.leaf_sha256]
+    return False if False in found else None if None in found else True
+
+
+def _is_back(had: Look, now: Look | None) -> bool | None:
+    if now is None or now.answer is Answer.NOT_KNOWN:
+        return None
+    return had.leaf_sha256 == now.leaf_sha256 and not _lost_its_proof(had, now)
+
+
 def is_dead(ran: Running, runs: Running) -> bool:
-    """Tell whether a server ran before and is dead now; what is not known is no death."""
-    return ran in (Running.YES, Running.CHANGING) and runs in (Running.NO, Running.FAILED)
+    """Tell whether a server ran before and is dead now; what is not known is no death.
+
+    What was changing may have been stopping, or failing again and again: that is not known.
+    """
+    return ran is Running.YES and runs in _STOPPED
 
 
 def _by_leaf(case: Case) -> Verdict:
@@ -135,6 +177,8 @@ def _of_address(before: Look | None, after: Look, old: str | None, new: str) -> 
         return Verdict.CANNOT_BE_SEEN
     if after.answer is Answer.NONE:
         return Verdict.CANNOT_BE_SEEN if had is None else Verdict.BACK_BY_LEAF
+    if before is not None and _lost_its_proof(before, after):
+        return Verdict.BACK_BY_LEAF
     if after.leaf_sha256 == new:
         return _of_new(before, after, seen_before=had == new != old)
     if after.leaf_sha256 == old:
@@ -143,7 +187,14 @@ def _of_address(before: Look | None, after: Look, old: str | None, new: str) -> 
 
 
 def _of_new(before: Look | None, after: Look, *, seen_before: bool) -> Verdict:
-    proven = before is not None and before.answer is Answer.PROVEN
-    if proven and after.answer is Answer.SHOWN:
-        return Verdict.BACK_BY_LEAF
+    if after.answer is Answer.SHOWN and before is not None and before.answer is Answer.PROVEN:
+        return Verdict.CANNOT_BE_SEEN  # whether it still proves its key
     return Verdict.SEEN_BEFORE if seen_before else Verdict.SERVED
+
+
+def _lost_its_proof(before: Look, after: Look) -> bool:
+    """Tell whether a handshake proved a key before, and now shows that none can: not, that none
+    was seen (the server wants a client certificate now, or was slow).
+    """
+    shown_only = after.answer is Answer.SHOWN and after.trouble is not None
+    return before.answer is Answer.PROVEN and shown_only
