@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from external_agent.facts.policy import RELAY_CERTIFICATE
+from external_agent.present.wording import reason
 from shared.acme.dns_persist_text import ending
 from shared.contract.plain_text import one_line
 from shared.host.terminal import draw, emit, is_terminal
@@ -14,6 +15,7 @@ from shared.host.terminal import draw, emit, is_terminal
 _STYLES = {
     "served": "green",
     "not served": "bold red",
+    "installed": "yellow",
     "issued": "yellow",
     "active": "green",
     "yes": "green",
@@ -208,21 +210,27 @@ def _delivery(delivery: dict[str, Any], now: int) -> list[tuple[str, str]]:
     receipt = delivery["last_receipt"]
     if receipt and receipt["outcome"] == "removed":
         rows.append(("  target", f"removed on that machine, {moment(receipt['at'])}"))
-    elif receipt and receipt["outcome"] != "installed":
-        rows.append(
-            ("  trouble", f"{receipt['outcome']}: {receipt['error']}, {moment(receipt['at'])}")
-        )
+    elif receipt:
+        rows += _trouble(receipt)
     return rows
 
 
+def _trouble(told: dict[str, Any]) -> list[tuple[str, str]]:
+    """What a machine said last, unless all went well; what is in place there has not failed."""
+    if told["outcome"] == "installed" and told["error"] == "none":
+        return []
+    outcome = "" if told["outcome"] == "installed" else f"{told['outcome']}: "
+    return [("  trouble", f"{outcome}{reason(told['error'])}, {moment(told['at'])}")]
+
+
 def _served(served: dict[str, Any], now: int) -> str:
-    if served["matches"] is None:
-        return "not probed yet"
     when = f", probed {distance(served['at'], now)}" if served["at"] else ""
+    leaves = ", ".join(leaf["leaf_sha256"][:16] for leaf in served["leaves"])
+    if served["matches"] is None:
+        return f"not known: {leaves} seen{when}" if leaves else "not known: nothing seen"
     if served["matches"]:
         return f"yes: the issued certificate{when}"
-    leaves = ", ".join(leaf["leaf_sha256"][:16] for leaf in served["leaves"])
-    return f"NO: another certificate ({leaves}){when}"
+    return f"NO: another certificate ({leaves}){when}" if leaves else f"NO: no certificate{when}"
 
 
 def _show_direct(one: dict[str, Any], now: int) -> None:
@@ -236,8 +244,7 @@ def _show_direct(one: dict[str, Any], now: int) -> None:
         ("  served", _served({**one["served"], "at": one["received_at"]}, now)),
         ("next renewal", moment(one["next_renewal"])),
     ]
-    if one["outcome"] != "installed":
-        rows.append(("  trouble", f"{one['outcome']}: {one['error']}, {moment(one['at'])}"))
+    rows += _trouble(one)
     _print_block(one["certificate"], one["state"], rows)
 
 

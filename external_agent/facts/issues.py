@@ -12,6 +12,7 @@ from enum import IntEnum, StrEnum
 
 from external_agent.facts.machines import two_machines
 from external_agent.facts.policy import RELAY_CERTIFICATE
+from external_agent.facts.serving import is_direct_served, is_of_installing
 from external_agent.records.direct_rows import DirectRow
 from external_agent.records.model import PullerStatus
 from external_agent.records.rows import CertificateStatus, DeliveryStatus, GenerationRow
@@ -65,6 +66,10 @@ class Kind(StrEnum):
     NO_PULLER = "no-puller"
     AWAITING_CSR = "awaiting-csr"
     SERVED_DIFFERS = "served-differs"
+    NOT_SERVED = "not-served"
+    """In place, and that machine saw that its server does not serve it."""
+    NOT_SEEN = "not-seen"
+    """In place, and that machine cannot tell whether its server serves it."""
     ROLLED_BACK = "rolled-back"
     REFUSED = "refused"
     NOT_PULLED = "not-pulled"
@@ -136,7 +141,10 @@ def concerns_of_direct(row: DirectRow, now: int) -> tuple[Concern, ...]:
         facts: dict[str, str | int] = {"count": 1, "error": row.error, "host": row.host}
         kind = _of_outcome(row.outcome, row.error)
         found.append(concern(kind, Severity.WARNING, row.at, **facts))
-    elif row.served_matches is False:
+    elif is_of_installing(row.error):
+        kind = _of_kept(is_direct_served(row))
+        found.append(concern(kind, Severity.WARNING, row.at, error=row.error, host=row.host))
+    elif is_direct_served(row) is False:
         leaves = ", ".join(sorted({one.leaf_sha256[:16] for one in row.served}))
         found.append(
             concern(Kind.SERVED_DIFFERS, Severity.WARNING, row.at, host=row.host, leaf=leaves)
@@ -149,6 +157,11 @@ def _of_outcome(outcome: str, error: str) -> Kind:
     if outcome == "rolled_back":
         return Kind.ROLLED_BACK
     return Kind.PULLER_FAULT if error.startswith("configuration") else Kind.FAILING
+
+
+def _of_kept(served: bool | None) -> Kind:
+    """What an error says of a generation that is in place: it is never "failed", nor "well"."""
+    return Kind.NOT_SERVED if served is False else Kind.NOT_SEEN
 
 
 def _of_life(status: CertificateStatus, now: int, limits: Thresholds) -> Iterator[Concern]:
@@ -246,6 +259,13 @@ def _of_machines(certificate: str, delivery: DeliveryStatus, now: int) -> Iterat
         yield Concern(Kind.TWO_MACHINES, Severity.WARNING, certificate, since, host, facts)
 
 
+_NOT_IN_PLACE: Mapping[str, Kind] = {
+    "rolled_back": Kind.ROLLED_BACK,
+    "refused": Kind.REFUSED,
+    "failed": Kind.PULLER_FAULT,
+}
+
+
 def _of_delivery(
     certificate: str,
     delivery: DeliveryStatus,
@@ -266,12 +286,11 @@ def _of_delivery(
     late = issued is not None and now - issued_at > limits.grace
     if seen is not None and now - seen > limits.silent:
         yield concern(Kind.PULLER_SILENT, seen, at=seen)
-    elif receipt is not None and receipt.generation == newest and receipt.outcome == "rolled_back":
-        yield concern(Kind.ROLLED_BACK, receipt.at, error=receipt.error)
-    elif receipt is not None and receipt.generation == newest and receipt.outcome == "refused":
-        yield concern(Kind.REFUSED, receipt.at, error=receipt.error)
-    elif receipt is not None and receipt.generation == newest and receipt.outcome == "failed":
-        yield concern(Kind.PULLER_FAULT, receipt.at, error=receipt.error)
+    elif receipt is not None and receipt.generation == newest and receipt.outcome in _NOT_IN_PLACE:
+        kind = _NOT_IN_PLACE[receipt.outcome]
+        yield concern(kind, receipt.at, error=receipt.error, before=delivery.installed)
+    elif receipt is not None and receipt.generation == newest and is_of_installing(receipt.error):
+        yield concern(_of_kept(delivery.served_matches), receipt.at, error=receipt.error)
     elif late and delivery.offered == newest and delivery.pulled < newest:
         yield concern(Kind.NOT_PULLED, issued_at, at=issued_at)
     elif late and delivery.pulled == newest and delivery.installed < newest:

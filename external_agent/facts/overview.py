@@ -24,6 +24,7 @@ from external_agent.facts.issues import (
     worst,
 )
 from external_agent.facts.policy import RELAY_CERTIFICATE
+from external_agent.facts.serving import is_direct_served
 from external_agent.records.direct_rows import DirectRow
 from external_agent.records.rows import CertificateStatus
 from external_agent.store.interface import Store
@@ -200,11 +201,11 @@ def direct_line(row: DirectRow, now: int) -> Line:
         generation=row.generation,
         pulled=installed,
         installed=installed,
-        served=row.served_matches,
+        served=is_direct_served(row),
         hosts=(row.host,),
         pullers=(row.puller,),
         challenge="direct",
-        last_error="" if installed else row.error,
+        last_error="" if row.error == "none" else row.error,
         direct=True,
     )
 

@@ -10,7 +10,7 @@ from external_agent.operator.model import Answer, ErrorNote, Moment
 
 State = Literal[
     "removed", "expired", "revoked", "issuing", "failing", "wanted", "served", "not served",
-    "issued",
+    "installed", "issued",
 ]  # fmt: skip
 
 
@@ -88,7 +88,9 @@ class Stage(Answer):
 
 
 class Served(Answer):
-    matches: bool | None = Field(description="Whether it is the newest one; null: nothing seen.")
+    matches: bool | None = Field(
+        description="Whether the newest one is served everywhere; null: not known."
+    )
     at: int | None
     leaves: list[Leaf]
 
@@ -173,7 +175,7 @@ class CertificatePage(Answer):
 
 
 class DirectServed(Answer):
-    matches: bool | None
+    matches: bool | None = Field(description="As of a certificate of the agent's.")
     leaves: list[Leaf]
 
 

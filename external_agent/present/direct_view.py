@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from external_agent.facts.issues import concerns_of_direct
+from external_agent.facts.serving import is_direct_served
 from external_agent.present.concern_view import concern_view
 from external_agent.records.direct_rows import DirectRow
 
@@ -26,7 +27,7 @@ def direct_view(row: DirectRow, now: int) -> Json:
         "outcome": row.outcome,
         "error": row.error,
         "served": {
-            "matches": row.served_matches,
+            "matches": is_direct_served(row),
             "leaves": [
                 {"leaf_sha256": one.leaf_sha256, "not_after": one.not_after, "address": one.address}
                 for one in row.served
@@ -43,4 +44,4 @@ def _state(row: DirectRow, now: int) -> str:
         return "expired"
     if row.outcome != "installed":
         return "failing"
-    return {None: "issued", True: "served", False: "not served"}[row.served_matches]
+    return {None: "installed", True: "served", False: "not served"}[is_direct_served(row)]

@@ -145,10 +145,14 @@ def _state(status: CertificateStatus, now: int) -> str:
 
 def _served(status: CertificateStatus) -> str:
     """Sum up what the pullers saw; a suspended or revoked one has no say."""
-    seen = [one.served_matches for one in status.deliveries if one.takes_it]
+    takers = [one for one in status.deliveries if one.takes_it]
+    seen = [one.served_matches for one in takers]
     if False in seen:
         return "not served"
-    return "served" if seen and all(seen) else "issued"
+    if not takers or status.issued is None:
+        return "issued"
+    in_place = all(one.installed == status.issued.generation for one in takers)
+    return "served" if all(seen) else "installed" if in_place else "issued"
 
 
 def _csr(status: CertificateStatus) -> Json | None:

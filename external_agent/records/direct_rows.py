@@ -31,10 +31,3 @@ class DirectRow:
     served: tuple[ServedRow, ...]
     at: int
     received_at: int
-
-    @property
-    def served_matches(self) -> bool | None:
-        """Whether every served leaf is that of the report; ``None`` if none was seen."""
-        if not self.served:
-            return None
-        return all(one.leaf_sha256 == self.leaf_sha256 for one in self.served)

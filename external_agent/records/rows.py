@@ -410,7 +410,7 @@ class DeliveryStatus:
         pulled: newest generation that it fetched; 0 for none.
         installed: generation of its last receipt with outcome ``installed``; 0 for none.
         served: what its last receipt saw being served; empty if it saw nothing.
-        served_matches: every served leaf is the newest issued one; ``None`` if nothing was seen.
+        served_matches: the newest issued one is served everywhere; ``None`` if it is not known.
         machines: installations that asked with this puller's key; empty where none said.
     """
 

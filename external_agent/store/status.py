@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Column, ColumnElement, Connection, func, literal, null, select, true
 
 from external_agent.facts.policy import RELAY_CERTIFICATE
+from external_agent.facts.serving import is_served
 from external_agent.records.model import UNFINISHED, AttemptState, PullerStatus
 from external_agent.records.rows import (
     CertificateRow,
@@ -126,9 +127,9 @@ class _Facts:
             installed = None  # what is left there is nobody's target
         served = () if last is None else last.served
         matches = (
-            all(one.leaf_sha256 == issued.leaf_sha256 for one in served)
-            if served and issued is not None
-            else None
+            None
+            if last is None or issued is None
+            else is_served(served, issued.leaf_sha256, last.outcome, last.error)
         )
         return DeliveryStatus(
             puller=puller.id,
@@ -141,7 +142,7 @@ class _Facts:
             installed=0 if installed is None else installed.generation,
             installed_at=None if installed is None else installed.at,
             served=served,
-            served_at=None if last is None or not served else last.at,
+            served_at=None if last is None or (not served and matches is None) else last.at,
             served_matches=matches,
             last_receipt=last,
             machines=self._machines[puller.id],

@@ -44,10 +44,15 @@ def certificate_families(statuses: Sequence[CertificateStatus], now: int) -> Ite
     end = _gauge("relay_certificate_not_after_timestamp_seconds", "End of the newest leaf.")
     unserved = _gauge(
         "relay_certificate_unserved_seconds",
-        "Since when the newest leaf is issued and not served everywhere; 0 when it is.",
+        "Since when the newest leaf is issued and not seen served everywhere; 0 when it is.",
     )
     failures = _gauge("relay_certificate_failures", "Attempts failed since the last success.")
     generation = _gauge("relay_certificate_generation", "By stage.", "puller", "stage")
+    served = _gauge(
+        "relay_certificate_served",
+        "Whether the newest leaf is served everywhere, 1 or 0; absent while that is not known.",
+        "puller",
+    )
     for status in statuses:
         name = status.certificate.id
         failures.add_metric([name], status.certificate.failures)
@@ -59,7 +64,9 @@ def certificate_families(statuses: Sequence[CertificateStatus], now: int) -> Ite
         for one in status.deliveries:
             for stage in ("offered", "pulled", "installed"):
                 generation.add_metric([name, one.puller, stage], getattr(one, stage))
-    yield from (begin, end, unserved, failures, generation, *_renewals(statuses))
+            if one.served_matches is not None:
+                served.add_metric([name, one.puller], one.served_matches)
+    yield from (begin, end, unserved, failures, generation, served, *_renewals(statuses))
 
 
 def unserved_seconds(status: CertificateStatus, now: int) -> int:

@@ -14,6 +14,8 @@ LANGUAGES: Mapping[str, Mapping[Kind, tuple[str, str]]] = {
     "en": english.CONCERNS,
     "ja": japanese.CONCERNS,
 }
+_ERRORS = {"en": english.ERRORS, "ja": japanese.ERRORS}
+_BEFORE = {"en": english.BEFORE, "ja": japanese.BEFORE}
 
 
 def describe(concern: Concern, language: Language = "en") -> tuple[str, str]:
@@ -23,8 +25,17 @@ def describe(concern: Concern, language: Language = "en") -> tuple[str, str]:
     for name in ("at", "next"):
         if name in facts:
             facts[name] = moment(int(str(facts[name])))
+    if "error" in facts:
+        facts["error"] = reason(str(facts["error"]), language)
+    facts["before"] = _BEFORE[language].format_map(facts) if facts.get("before") else ""
     known = _Known(facts)
     return what.format_map(known), to_do.format_map(known)
+
+
+def reason(error: str, language: Language = "en") -> str:
+    """Return what a receipt's error says, its type last; what has no words here stays as it is."""
+    words = _ERRORS[language].get(error)
+    return error if words is None else f"{words} ({error})"
 
 
 def moment(at: int) -> str:

@@ -38,12 +38,22 @@ CONCERNS: Mapping[Kind, tuple[str, str]] = {
         "{host} serves another certificate ({leaf}…) than the one issued.",
         "On {host}: internal-puller verify; does the server read the files in current/?",
     ),
+    Kind.NOT_SERVED: (
+        "{host} has the new one in place, but its server does not serve it: {error}.",
+        "On {host}: internal-puller status shows where it was looked, and what to do; it is looked "
+        "at again by itself",
+    ),
+    Kind.NOT_SEEN: (
+        "{host} has the new one in place; whether its server serves it is not known: {error}.",
+        "On {host}: internal-puller status shows where it was looked, and what to do; it is looked "
+        "at again by itself",
+    ),
     Kind.ROLLED_BACK: (
-        "{host} rolled the new one back: {error}. The one before is served.",
-        "On {host}: internal-puller status, mend the server, then internal-puller pull --retry",
+        "{host} rolled the new one back: {error}.{before}",
+        "On {host}: internal-puller status, fix the server, then internal-puller pull --retry",
     ),
     Kind.REFUSED: (
-        "{host} refused the new one: {error}. The one before is served.",
+        "{host} refused the new one: {error}.{before}",
         "On {host}: internal-puller status",
     ),
     Kind.NOT_PULLED: (
@@ -86,3 +96,25 @@ CONCERNS: Mapping[Kind, tuple[str, str]] = {
         "Print a new one: external-agent dns-persist record {name} --until DATE",
     ),
 }
+
+BEFORE = " Generation {before} is in place there."
+"""Only where there is one."""
+
+ERRORS: Mapping[str, str] = {
+    "install/config-test-failed": "with it the server refuses its configuration",
+    "install/served-mismatch": "with it the server showed less than before, or another certificate",
+    "install/server-died": "its reload ended the server, which was started again",
+    "install/rollback-failed": "the server is not as it was before, also after going back",
+    "install/stage-failed": "the files could not be put there",
+    "install/reload-failed": "the server could not be told to reload",
+    "install/not-taken-up": "the server goes on showing the certificate before",
+    "install/not-running": "the server is not running",
+    "install/configuration-already-broken": "the server's configuration was already broken",
+    "install/cannot-be-seen": "it cannot be seen from that machine",
+    "install/another-server": "the probe looks at another server",
+    "install/seen-before": "the probe does not look at this server alone",
+    "install/not-caused-by-certificate": "the server got worse, but not because of the certificate",
+    "install/worse-and-kept": "the server got worse, and the certificate before has expired or "
+    "nearly",
+}
+"""What a receipt's error says; of what has no words here its type alone is shown."""

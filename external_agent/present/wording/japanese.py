@@ -39,13 +39,23 @@ CONCERNS: Mapping[Kind, tuple[str, str]] = {
         "{host} で internal-puller verify を実行し、サーバーが current/ のファイルを読んでいるか"
         "確認してください。",
     ),
+    Kind.NOT_SERVED: (
+        "{host} に新しい証明書を配置しましたが、サーバーはそれを提示していません: {error}。",
+        "{host} で internal-puller status を実行すると、確認した場所と対処方法が表示されます。"
+        "再確認は自動で行われます。",
+    ),
+    Kind.NOT_SEEN: (
+        "{host} に新しい証明書を配置しましたが、提示されているかどうかは確認できません: {error}。",
+        "{host} で internal-puller status を実行すると、確認した場所と対処方法が表示されます。"
+        "再確認は自動で行われます。",
+    ),
     Kind.ROLLED_BACK: (
-        "{host} は新しい証明書を元に戻しました: {error}。以前の証明書を提示しています。",
+        "{host} は新しい証明書を元に戻しました: {error}。{before}",
         "{host} で internal-puller status を確認し、サーバーを直してから internal-puller pull "
         "--retry を実行してください。",
     ),
     Kind.REFUSED: (
-        "{host} は新しい証明書を拒否しました: {error}。以前の証明書を提示しています。",
+        "{host} は新しい証明書を拒否しました: {error}。{before}",
         "{host} で確認してください: internal-puller status",
     ),
     Kind.NOT_PULLED: (
@@ -90,4 +100,25 @@ CONCERNS: Mapping[Kind, tuple[str, str]] = {
         "{name} の dns-persist-01 レコードは {at} に終了します。",
         "新しいレコードを表示するには: external-agent dns-persist record {name} --until DATE",
     ),
+}
+
+BEFORE = "配置されているのは世代 {before} です。"
+
+ERRORS: Mapping[str, str] = {
+    "install/config-test-failed": "サーバーがこの証明書での設定を受け付けません",
+    "install/served-mismatch": "配置後、サーバーの提示が以前より悪くなりました",
+    "install/server-died": "再読み込みでサーバーが停止したため、起動し直しました",
+    "install/rollback-failed": "元に戻しても、サーバーは以前の状態に戻っていません",
+    "install/stage-failed": "ファイルを配置できませんでした",
+    "install/reload-failed": "サーバーに再読み込みを指示できませんでした",
+    "install/not-taken-up": "サーバーは以前の証明書を提示し続けています",
+    "install/not-running": "サーバーが動作していません",
+    "install/configuration-already-broken": "サーバーの設定が以前から壊れています",
+    "install/cannot-be-seen": "このマシンからは確認できません",
+    "install/another-server": "プローブ先が別のサーバーです",
+    "install/seen-before": "プローブ先がこのサーバーだけではありません",
+    "install/not-caused-by-certificate": "サーバーの状態が悪化しましたが、原因は証明書では"
+    "ありません",
+    "install/worse-and-kept": "サーバーの状態が悪化しましたが、以前の証明書は有効期限が"
+    "切れたか、間近です",
 }

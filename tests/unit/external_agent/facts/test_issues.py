@@ -22,7 +22,7 @@ from external_agent.facts.persist import Seen
 from external_agent.facts.policy import RELAY_CERTIFICATE
 from external_agent.present.differences import differences
 from external_agent.present.metrics.metric_families import unserved_seconds
-from external_agent.present.wording import LANGUAGES, describe
+from external_agent.present.wording import LANGUAGES, describe, reason
 from external_agent.records.direct_rows import DirectRow
 from external_agent.records.model import AttemptState, PullerStatus
 from external_agent.records.rows import (
@@ -39,6 +39,7 @@ from external_agent.records.rows import (
 from external_agent.store.interface import Store
 from external_agent.store.open import open_store
 from shared.acme.dns_persist import Offer
+from shared.contract.errors import InstallError
 from shared.contract.key_policy import KeyAlgorithm
 from shared.issuing.renewal import DAY, HOUR
 from tests.big_store import fill
@@ -147,8 +148,8 @@ def record(**members: object) -> CertificateStatus:
     return replace(HEALTHY, persist=(replace(RECORD, seen=seen),))
 
 
-def received(outcome: str) -> ReceiptRow:
-    return replace(RECEIPT, outcome=outcome, error="install/served-mismatch")
+def received(outcome: str, error: str = "install/served-mismatch") -> ReceiptRow:
+    return replace(RECEIPT, outcome=outcome, error=error)
 
 
 @pytest.mark.parametrize(
@@ -173,6 +174,20 @@ def received(outcome: str) -> ReceiptRow:
         (
             delivery(served=OTHER, served_matches=False),
             Kind.SERVED_DIFFERS,
+            Severity.WARNING,
+        ),
+        (
+            delivery(
+                last_receipt=received("installed", "install/not-running"), served_matches=False
+            ),
+            Kind.NOT_SERVED,
+            Severity.WARNING,
+        ),
+        (
+            delivery(
+                last_receipt=received("installed", "install/cannot-be-seen"), served_matches=None
+            ),
+            Kind.NOT_SEEN,
             Severity.WARNING,
         ),
         (delivery(last_receipt=received("rolled_back")), Kind.ROLLED_BACK, Severity.WARNING),
@@ -209,6 +224,31 @@ def test_each_kind(status: CertificateStatus, kind: Kind, severity: Severity) ->
         what, to_do = describe(found[0], language)  # type: ignore[arg-type]
         assert what and to_do
         assert " - " not in f" {what} ", "a fact is missing"
+
+
+@pytest.mark.parametrize(
+    ("installed", "en", "ja"), [(0, "", ""), (OLDER, f"Generation {OLDER} is in", f"世代 {OLDER}")]
+)
+def test_of_a_first_certificate_no_previous_one_is_spoken_of(
+    installed: int, en: str, ja: str
+) -> None:
+    """Rolled back or refused: what is in place there is named, if anything is."""
+    for outcome in ("rolled_back", "refused"):
+        status = delivery(last_receipt=received(outcome), installed=installed)
+        (found,) = concerns_of(status, NOW)
+        english, japanese = describe(found)[0], describe(found, "ja")[0]
+        assert en in english
+        assert ja in japanese
+        assert ("Generation" in english, "世代" in japanese) == (bool(installed), bool(installed))
+
+
+def test_each_error_of_installing_has_words_in_both_languages() -> None:
+    kinds = [kind.type for kind in InstallError.__subclasses__()]
+    for error in kinds:
+        for language in ("en", "ja"):
+            assert reason(error, language) != error  # type: ignore[arg-type]
+            assert reason(error, language).endswith(f"({error})")  # type: ignore[arg-type]
+    assert reason("bundle/key-mismatch") == "bundle/key-mismatch"
 
 
 def test_a_healthy_one_is_of_no_concern() -> None:
@@ -284,6 +324,8 @@ def test_direct_certificates() -> None:
         ({"outcome": "failed", "error": "issuance/rejected"}, Kind.FAILING),
         ({"outcome": "failed", "error": "configuration"}, Kind.PULLER_FAULT),
         ({"outcome": "rolled_back", "error": "install/served-mismatch"}, Kind.ROLLED_BACK),
+        ({"error": "install/not-taken-up"}, Kind.NOT_SERVED),
+        ({"error": "install/seen-before"}, Kind.NOT_SEEN),
     ):
         (found,) = concerns_of_direct(replace(good, **members), NOW)  # type: ignore[arg-type]
         assert found.kind is kind

@@ -75,6 +75,18 @@ def test_status_shows_four_separate_facts(running: RunningAgent) -> None:
         assert puller["installed"]["generation"] == generation
         assert puller["served"]["matches"] is matches
         assert certificate(running)["state"] == ("served" if matches else "not served")
+        text = ask(running, "/metrics")[1].decode()
+        assert re.findall(r"relay_certificate_served\{.*\} (.*)", text) == [str(float(matches))]
+    for error, state, samples in (
+        ("install/cannot-be-seen", "installed", []),
+        ("install/not-running", "not served", ["0.0"]),
+    ):
+        receipt = Receipt(CERTIFICATE, generation, "ab" * 32, "installed", error, (), START)
+        body = encode_batch("receipts", [receipt.encode().decode()])
+        assert client.send("POST", RECEIPTS_PATH, body).status == 200
+        assert certificate(running)["state"] == state
+        text = ask(running, "/metrics")[1].decode()
+        assert re.findall(r"relay_certificate_served\{.*\} (.*)", text) == samples
 
 
 def test_numbers_for_prometheus(running: RunningAgent) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from external_agent.commands.show import show_status
 from external_agent.facts import quotas
+from external_agent.facts.serving import is_direct_served
 from external_agent.present.status_view import status_view
 from external_agent.store.interface import Store
 from shared.contract.batches import decode_batch, encode_batch
@@ -60,7 +61,7 @@ def kinds(store: Store) -> list[str]:
 def test_kept_and_shown(store: Store, puller: Puller, capsys: pytest.CaptureFixture[str]) -> None:
     send(store, puller, report())
     [row] = store.direct_certificates()
-    assert (row.certificate, row.puller, row.served_matches) == (OTHER, puller.id, True)
+    assert (row.certificate, row.puller, is_direct_served(row)) == (OTHER, puller.id, True)
     view = status_view(store.status(NOW), NOW, store.direct_certificates())
     [shown] = view["direct"]  # type: ignore[misc]
     assert (shown["origin"], shown["state"]) == ("direct", "served")
@@ -73,7 +74,9 @@ def test_kept_and_shown(store: Store, puller: Puller, capsys: pytest.CaptureFixt
 @pytest.mark.parametrize(
     ("changes", "state"),
     [
-        ({"served": ()}, "issued"),
+        ({"served": ()}, "installed"),
+        ({"error": "install/cannot-be-seen"}, "installed"),
+        ({"error": "install/not-running", "served": ()}, "not served"),
         ({"served": (Served("cd" * 32, NOW, None),)}, "not served"),
         ({"outcome": "failed", "error": "issuance/rejected"}, "failing"),
         ({"outcome": "rolled_back", "error": "install/reload-failed"}, "failing"),
@@ -90,7 +93,7 @@ def test_a_failed_order_leaves_what_was_served(store: Store, puller: Puller) -> 
     send(store, puller, report())
     send(store, puller, report(outcome="failed", error="issuance/unavailable", served=()))
     [row] = store.direct_certificates()
-    assert (row.outcome, row.served_matches) == ("failed", True)
+    assert (row.outcome, is_direct_served(row)) == ("failed", True)
 
 
 def test_the_trail_tells_news_once(store: Store, puller: Puller) -> None:

@@ -102,6 +102,11 @@ def test_issued_pulled_installed_served_are_four_facts(store: Store, puller: Pul
     new = Served(issued.leaf_sha256, NOW + 90 * DAY, "10.0.0.1:443")
     _send(store, puller, _receipt(generation, served=(new,)), NOW + 3)
     assert facts() == (generation, generation, generation, True)
+    _send(store, puller, _receipt(generation, error="install/not-running"), NOW + 4)
+    assert facts() == (generation, generation, generation, False)
+    unseen = _receipt(generation, error="install/seen-before", served=(new,))
+    _send(store, puller, unseen, NOW + 5)
+    assert facts() == (generation, generation, generation, None)
 
 
 def test_an_after_above_our_newest_proves_a_restore(store: Store, puller: Puller) -> None:
