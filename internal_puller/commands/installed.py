@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Iterator
 from typing import Annotated
 
 import typer
@@ -12,6 +13,7 @@ from internal_puller.commands.tables import print_table
 from internal_puller.facts.status import Status, TargetStatus, read_status
 from internal_puller.install.probe import probe_target
 from internal_puller.install.verify import verify_active
+from internal_puller.outbox.look import TROUBLE_WORDS, Answer, Look
 from internal_puller.pull.puller import Puller
 from internal_puller.settings.config import load_settings
 from internal_puller.settings.targets import load_targets
@@ -107,12 +109,7 @@ def verify(context: typer.Context) -> None:
     for target in targets:
         found = verify_active(target)
         served = probe_target(target)
-        wrong = [
-            f"not served: {one.describe()}"
-            for one in served
-            if one.leaf_sha256 != found.leaf_sha256
-        ]
-        problems = [*found.problems, *wrong]
+        problems = [*found.problems, *_not_as_in_place(served, found.leaf_sha256)]
         for problem in problems:
             say(f"{target.certificate} in {target.directory}: {problem}")
         if not problems:
@@ -122,6 +119,17 @@ def verify(context: typer.Context) -> None:
             )
         good = good and not problems
     raise typer.Exit(0 if good else InstallError.exit_code)
+
+
+def _not_as_in_place(looks: tuple[Look, ...], leaf_sha256: str | None) -> Iterator[str]:
+    """Say of each look what keeps it from being what is in place, served as it should be."""
+    for one in looks:
+        if one.answer is Answer.NOT_KNOWN:
+            yield f"cannot be seen from here: {one.describe()}"
+        elif one.leaf_sha256 != leaf_sha256:
+            yield f"not served: {one.describe()}"
+        elif one.trouble is not None:
+            yield f"{one.spot}: {TROUBLE_WORDS[one.trouble]}"
 
 
 def _print_head(facts: Status) -> None:
@@ -187,11 +195,12 @@ def _installed(target: TargetStatus | None) -> str:
 
 
 def _served(target: TargetStatus | None) -> str:
-    if target is None or target.served_matches is None:
+    if target is None or not target.looks:
         return "-"
     if target.served_matches:
         return "yes"
-    return "NO: " + ", ".join(f"{where}: {what[:16]}" for where, what in target.served.items())
+    answer = "not known" if target.served_matches is None else "NO"
+    return f"{answer}: {', '.join(one.describe() for one in target.looks)}"
 
 
 def _until(target: TargetStatus | None) -> str:

@@ -21,11 +21,11 @@ from internal_puller.install.lock import installation_lock
 from internal_puller.install.presets import check_target, resolve
 from internal_puller.pull.puller import LOCK_WAIT, NO_CONTACT, connect
 from internal_puller.settings.config import Settings, load_settings
+from internal_puller.settings.protocols import usual_port
 from internal_puller.settings.targets import (
     FORMATS,
     KEY_ALGORITHMS,
     PRESETS,
-    PROTOCOLS,
     ProbePoint,
     Target,
     load_targets,
@@ -85,7 +85,8 @@ class TargetOptions:
     probe: Annotated[
         list[str] | None,
         typer.Option(
-            help="Where to see it served: [smtp://]ADDRESS[:PORT][/NAME]; repeated; 'none'."
+            help="Where to see it served: [[PROXY+]SCHEME://]ADDRESS[:PORT][/NAME], the scheme "
+            "being tls (the default), smtp, imap, postgresql …; repeated; 'none'."
         ),
     ]
     probe_timeout: Annotated[float | None, typer.Option(help="Seconds until it is to be served.")]
@@ -602,7 +603,7 @@ def _command(option: str, text: str | None) -> tuple[str, ...] | None:
 
 
 _POINT = re.compile(
-    r"(?:(?P<protocol>[a-z0-9]+)://)?"
+    r"(?:(?P<protocol>[A-Za-z0-9.+-]+)://)?"
     r"(?P<address>\[[0-9a-fA-F:.]+\]|[^:/\[\]]+)(?::(?P<port>[0-9]{1,5}))?(?:/(?P<sni>.+))?"
 )
 
@@ -623,8 +624,11 @@ def _point(text: str, name: str) -> ProbePoint:
         )
     sni = match["sni"] or DnsName(name).probe_name
     protocol = match["protocol"] or "tls"
-    port = int(match["port"] or PROTOCOLS.get(protocol, 443))
-    return ProbePoint(match["address"].strip("[]"), port, sni, protocol)
+    try:
+        port = int(match["port"] or usual_port(protocol))
+        return ProbePoint(match["address"].strip("[]"), port, sni, protocol)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"--probe {text!r:.200}: {error.what}", do=error.do) from error
 
 
 def _with_kept_root(settings: Settings, new: Target, others: Sequence[Target]) -> Target:

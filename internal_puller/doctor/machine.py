@@ -8,13 +8,13 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from internal_puller.doctor.served import served_findings
 from internal_puller.doctor.service import Service, service_findings
 from internal_puller.facts.expiry import USUAL_LIFETIME
 from internal_puller.facts.schedule import SERVICE_STATE, schedule_of
 from internal_puller.install.active import read_active
 from internal_puller.install.layout import set_aside, unfinished
 from internal_puller.install.presets import Plan, resolve
-from internal_puller.install.probe import look_all
 from internal_puller.settings.config import Settings
 from internal_puller.settings.targets import Target
 from internal_puller.state.files import write_problems
@@ -87,7 +87,7 @@ def target_findings(
     else:
         lifetime = progress.of(target.certificate).lifetime or USUAL_LIFETIME
         yield _life(active.not_after, lifetime * settings.warn_below, subject)
-    yield from _served(plan, None if active is None else active.leaf_sha256, subject)
+    yield from served_findings(plan, active, subject)
 
 
 def _directory(target: Target, subject: str) -> Finding:
@@ -181,34 +181,6 @@ def _life(not_after: int, least: float, subject: str) -> Finding:
         do = "See why there is no newer one: external-agent status, on the VM."
         return Finding("installed", Verdict.WARNING, subject, what, do)
     return Finding("installed", Verdict.OK, subject, what)
-
-
-def _served(plan: Plan, expected: str | None, subject: str) -> Iterator[Finding]:
-    if not plan.probe:
-        what = "Nobody looks at what is served: this target has no probe."
-        name = shlex.quote(str(plan.target.directory))
-        do = f"internal-puller target change {name} --probe ADDRESS:PORT/NAME"
-        yield Finding("served", Verdict.UNKNOWN, subject, what, do)
-    for one in look_all(plan.probe):
-        where = f"{one.sni} at {one.address} port {one.port}"
-        if one.leaf_sha256 is None:
-            what = f"No certificate was seen for {where}: {one.why}."
-            do = "Does the server run, and listen there with TLS?"
-            yield Finding("served", Verdict.PROBLEM, subject, what, do)
-        elif expected is not None and one.leaf_sha256 != expected:
-            until = time.strftime("%Y-%m-%d", time.gmtime(one.not_after or 0))
-            what = f"{where} serves another certificate, good until {until}, than the one in place."
-            do = f"Name {plan.target.directory}/current/… in its configuration, and reload it."
-            yield Finding("served", Verdict.PROBLEM, subject, what, do)
-        elif one.not_after is not None and one.not_after <= time.time():
-            what = f"{where} serves a certificate that has expired."
-            yield Finding("served", Verdict.PROBLEM, subject, what, "internal-puller pull")
-        elif expected is None:
-            until = time.strftime("%Y-%m-%d", time.gmtime(one.not_after or 0))
-            what = f"{where} serves a certificate of somebody else's, good until {until}."
-            yield Finding("served", Verdict.NOTE, subject, what)
-        else:
-            yield Finding("served", Verdict.OK, subject, f"{where} serves what is in place.")
 
 
 def timer_findings(settings: Settings) -> Iterator[Finding]:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from internal_puller.facts.expiry import WITHDRAWN
+from internal_puller.outbox.look import TROUBLE_WORDS, Answer
 
 if TYPE_CHECKING:
     from internal_puller.facts.status import CertificateStatus, Status, TargetStatus
@@ -75,8 +76,16 @@ def _of_target(
             if left > 0
             else f"the certificate in {target.directory} HAS EXPIRED"
         )
-    if target.served_matches is False:
-        wrong = [where for where, what in target.served.items() if what != target.leaf_sha256]
+    wrong = [one.spot for one in target.looks if one.denies(target.leaf_sha256)]
+    if wrong:
         yield f"{', '.join(wrong)}: not what is in {target.directory}"
+    for one in target.looks:
+        if one.answer is Answer.NOT_KNOWN:
+            yield (
+                f"{one.spot}: whether it serves what is in {target.directory} cannot be seen from "
+                f"here: {one.why}"
+            )
+        elif one.trouble is not None:
+            yield f"{one.spot}: {TROUBLE_WORDS[one.trouble]}"
     if target.unfinished:
         yield f"an installation in {target.directory} was cut off; the next pull goes on with it"

@@ -11,7 +11,7 @@ from internal_puller.facts.schedule import Schedule, schedule_of
 from internal_puller.install.active import read_active
 from internal_puller.install.layout import list_generations, set_aside, unfinished
 from internal_puller.install.probe import probe_target
-from internal_puller.outbox.look import shows
+from internal_puller.outbox.look import Look, matches
 from internal_puller.settings.config import Settings
 from internal_puller.settings.targets import Target, load_targets
 from internal_puller.sources.agent.waiting import waits_for
@@ -33,8 +33,8 @@ class TargetStatus:
         not_after: unix seconds of what is in place; 0 is none.
         on_disk: generations that ``rollback`` could bring back.
         set_aside: generation to why it failed here.
-        served: where, to the digest of the leaf that is served there, or why none was seen.
-        served_matches: every probe point serves what is in place; ``None``: nothing is probed.
+        looks: what each address of each probe point answered; empty: nothing is probed.
+        served_matches: all serve what is in place; ``None``: nothing is probed, or not known.
         error: why this target cannot be used; the other members say nothing then.
     """
 
@@ -45,7 +45,7 @@ class TargetStatus:
     on_disk: tuple[int, ...]
     set_aside: dict[int, str]
     unfinished: bool
-    served: dict[str, str]
+    looks: tuple[Look, ...]
     served_matches: bool | None
     error: str | None = None
 
@@ -215,12 +215,12 @@ def _target(target: Target) -> TargetStatus:
         return _usable(target)
     except ConfigurationError as error:
         place = str(target.directory)
-        return TargetStatus(place, None, 0, "", (), {}, False, {}, None, error.what)
+        return TargetStatus(place, None, 0, "", (), {}, False, (), None, error.what)
 
 
 def _usable(target: Target) -> TargetStatus:
     active = read_active(target)
-    served = probe_target(target)
+    looks = probe_target(target)
     return TargetStatus(
         directory=str(target.directory),
         installed=active.generation if active else None,
@@ -229,9 +229,6 @@ def _usable(target: Target) -> TargetStatus:
         on_disk=list_generations(target),
         set_aside={number: one.what for number, one in set_aside(target).items()},
         unfinished=unfinished(target),
-        served={
-            f"{one.address} port {one.port} ({one.sni})": one.leaf_sha256 or one.why
-            for one in served
-        },
-        served_matches=shows(served, active.leaf_sha256 if active else "") if served else None,
+        looks=looks,
+        served_matches=matches(looks, active.leaf_sha256 if active else ""),
     )

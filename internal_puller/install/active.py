@@ -15,12 +15,14 @@ class Active:
     Attributes:
         digest: hex manifest digest.
         not_after: unix seconds.
+        key_kind: ``"rsa"`` or ``"ecdsa"``; ``None`` if its record does not say.
     """
 
     generation: int
     digest: str
     leaf_sha256: str
     not_after: int
+    key_kind: str | None = None
 
 
 def read_active(target: Target) -> Active | None:
@@ -38,6 +40,7 @@ def read_active(target: Target) -> Active | None:
             str(record["manifest_digest"]),
             str(record["leaf_sha256"]),
             int(record["not_after"]),
+            record.get("key_kind"),
         )
     except (ConfigurationError, TypeError, KeyError, ValueError):
         return None

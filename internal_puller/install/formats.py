@@ -108,6 +108,7 @@ def _record(material: Material) -> bytes:
     record = {
         "certificate": material.certificate,
         "generation": material.generation,
+        "key_kind": material.key_kind,
         "leaf_sha256": material.leaf_sha256,
         "manifest_digest": material.manifest_digest,
         "not_after": material.not_after,

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from shared.contract.errors import KeyMismatch, UnsuitableKey
@@ -52,6 +53,11 @@ class Material:
     def leaf_sha256(self) -> str:
         """Lowercase hex SHA-256 of the leaf's DER."""
         return hashlib.sha256(self.chain[0].public_bytes(Encoding.DER)).hexdigest()
+
+    @property
+    def key_kind(self) -> str:
+        """``"rsa"`` or ``"ecdsa"``: which certificate it is of a server that has both."""
+        return "rsa" if isinstance(self.private_key, rsa.RSAPrivateKey) else "ecdsa"
 
     @property
     def not_after(self) -> int:

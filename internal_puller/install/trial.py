@@ -99,7 +99,7 @@ class Trial:
 
     def look(self) -> tuple[Look, ...]:
         """Look once, without judging."""
-        return probe.look_all(self.plan.probe)
+        return probe.look_all(self.plan.probe, self.plan.target.probe_timeout)
 
     def _here(self, generation: int) -> str:
         return f"{self.plan.target.certificate}, generation {generation}"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 
 class Answer(StrEnum):
@@ -29,6 +30,12 @@ class Trouble(StrEnum):
     """Its signature is not by the key of the leaf."""
     NO_HANDSHAKE = "no-handshake"
     """No version and suite of ours completes one, and not for want of a client certificate."""
+
+
+TROUBLE_WORDS: Final = {
+    Trouble.MIXED_PAIR: "it shows a certificate whose key it does not have, so no client connects",
+    Trouble.NO_HANDSHAKE: "no client can connect: no TLS handshake completes",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +77,28 @@ class Look:
             leaf = f"{leaf} of {self.whose}"
         return f"{leaf}, {self.why}" if self.why else leaf
 
+    @property
+    def spot(self) -> str:
+        """Where it was looked, for a message."""
+        return f"{self.sni} at {self.address} port {self.port}"
+
     def describe(self) -> str:
         """Return it as a clause for a message."""
-        return f"{self.sni} at {self.address} port {self.port}: {self.seen()}"
+        return f"{self.spot}: {self.seen()}"
+
+    def denies(self, leaf_sha256: str) -> bool:
+        """Tell whether this leaf is certainly not what is shown here."""
+        return self.answer is not Answer.NOT_KNOWN and self.leaf_sha256 != leaf_sha256
+
+
+def matches(looks: tuple[Look, ...], leaf_sha256: str) -> bool | None:
+    """Tell whether this leaf is what is served: one *no* decides, then one *not known*.
+
+    ``None`` also where nothing was looked at.
+    """
+    if any(each.denies(leaf_sha256) for each in looks):
+        return False
+    return True if shows(looks, leaf_sha256) else None
 
 
 def shows(looks: tuple[Look, ...], leaf_sha256: str) -> bool:

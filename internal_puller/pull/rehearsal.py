@@ -13,8 +13,9 @@ from internal_puller.install.formats import render, same_content
 from internal_puller.install.lock import installation_lock
 from internal_puller.install.material import Material
 from internal_puller.install.presets import Plan, resolve
-from internal_puller.install.probe import look_all
+from internal_puller.install.probe import kind_in_place, look_all
 from internal_puller.install.roots import roots_in
+from internal_puller.outbox.look import TROUBLE_WORDS, Answer, Look
 from internal_puller.pull.puller import connect
 from internal_puller.settings.config import Settings
 from internal_puller.settings.targets import Target, load_targets
@@ -175,10 +176,18 @@ def _stage(accepted: trust.Accepted, target: Target, told: Told) -> None:
     if plan.reload_command:
         what = f"{' '.join(plan.reload_command)} is there; it was not run."
         told(Step("reload", True, what))
-    for one in look_all(plan.probe):
-        seen = one.leaf_sha256[:16] if one.leaf_sha256 else one.why
-        what = f"{one.sni} at {one.address} port {one.port} serves {seen}, as before."
-        told(Step("served", True, what))
+    for one in look_all(plan.probe, target.probe_timeout, kind_in_place(target)):
+        told(Step("served", True, _as_before(one)))
+
+
+def _as_before(one: Look) -> str:
+    """Say what is served, which a rehearsal leaves as it is."""
+    if one.answer is Answer.NOT_KNOWN:
+        return f"What {one.spot} serves cannot be seen from here: {one.why}."
+    trouble = f" Mind: {TROUBLE_WORDS[one.trouble]}." if one.trouble else ""
+    if one.leaf_sha256 is None:
+        return f"{one.spot} serves no certificate, as before: {one.why}.{trouble}"
+    return f"{one.spot} serves {one.leaf_sha256[:16]}, as before.{trouble}"
 
 
 def _write_and_remove(material: Material, plan: Plan) -> int:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from internal_puller.settings.protocols import split
 from shared.contract.errors import ConfigurationError, PolicyError
 from shared.contract.identifiers import check_certificate_id
 
@@ -25,8 +26,6 @@ PRESETS: Final = (
     "systemd",
     "none",
 )
-PROTOCOLS: Final = {"tls": 443, "smtp": 25, "imap": 143, "pop3": 110, "postgresql": 5432}
-"""How TLS begins at a probe point, and the port where that is usual."""
 FORMATS: Final = ("fullchain", "chain", "cert", "privkey", "combined", "pkcs12")
 KEY_ORIGINS: Final = ("any", "puller")
 KEY_ALGORITHMS: Final = ("ec-p256", "ec-p384", "rsa-2048", "rsa-3072", "rsa-4096")
@@ -49,7 +48,7 @@ class ProbePoint:
         address: IP address or host name, as it is to be connected to.
         port: TCP port.
         sni: the name sent in the TLS server_name extension; not a wildcard.
-        protocol: ``tls`` at once, or what is spoken before TLS begins (STARTTLS).
+        protocol: ``[PROXY+]SCHEME`` of ``settings.protocols``: how TLS begins there.
     """
 
     address: str
@@ -64,10 +63,7 @@ class ProbePoint:
             raise ConfigurationError(f"{self.port} is no TCP port to probe.")
         if not _NAME.fullmatch(self.sni) or self.sni.startswith("*"):
             raise ConfigurationError(f"{self.sni!r} is no name to probe for.")
-        if self.protocol not in PROTOCOLS:
-            raise ConfigurationError(
-                f"{self.protocol!r} is no protocol to probe by: use {', '.join(PROTOCOLS)}."
-            )
+        split(self.protocol)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from internal_puller.settings.targets import PROTOCOLS, ProbePoint, Target
+from internal_puller.settings.protocols import usual_port
+from internal_puller.settings.targets import ProbePoint, Target
 from internal_puller.settings.toml_file import (
     check_keys,
     path_of,
@@ -157,9 +158,13 @@ def _point(where: str, table: dict[str, Any]) -> ProbePoint:
     if "address" not in table or "sni" not in table:
         raise ConfigurationError(f"{where} needs address and sni.")
     protocol = text_of(f"{where}, protocol", table.get("protocol", "tls"))
-    port = _count(f"{where}, port", table.get("port", PROTOCOLS.get(protocol, 443)))
     address = text_of(f"{where}, address", table["address"])
-    return ProbePoint(address, port, text_of(f"{where}, sni", table["sni"]), protocol)
+    sni = text_of(f"{where}, sni", table["sni"])
+    given = _count(f"{where}, port", table["port"]) if "port" in table else None
+    try:
+        return ProbePoint(address, usual_port(protocol) if given is None else given, sni, protocol)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{where}: {error.what}", do=error.do) from error
 
 
 def _point_table(points: tuple[ProbePoint, ...]) -> list[dict[str, Any]]:
