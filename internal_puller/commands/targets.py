@@ -620,7 +620,7 @@ def _point(text: str, name: str) -> ProbePoint:
     match = _POINT.fullmatch(text)
     if match is None:
         raise ConfigurationError(
-            f"--probe {text!r:.200} is not [PROTOCOL://]ADDRESS[:PORT][/NAME]."
+            f"--probe {text!r:.200} is not [[PROXY+]SCHEME://]ADDRESS[:PORT][/NAME]."
         )
     sni = match["sni"] or DnsName(name).probe_name
     protocol = match["protocol"] or "tls"

@@ -46,7 +46,7 @@ def split(protocol: str) -> tuple[int, str]:
     import difflib
 
     known = [*PORTS, *(f"{one}+{scheme}" for one in PROXY for scheme in PORTS)]
-    near = difflib.get_close_matches(protocol, known, n=1, cutoff=0.0)
+    near = difflib.get_close_matches(protocol.lower(), known, n=1, cutoff=0.0)
     raise ConfigurationError(
         f"{protocol!r:.60} is not a way to probe; the nearest is {near[0]!r}.",
         do=f"Use one of {', '.join(PORTS)}; behind a proxy protocol: "

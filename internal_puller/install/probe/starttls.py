@@ -60,12 +60,12 @@ class Talk:
             found += self.octets(1)
             if len(found) > _LONGEST:
                 raise NoTls("it says too much before TLS")
-        return found.decode("latin-1").strip()
+        return found.decode("latin-1")
 
     def answer(self, is_last: Callable[[str], bool] = lambda line: True) -> str:
         """Return the line that ends an answer."""
         for _ in range(_MOST_LINES):
-            line = self.up_to(b"\n")
+            line = self.up_to(b"\n").rstrip()
             if is_last(line):
                 return line
         raise NoTls("it says too much before TLS")
@@ -195,7 +195,7 @@ def _postgresql(talk: Talk) -> None:
     if answer == b"E":  # it could not even begin a process for us
         raise AskedToWait("it answered with an error")
     if answer != b"S":
-        raise NoTls("it does TLS for nobody: ssl = on is missing")
+        raise NoTls("it offers no TLS: ssl = on is missing")
 
 
 def _xmpp(namespace: str) -> Callable[[Talk], None]:
@@ -210,7 +210,7 @@ def _xmpp(namespace: str) -> Callable[[Talk], None]:
         if not re.search(r"<starttls\b", features):
             raise NoTls(f"it offers no STARTTLS for {talk.domain}")
         talk.say(b"<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>")
-        said = talk.up_to(b">")
+        said = talk.up_to(b">").lstrip()
         if not said.startswith("<proceed"):
             raise NoTls(f"it said {said!r:.120}")
         if not said.endswith("/>"):

@@ -62,7 +62,7 @@ def await_leaf(
             deadline = clock() + timeout
         if clock() >= deadline and not streak:
             return looks
-        sleep(SPREAD_SECONDS / (IN_A_ROW - 1) if streak else PAUSE_SECONDS)
+        sleep(PAUSE_SECONDS)
 
 
 def _is_missing(looks: tuple[Look, ...]) -> bool:

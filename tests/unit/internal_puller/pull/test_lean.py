@@ -45,7 +45,7 @@ OF_OURS = {
     "internal_puller.install": "active layout lock",
     "internal_puller.outbox": "report",
     "internal_puller.pull": "lean_pull plan puller remembered",
-    "internal_puller.settings": "account config targets targets_file toml_file",
+    "internal_puller.settings": "account config protocols targets targets_file toml_file",
     "internal_puller.sources.agent": (
         "client lean_httpx network peer_key proxies this_machine transport"
     ),

@@ -1,0 +1,151 @@
+"""TLS servers of a few lines, and pairs of certificate and key that are none."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import trustme
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+)
+
+from internal_puller.settings.targets import ProbePoint
+
+NAME = "www.intra.example.com"
+KINDS = {"ecdsa": trustme.KeyType.ECDSA, "rsa": trustme.KeyType.RSA}
+
+
+@dataclass(frozen=True)
+class Pair:
+    """PEM files, and the leaf's DER."""
+
+    chain: Path
+    key: Path
+    leaf: bytes
+
+
+@cache
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@cache
+def issued(kind: str, number: int) -> trustme.LeafCert:
+    del number
+    return authority().issue_cert(NAME, key_type=KINDS[kind])
+
+
+def pair(base: Path, kind: str = "ecdsa", number: int = 1) -> Pair:
+    """Return a certificate and its key, and always the same."""
+    leaf = issued(kind, number)
+    return _written(base, f"{kind}-{number}", leaf, leaf.private_key_pem.bytes())
+
+
+def mixed_pair(base: Path) -> Pair:
+    """Return a certificate and a key that only says that it is the certificate's.
+
+    OpenSSL compares the public point that a key file holds, and signs with the private number.
+    """
+    ours, theirs = (issued("ecdsa", number) for number in (1, 2))
+    points = []
+    keys = [load_pem_private_key(one.private_key_pem.bytes(), None) for one in (ours, theirs)]
+    for key in keys:
+        assert isinstance(key, ec.EllipticCurvePrivateKey)
+        form = (Encoding.X962, PublicFormat.UncompressedPoint)
+        points.append(key.public_key().public_bytes(*form))
+    der = keys[1].private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+    body = base64.encodebytes(der.replace(points[1], points[0]))
+    pem = b"-----BEGIN PRIVATE KEY-----\n" + body + b"-----END PRIVATE KEY-----\n"
+    return _written(base, "mixed", ours, pem)
+
+
+def _written(base: Path, name: str, leaf: trustme.LeafCert, key: bytes) -> Pair:
+    chain, key_file = base / f"{name}.pem", base / f"{name}.key"
+    chain.write_bytes(b"".join(one.bytes() for one in leaf.cert_chain_pems))
+    key_file.write_bytes(key)
+    key_file.chmod(0o600)
+    der = ssl.PEM_cert_to_DER_cert(leaf.cert_chain_pems[0].bytes().decode())
+    return Pair(chain, key_file, der)
+
+
+def context(*pairs: Pair) -> ssl.SSLContext:
+    made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    for one in pairs:
+        made.load_cert_chain(one.chain, one.key)
+    return made
+
+
+Serve = Callable[[socket.socket], None]
+
+
+def tls(made: ssl.SSLContext) -> Serve:
+    """Shake hands as well as the context can, and close when the client does."""
+
+    def serve(connection: socket.socket) -> None:
+        with made.wrap_socket(connection, server_side=True) as server:
+            server.recv(1)
+
+    return serve
+
+
+def records(made: ssl.SSLContext, count: int, then: Serve = lambda connection: None) -> Serve:
+    """Answer a ClientHello with the first records of a server's flight only."""
+
+    def serve(connection: socket.socket) -> None:
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        server = made.wrap_bio(incoming, outgoing, server_side=True)
+        incoming.write(connection.recv(65536))
+        with contextlib.suppress(ssl.SSLWantReadError):
+            server.do_handshake()
+        flight, end = outgoing.read(), 0
+        for _ in range(count):
+            end += 5 + int.from_bytes(flight[end + 3 : end + 5])
+        connection.sendall(flight[:end])
+        then(connection)
+
+    return serve
+
+
+def silent(connection: socket.socket) -> None:
+    """Say nothing until the client goes."""
+    with contextlib.suppress(OSError):
+        while connection.recv(4096):
+            pass
+
+
+@contextlib.contextmanager
+def server(serve: Serve, address: str = "127.0.0.1", port: int = 0) -> Iterator[ProbePoint]:
+    """Serve every connection by ``serve``, one after the other."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.create_server((address, port), family=family) as listener:
+
+        def accept() -> None:
+            while True:
+                try:
+                    connection, _ = listener.accept()
+                except OSError:
+                    return
+                with connection, contextlib.suppress(OSError):
+                    connection.settimeout(10)
+                    serve(connection)
+
+        thread = threading.Thread(target=accept)
+        thread.start()
+        try:
+            yield ProbePoint(address, listener.getsockname()[1], NAME)
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join()

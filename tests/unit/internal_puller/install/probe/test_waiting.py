@@ -1,0 +1,109 @@
+"""Waiting for a new leaf, against what servers do while they take it up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from internal_puller.install.probe import await_leaf, looking
+from internal_puller.outbox.look import Answer, Look, shows
+from internal_puller.settings.targets import ProbePoint
+from tests.unit.internal_puller.install.helpers import NAME, Clock
+
+POINTS = (ProbePoint("127.0.0.1", 443, NAME),)
+OLD = Look("127.0.0.1", 443, NAME, Answer.PROVEN, "bb", 1)
+NEW = Look("127.0.0.1", 443, NAME, Answer.PROVEN, "aa", 1)
+SHUT = Look("127.0.0.1", 443, NAME, Answer.NONE, why="connection refused")
+
+
+class World:
+    """What is shown at which second; each look takes ``cost`` of them."""
+
+    def __init__(self, shown: Callable[[float], Look], cost: float = 0.0) -> None:
+        self.clock, self.shown, self.cost, self.times = Clock(), shown, cost, list[float]()
+        self.kinds = set[str | None]()
+
+    def look_all(
+        self, points: tuple[ProbePoint, ...], timeout: float, kind: str | None
+    ) -> tuple[Look, ...]:
+        self.times.append(self.clock())
+        self.kinds.add(kind)
+        seen = self.shown(self.clock())
+        self.clock.sleep(min(self.cost, timeout))
+        return (seen,) * len(points)
+
+
+@pytest.fixture
+def wait(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[Look, ...]]:
+    def waited(world: World, timeout: float = 15, **more: object) -> tuple[Look, ...]:
+        monkeypatch.setattr(looking, "look_all", world.look_all)
+        clock = world.clock
+        return await_leaf(POINTS, "aa", timeout, clock=clock, sleep=clock.sleep, **more)  # type: ignore[arg-type]
+
+    return waited
+
+
+Wait = Callable[..., tuple[Look, ...]]
+
+
+def test_three_in_a_row_over_a_second(wait: Wait) -> None:
+    """Up to four new ones in a row within a tenth of a second were seen while an old one lived."""
+    new_at = (1.0, 1.01, 1.02, 1.03)
+    world = World(lambda now: NEW if now in new_at or now >= 1.2 else OLD)
+    assert shows(wait(world, kind="rsa"), "aa")
+    streak = [now for now in world.times if now >= 1.2]
+    assert len(streak) >= 3 and streak[-1] - streak[0] >= 1.0
+    assert world.clock() < 3 and world.kinds == {"rsa"}
+
+
+def test_workers_that_change_one_by_one(wait: Wait) -> None:
+    world = World(lambda now: NEW if now >= 5 or int(now * 10) % 3 else OLD, cost=0.01)
+    assert shows(wait(world), "aa")
+    assert world.clock() >= 6
+
+
+def test_what_is_settled_costs_one_look(wait: Wait) -> None:
+    world = World(lambda now: NEW)
+    assert shows(wait(world, settled=True), "aa")
+    assert (world.times, world.clock()) == ([0.0], 0.0)
+    other = World(lambda now: NEW)
+    wait(other)
+    assert 1.0 <= other.clock() < 1.2
+
+
+def test_waiting_is_bounded(wait: Wait) -> None:
+    world = World(lambda now: OLD)
+    assert not shows(wait(world, 5), "aa")
+    assert 5 <= world.clock() < 6
+
+
+def test_streak_that_began_in_time_is_seen_to_its_end(wait: Wait) -> None:
+    world = World(lambda now: NEW if now >= 4.9 else OLD)
+    assert shows(wait(world, 5), "aa")
+    assert world.clock() < 6.5
+
+
+def test_limit_counts_from_when_the_server_runs(wait: Wait) -> None:
+    """A restart that takes 40 s, and 3 s more until the port is open."""
+    world = World(lambda now: NEW if now >= 43 else SHUT)
+    assert shows(wait(world, 5, starting=lambda: world.clock() < 40), "aa")
+    late = World(lambda now: NEW if now >= 47 else SHUT)
+    assert wait(late, 5, starting=lambda: late.clock() < 40) == (SHUT,)
+    assert late.clock() < 46
+
+
+def test_server_that_starts_for_ever_is_waited_for_with_patience(wait: Wait) -> None:
+    world = World(lambda now: SHUT)
+    assert wait(world, 5, starting=lambda: True, patience=60) == (SHUT,)
+    assert 60 <= world.clock() < 66
+
+
+def test_old_leaf_while_it_is_starting_is_an_answer(wait: Wait) -> None:
+    world = World(lambda now: OLD)
+    assert wait(world, 5, starting=lambda: True) == (OLD,)
+    assert world.clock() < 6
+
+
+def test_nothing_to_look_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert await_leaf((), "aa", 5) == ()
