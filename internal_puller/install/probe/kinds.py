@@ -22,7 +22,9 @@ from internal_puller.install.probe.leaf import key_kind
 
 _ALGORITHMS: Final = {  # RFC 8446 section 4.2.3
     "rsa": "rsa_pss_rsae_sha256:rsa_pss_rsae_sha384:rsa_pss_rsae_sha512:"
-    "rsa_pss_pss_sha256:rsa_pss_pss_sha384:rsa_pss_pss_sha512",
+    "rsa_pss_pss_sha256:rsa_pss_pss_sha384:rsa_pss_pss_sha512:"
+    # Not for TLS 1.3, but HAProxy knows a client that takes RSA by these only.
+    "rsa_pkcs1_sha256:rsa_pkcs1_sha384:rsa_pkcs1_sha512",
     "ecdsa": "ecdsa_secp256r1_sha256:ecdsa_secp384r1_sha384:ecdsa_secp521r1_sha512",
 }
 _CONFIGURATION: Final = """openssl_conf = all
