@@ -280,8 +280,8 @@ def await_tls(server: RunningServer, protocol: str) -> None:
     """Wait until the server shows a certificate."""
     point = ProbePoint(server.address, server.port, NAME, protocol)
     deadline = time.monotonic() + START_SECONDS
-    while (seen := look(point)).leaf_sha256 is None:
-        assert time.monotonic() < deadline, f"{seen.error}\n{_log(server)}"
+    while (seen := look(point, START_SECONDS)[0]).leaf_sha256 is None:
+        assert time.monotonic() < deadline, f"{seen.why}\n{_log(server)}"
         time.sleep(0.05)
 
 

@@ -35,6 +35,7 @@ def settings_lines() -> Iterator[str]:
     from external_agent.settings.config import Settings as AgentSettings
     from internal_puller.settings.config import ENVIRONMENT_PREFIX as PULLER
     from internal_puller.settings.config import Settings as PullerSettings
+    from internal_puller.settings.protocols import PORTS, STARTTLS
     from internal_puller.settings.targets import Target
 
     yield from (
@@ -71,6 +72,19 @@ def settings_lines() -> Iterator[str]:
         *table(
             ("preset", "files", "test", "reload with systemd", "without", "probed at"),
             _preset_rows(),
+        ),
+        "",
+        "## Probe schemes",
+        "",
+        "Before each may stand `proxy+` or `proxy2+`: the listener expects the PROXY protocol, "
+        "version 1 or 2.",
+        "",
+        *table(
+            ("scheme", "usual port", "TLS begins"),
+            (
+                (f"`{scheme}`", str(port), "after STARTTLS" if scheme in STARTTLS else "at once")
+                for scheme, port in PORTS.items()
+            ),
         ),
     )
 

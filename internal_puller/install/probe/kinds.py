@@ -19,6 +19,7 @@ from typing import Final
 from internal_puller.install.probe import handshake
 from internal_puller.install.probe.handshake import OF_KIND, Seen, shake
 from internal_puller.install.probe.leaf import key_kind
+from shared.host.commands import environment
 
 _ALGORITHMS: Final = {  # RFC 8446 section 4.2.3
     "rsa": "rsa_pss_rsae_sha256:rsa_pss_rsae_sha384:rsa_pss_rsae_sha512:"
@@ -87,7 +88,7 @@ def _in_a_child(connection: socket.socket, sni: str, deadline: float, kind: str)
                 *(sys.executable, "-I", "-S", handshake.__file__),
                 *(str(connection.fileno()), sni, str(left)),
             ],
-            env={**os.environ, "OPENSSL_CONF": f"/proc/self/fd/{settings}"},
+            env=environment({"OPENSSL_CONF": f"/proc/self/fd/{settings}"}),
             pass_fds=(connection.fileno(), settings),
             stdin=subprocess.DEVNULL,
             capture_output=True,
