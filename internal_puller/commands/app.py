@@ -53,6 +53,7 @@ app.command("rehearse")(rehearsing.rehearse_command)
 app.command()(installed.rollback)
 app.command()(installed.verify)
 app.command("serve-commands")(serving.serve_commands)
+app.command("serve-mounts")(serving.serve_mounts)
 
 
 @app.callback()

@@ -1,4 +1,4 @@
-"""``serve-commands``: runs the commands of the targets for the service, which is not root."""
+"""``serve-commands`` and ``serve-mounts``: what root does for the service, which is not root."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from pathlib import Path
 
 import typer
 
-from internal_puller.install import as_root
+from internal_puller.install import as_root, mounts
 from internal_puller.install.presets import resolve
 from internal_puller.settings.config import load_settings
 from internal_puller.settings.targets import load_targets
 from shared.contract.errors import ConfigurationError
 from shared.host.commands import CommandResult
-from shared.host.terminal import say
+from shared.host.terminal import explain, say
 
 _STANDARD_INPUT = 0
 
@@ -39,4 +39,15 @@ def serve_commands(context: typer.Context) -> None:
         told = as_root.answer(as_root.read_request(_STANDARD_INPUT), run)
     except ConfigurationError as error:
         told = as_root.refusal(error)
+    sys.stdout.buffer.write(told)
+
+
+def serve_mounts(context: typer.Context) -> None:
+    """Tell which generations of the targets are mounted by any process; for its unit alone."""
+    try:
+        targets = load_targets(load_settings(context.obj).targets_file)
+        told = mounts.answer(targets)
+    except ConfigurationError as error:
+        explain(error)
+        told = mounts.NOT_KNOWN
     sys.stdout.buffer.write(told)
