@@ -8,16 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
 from shared.contract.wire import HOST, Machine
-
-BOOT_ID = "RELAY_BOOT_ID"
-"""Set by the units, because their sandbox hides most of /proc."""
-_BOOT_ID = re.compile(r"[0-9a-f]{32}\Z")
+from shared.host.boot import boot_id
 
 
 def this_machine(
@@ -33,9 +29,8 @@ def this_machine(
         host: the host name; the kernel's if not given.
     """
     name = os.uname().nodename if host is None else host
-    boot = environment.get(BOOT_ID) or _read(root / "proc/sys/kernel/random/boot_id")
-    boot = boot.replace("-", "").lower()
-    if not _BOOT_ID.match(boot) or not HOST.match(name):
+    boot = boot_id(root, environment)
+    if not boot or not HOST.match(name):
         return None
     machine = _read(root / "etc/machine-id")  # a container may have none
     whole = f"{machine}\n{boot}\n{name}"

@@ -13,8 +13,9 @@ from external_agent.facts.issues import Concern, Kind, concerns_of
 from external_agent.facts.machines import LATELY
 from external_agent.present.wording import describe
 from internal_puller.sources.agent.enrolment import enrol
-from internal_puller.sources.agent.this_machine import BOOT_ID, this_machine
+from internal_puller.sources.agent.this_machine import this_machine
 from shared.contract import wire
+from shared.host.boot import BOOT_ID
 from shared.issuing.renewal import DAY, HOUR
 from tests.lab.ports import free_port
 from tests.machine import Machine

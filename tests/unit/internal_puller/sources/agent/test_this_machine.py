@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from internal_puller.sources.agent.this_machine import BOOT_ID, this_machine
+from internal_puller.sources.agent.this_machine import this_machine
 from shared.contract.wire import HOST, INSTALLATION, Machine
+from shared.host.boot import BOOT_ID
 from tests.fake_agent import FakeAgent
 from tests.machine import Machine as Intranet
 
