@@ -1,26 +1,30 @@
-"""The commands of a target, run as root for a puller that is not.
+"""The steps of a server, performed as root for a puller that is not.
 
 The service that speaks to the network runs as an account of its own. Servers have to be tested and
 reloaded as root, so it asks a second unit, internal-puller-commands@.service, which speaks to
 nobody else and runs nothing but what stands in the targets file, which belongs to root.
 
-One connection is one command, a JSON object each way::
+One connection is one step, a JSON object each way. The members are the targets whose files the
+server reads, as far as they are installed together::
 
-    {"directory": "/etc/…/tls/www.example.com", "step": "reload", "generation": 7}
-    {"ok": true, "how": "ended with exit code 0", "tail": ""}
+    {"server": "nginx", "step": "reload",
+     "members": [{"directory": "/etc/…/tls/www.example.com", "generation": 7}]}
+    {"ok": true, "how": "ended with exit code 0", "tail": "", "running": null}
+
+``running`` is how the server stands (``yes``, ``no``, ``failed``, ``changing``, ``not-known``): for
+the step ``is-active``, and for a reload that was not run because the server does not run.
 """
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import os
-import select
-import socket
-import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from internal_puller.install import local_socket
+from internal_puller.install.perform import Answer, Step
+from internal_puller.install.server import Running
 from internal_puller.settings.account import is_service
 from shared.contract import strict_json
 from shared.contract.errors import ConfigurationError, RelayError
@@ -29,14 +33,26 @@ from shared.host.commands import GRACE_SECONDS, OVERHANG_SECONDS, TAIL_BYTES, Co
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from shared.contract.strict_json import Members
+
 SOCKET: Final = Path("/run/split-horizon-relay/commands")
-STEPS: Final = frozenset({"test", "reload"})
-MAX_REQUEST: Final = 16384
-READ_SECONDS: Final = 5.0
-"""In which a whole request is there: it is small, and its sender is on this machine."""
+_STEPS: Final = frozenset(Step)
+_STATES: Final = frozenset(Running)
+_MAX_MEMBERS: Final = 1000
 _MAX_ANSWER: Final = 16 * TAIL_BYTES  # JSON may write a character in six
-_START_SECONDS: Final = 20.0
-_PAUSE_SECONDS: Final = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """
+    Attributes:
+        server: its name.
+        members: directories of targets, which tell them apart, and the generation in place.
+    """
+
+    server: str
+    step: Step
+    members: tuple[tuple[Path, int], ...]
 
 
 def is_asked() -> bool:
@@ -44,99 +60,86 @@ def is_asked() -> bool:
     return is_service() and SOCKET.exists()
 
 
-def ask(
-    directory: Path, step: str, generation: int, timeout: float, place: Path = SOCKET
-) -> CommandResult:
-    """Have a target's command run, and return how it ended.
+def ask(request: Request, seconds: float, place: Path = SOCKET) -> Answer:
+    """Have a step performed, and return what came of it; whatever fails is in its words.
 
     Args:
-        directory: of the target; it tells targets apart.
-        step: ``test`` or ``reload``.
-        timeout: seconds that the command may take.
+        seconds: that the step's command may take.
     """
-    request = strict_json.encode(
-        {"directory": str(directory), "step": step, "generation": generation}
-    )
-    patience = time.monotonic() + _START_SECONDS
+    members = [{"directory": str(path), "generation": number} for path, number in request.members]
+    told = {"server": request.server, "step": request.step, "members": members}
+    seconds += GRACE_SECONDS + OVERHANG_SECONDS
     try:
-        while not (answer := _answer_to(request, timeout, place)):
-            if time.monotonic() > patience:  # too many ask at once, or it ends without a word
-                break
-            time.sleep(_PAUSE_SECONDS)
+        answer = local_socket.exchange(place, strict_json.encode(told), seconds, _MAX_ANSWER)
     except OSError as error:
-        return CommandResult(False, f"could not be asked for at {place}: {error}", "")
+        return _failed(f"could not be asked for at {place}: {error}")
     try:
-        members = strict_json.decode_object(
-            answer, "The answer", max_size=_MAX_ANSWER, error=ConfigurationError
-        )
-        return CommandResult(
-            members.boolean("ok"),
-            members.text("how", max_length=TAIL_BYTES),
-            members.text("tail", max_length=TAIL_BYTES),
-        )
+        return _read_answer(answer)
     except ConfigurationError:
-        return CommandResult(False, f"got no answer from {place}; see its journal", "")
+        return _failed(f"got no answer from {place}; see its journal")
 
 
-def _answer_to(request: bytes, timeout: float, place: Path) -> bytes:
-    """Return what came back: nothing, where the connection was closed at once. Raises OSError."""
-    with socket.socket(socket.AF_UNIX) as connection:
-        connection.settimeout(timeout + GRACE_SECONDS + OVERHANG_SECONDS + _START_SECONDS)
-        connection.connect(str(place))
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            connection.sendall(request)
-            connection.shutdown(socket.SHUT_WR)
-        return _whole(connection.recv)
+def _read_answer(answer: bytes) -> Answer:
+    members = strict_json.decode_object(
+        answer, "The answer", max_size=_MAX_ANSWER, error=ConfigurationError
+    )
+    result = CommandResult(
+        members.boolean("ok"),
+        members.text("how", max_length=TAIL_BYTES),
+        members.text("tail", max_length=TAIL_BYTES),
+    )
+    running = None
+    if not members.take_null("running"):
+        running = Running(members.one_of("running", _STATES))
+    return Answer(result, running)
 
 
-def read_request(descriptor: int) -> bytes:
-    """Return a request, or the beginning of what is too large to be one.
-
-    Raises:
-        ConfigurationError: its end did not come within ``READ_SECONDS``.
-    """
-    found = b""
-    deadline = time.monotonic() + READ_SECONDS
-    while len(found) <= MAX_REQUEST:
-        left = deadline - time.monotonic()
-        if left <= 0 or not select.select([descriptor], [], [], left)[0]:
-            raise ConfigurationError(f"The request did not end within {READ_SECONDS:g} s.")
-        some = os.read(descriptor, MAX_REQUEST + 1)
-        if not some:
-            break
-        found += some
-    return found
-
-
-def answer(request: bytes, run: Callable[[Path, str, int], CommandResult]) -> bytes:
+def answer(request: bytes, run: Callable[[Request], Answer]) -> bytes:
     """Return what the service says to a request.
 
     Args:
-        run: takes directory, step and generation; raises ``RelayError``.
+        run: raises ``RelayError``.
     """
     try:
-        members = strict_json.decode_object(
-            request, "The request", max_size=MAX_REQUEST, error=ConfigurationError
-        )
-        directory = Path(members.text("directory", max_length=4096))
-        step = members.one_of("step", STEPS)
-        generation = members.integer("generation")
-        members.nothing_left()
-        result = run(directory, step, generation)
+        return _written(run(_read_request(request)))
     except RelayError as error:
         return refusal(error)
-    return strict_json.encode(dataclasses.asdict(result))
+
+
+def _read_request(request: bytes) -> Request:
+    limit = local_socket.MAX_REQUEST
+    members = strict_json.decode_object(
+        request, "The request", max_size=limit, error=ConfigurationError
+    )
+    read = Request(
+        members.text("server", max_length=4096),
+        Step(members.one_of("step", _STEPS)),
+        members.objects("members", _read_member, max_items=_MAX_MEMBERS),
+    )
+    members.nothing_left()
+    return read
+
+
+def _read_member(member: Members) -> tuple[Path, int]:
+    read = Path(member.text("directory", max_length=4096)), member.integer("generation")
+    member.nothing_left()
+    return read
 
 
 def refusal(error: RelayError) -> bytes:
     """Return what the service says where nothing was run."""
-    result = CommandResult(False, f"was not run: {error.what}"[:TAIL_BYTES], "")
-    return strict_json.encode(dataclasses.asdict(result))
+    return _written(refused(error))
 
 
-def _whole(receive: Callable[[int], bytes]) -> bytes:
-    found = b""
-    with contextlib.suppress(ConnectionResetError):
-        while len(found) <= _MAX_ANSWER and (some := receive(65536)):
-            found += some
-    return found
+def refused(error: RelayError) -> Answer:
+    """Return the answer where nothing was run."""
+    return _failed(f"was not run: {error.what}"[:TAIL_BYTES])
+
+
+def _failed(how: str) -> Answer:
+    return Answer(CommandResult(False, how, ""))
+
+
+def _written(answer: Answer) -> bytes:
+    told = dataclasses.asdict(answer.result) | {"running": answer.running}
+    return strict_json.encode(told)

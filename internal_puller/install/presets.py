@@ -8,16 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Final
 
-from internal_puller.install import as_root, layout
 from internal_puller.install.durable import Directory, Ownership
 from internal_puller.install.formats import read_password
 from internal_puller.install.generations import Accounts
+from internal_puller.install.server import Server
 from internal_puller.settings.targets import ProbePoint
 from shared.contract.errors import ConfigurationError
 from shared.host import commands, systemctl
+from shared.host.commands import CommandResult
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from internal_puller.install.remote import Remote
     from internal_puller.settings.targets import Target
@@ -130,37 +131,33 @@ class Plan:
     password: bytes | None
     remote: Remote | None = None
 
-    def run(self, argv: Argv, extra: Mapping[str, str]) -> CommandResult:
-        """Run a command where the server is; ``extra`` is for its environment, on this machine.
-
-        Raises:
-            ConfigurationError: the program does not exist.
-            StageFailed: the other machine cannot be reached.
-        """
-        if self.remote is not None:
-            return self.remote.run(argv, self.target.command_timeout)
-        return commands.run(argv, self.target.command_timeout, extra)
+    @property
+    def servers(self) -> tuple[Server, ...]:
+        """Who reads the files."""
+        own, unit = self.target, None
+        if self.reload_command[:1] == ("systemctl",):
+            unit = self.reload_command[-1]
+        machine = own.ssh or ""
+        name = own.preset if own.test_command is own.reload_command is None else str(own.directory)
+        return (Server(name, machine, self.test_command, self.reload_command, unit),)
 
     def command(self, step: str) -> Argv:
         """Return the command of a step, ``test`` or ``reload``; empty if there is none."""
         return {"test": self.test_command, "reload": self.reload_command}[step]
 
     def run_step(self, step: str, generation: int) -> CommandResult:
-        """Run the command of a step with what it may want to know; raises as ``run``.
+        """Run the command of a step with what it may want to know.
 
-        The service, which is not root, has it run.
+        Raises:
+            StageFailed: the other machine cannot be reached.
         """
-        if self.remote is None and as_root.is_asked():
-            own = self.target
-            return as_root.ask(own.directory, step, generation, own.command_timeout)
-        current = self.target.directory / layout.CURRENT
-        known = {
-            "RELAY_CERTIFICATE": self.target.certificate,
-            "RELAY_GENERATION": str(generation),
-            "RELAY_DIRECTORY": str(current),
-            "RELAY_KEY_FILE": str(current / "privkey.pem"),
-        }
-        return self.run(self.command(step), known)
+        from internal_puller.install.control import control_of
+
+        if self.remote is not None:
+            return self.remote.run(self.command(step), self.target.command_timeout)
+        control = control_of(self.servers[0], [(self, generation)])
+        result = control.test() if step == "test" else control.reload()
+        return result or CommandResult(True, "was not run: the server does not run", "")
 
 
 def resolve(target: Target) -> Plan:

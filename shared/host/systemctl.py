@@ -30,3 +30,11 @@ def state_of(unit: str) -> str | None:
     if done is None:
         return None
     return "active" if done.returncode == 0 else done.stdout.strip() or "unknown"
+
+
+def properties(unit: str, names: tuple[str, ...]) -> dict[str, str] | None:
+    """Return properties of a unit, those that it has; ``None`` if that is not known."""
+    done = ask("show", f"--property={','.join(names)}", "--", unit)
+    if done is None or done.returncode:
+        return None
+    return dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)

@@ -16,11 +16,14 @@ import pytest
 from typer.testing import CliRunner
 
 from internal_puller.commands.app import app
-from internal_puller.install import as_root
+from internal_puller.install import as_root, local_socket
+from internal_puller.install.as_root import Request
+from internal_puller.install.perform import Answer, Step
+from internal_puller.install.server import Running
 from internal_puller.settings import account
 from internal_puller.settings.targets import Target, save_targets
 from shared.contract.errors import ConfigurationError
-from shared.host import trusted_file
+from shared.host import commands, trusted_file
 from shared.host.commands import CommandResult
 
 NAME = "www.intra.example.com"
@@ -63,33 +66,52 @@ def standard_input(content: bytes) -> Iterator[None]:
         os.close(before)
 
 
-def test_there_and_back(tmp_path: Path) -> None:
-    wanted = CommandResult(False, "ended with exit code 1", "line\n“two”\n")
+REQUEST = Request("nginx", Step.RELOAD, ((Path("/srv/tls"), 7), (Path("/srv/other"), 9)))
+ASKED = (
+    b'{"members":[{"directory":"/srv/tls","generation":7},{"directory":"/srv/other","generation":9}'
+    b'],"server":"nginx","step":"reload"}'
+)
+
+
+@pytest.mark.parametrize("running", [None, *Running])
+def test_there_and_back(tmp_path: Path, running: Running | None) -> None:
+    wanted = Answer(CommandResult(False, "ended with exit code 1", "line\n“two”\n"), running)
     seen = []
 
-    def run(*asked: object) -> CommandResult:
-        seen.append(asked)
+    def run(request: Request) -> Answer:
+        seen.append(request)
         return wanted
 
-    request = b'{"directory":"/srv/tls","generation":7,"step":"reload"}'
-    with serving(tmp_path / "socket", as_root.answer(request, run)) as asked:
-        got = as_root.ask(Path("/srv/tls"), "reload", 7, 5.0, tmp_path / "socket")
-    assert (got, asked, seen) == (wanted, [request], [(Path("/srv/tls"), "reload", 7)])
+    with serving(tmp_path / "socket", as_root.answer(ASKED, run)) as asked:
+        got = as_root.ask(REQUEST, 5.0, tmp_path / "socket")
+    assert (got, asked, seen) == (wanted, [ASKED], [REQUEST])
 
 
-@pytest.mark.parametrize("answer", [b"", b"no JSON", b'{"ok":1}', b"x" * 100_000])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        *(b"", b"no JSON", b'{"ok":1}', b"x" * 100_000),
+        b'{"ok":true,"how":"","tail":"","running":"perhaps"}',
+    ],
+)
 def test_an_answer_that_is_none(
     tmp_path: Path, answer: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(as_root, "_START_SECONDS", -1.0)  # for what closes without a word
+    monkeypatch.setattr(local_socket, "START_SECONDS", -1.0)  # for what closes without a word
     with serving(tmp_path / "socket", answer):
-        got = as_root.ask(Path("/srv"), "test", 1, 5.0, tmp_path / "socket")
-    assert not got.ok and "see its journal" in got.how
+        got = as_root.ask(REQUEST, 5.0, tmp_path / "socket")
+    assert not got.result.ok and "see its journal" in got.result.how
+    assert got.running is None
 
 
 def test_nobody_listens(tmp_path: Path) -> None:
-    got = as_root.ask(Path("/srv"), "test", 1, 5.0, tmp_path / "socket")
+    got = as_root.ask(REQUEST, 5.0, tmp_path / "socket").result
     assert not got.ok and "could not be asked for" in got.how
+
+
+def request_of(**changes: object) -> bytes:
+    members = [{"directory": "/srv", "generation": 1}]
+    return json.dumps({"server": "nginx", "step": "test", "members": members} | changes).encode()
 
 
 @pytest.mark.parametrize(
@@ -97,51 +119,108 @@ def test_nobody_listens(tmp_path: Path) -> None:
     [
         b"",
         b"[]",
-        b'{"directory":"/srv","generation":1,"step":"rm"}',
-        b'{"directory":"/srv","generation":-1,"step":"test"}',
-        b'{"directory":"/srv","generation":1,"step":"test","argv":["rm"]}',
-        b" " * (as_root.MAX_REQUEST + 1),
+        request_of(step="rm"),
+        request_of(step="stop"),
+        request_of(argv=["rm"]),
+        request_of(unit="ssh"),
+        request_of(members=["/srv"]),
+        request_of(members=[{"directory": "/srv", "generation": -1}]),
+        request_of(members=[{"directory": "/srv", "generation": 1, "unit": "ssh"}]),
+        b" " * (local_socket.MAX_REQUEST + 1),
     ],
 )
 def test_a_request_that_is_none_runs_nothing(request_: bytes) -> None:
-    def run(*_: object) -> CommandResult:
+    def run(_: Request) -> Answer:
         raise AssertionError("it ran")
 
     assert json.loads(as_root.answer(request_, run))["ok"] is False
 
 
 def test_what_is_refused_is_said() -> None:
-    def run(*_: object) -> CommandResult:
+    def run(_: Request) -> Answer:
         raise ConfigurationError("There is no target in /srv.")
 
-    request = b'{"directory":"/srv","generation":1,"step":"test"}'
-    told = json.loads(as_root.answer(request, run))
-    assert told == {"ok": False, "how": "was not run: There is no target in /srv.", "tail": ""}
+    assert json.loads(as_root.answer(request_of(), run)) == {
+        "ok": False,
+        "how": "was not run: There is no target in /srv.",
+        "tail": "",
+        "running": None,
+    }
 
 
-def test_the_command_runs_what_the_targets_file_says(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    place = tmp_path / "live"
-    told = tmp_path / "told"
-    command = ("sh", "-c", f'echo "$RELAY_DIRECTORY $RELAY_GENERATION" > {told}')
-    save_targets(
-        tmp_path / "targets.toml",
-        [Target(NAME, (NAME,), place, test_command=command, reload_command=())],
-    )
-    monkeypatch.setenv("RELAY_PULLER_TARGETS_FILE", str(tmp_path / "targets.toml"))
+@dataclasses.dataclass
+class Unit:
+    """The command that the unit runs, with targets that it may be asked about."""
 
-    def asked(**changes: object) -> dict[str, object]:
-        request = {"directory": str(place), "step": "test", "generation": 7} | changes
-        with standard_input(json.dumps(request).encode()):
+    base: Path
+    targets: list[Target]
+
+    def asked(
+        self, *places: Path | str, server: str = "web", step: str = "test"
+    ) -> dict[str, object]:
+        save_targets(self.base / "targets.toml", self.targets)
+        members = [{"directory": str(place), "generation": 7} for place in places]
+        with standard_input(request_of(server=server, step=step, members=members)):
             done = CliRunner().invoke(app, ["serve-commands"])
         answer: dict[str, object] = json.loads(done.stdout)
         return answer
 
-    assert asked() == {"ok": True, "how": "ended with exit code 0", "tail": ""}
+
+@pytest.fixture
+def unit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Unit:
+    monkeypatch.setenv("RELAY_PULLER_TARGETS_FILE", str(tmp_path / "targets.toml"))
+    return Unit(tmp_path, [])
+
+
+def test_the_command_runs_what_the_targets_file_says(unit: Unit, tmp_path: Path) -> None:
+    place, told = tmp_path / "live", tmp_path / "told"
+    command = ("sh", "-c", f'echo "$RELAY_DIRECTORY $RELAY_GENERATION" > {told}')
+    unit.targets = [Target(NAME, (NAME,), place, test_command=command, reload_command=())]
+    name = str(place)
+    good = {"ok": True, "how": "ended with exit code 0", "tail": "", "running": None}
+    assert unit.asked(place, server=name) == good
     assert told.read_text() == f"{place}/current 7\n"
-    assert "has no reload command here" in str(asked(step="reload")["how"])
-    assert "There is no target in /etc" in str(asked(directory="/etc")["how"])
+    assert "has no reload command here" in str(unit.asked(place, server=name, step="reload")["how"])
+    assert "There is no target in /etc" in str(unit.asked("/etc", server=name)["how"])
+
+
+def test_a_group_is_told_of_its_members_in_their_order(
+    unit: Unit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = tmp_path / "told"
+    names = "$RELAY_CERTIFICATE|$RELAY_GENERATION|$RELAY_DIRECTORY|$RELAY_KEY_FILE"
+    script = tmp_path / "nginx"
+    script.write_text(f'#!/bin/sh\necho "{names}" > {told}\n')
+    script.chmod(0o755)
+    monkeypatch.setattr(commands, "SEARCH_PATH", f"{tmp_path}:{commands.SEARCH_PATH}")
+    one, two = tmp_path / "one", tmp_path / "two"
+    unit.targets = [Target(each.name, (NAME,), each, preset="nginx") for each in (one, two)]
+    assert unit.asked(two, one, server="nginx")["ok"] is True
+    wanted = ["two one", "7 7", f"{two}/current {one}/current"]
+    assert told.read_text().strip().split("|") == [
+        *wanted,
+        f"{two}/current/privkey.pem {one}/current/privkey.pem",
+    ]
+
+
+def test_what_is_not_one_group_is_refused(unit: Unit, tmp_path: Path) -> None:
+    told, one, two = (tmp_path / name for name in ("told", "one", "two"))
+    touch = ("touch", str(told))
+    unit.targets = [
+        Target(NAME, (NAME,), one, test_command=touch),
+        Target(NAME, (NAME,), two, test_command=touch),
+        Target(NAME, (NAME,), tmp_path / "far", test_command=touch, ssh="root@other.example.com"),
+    ]
+    for places, server in (
+        ((one, two), str(one)),
+        ((one,), str(two)),
+        ((one,), "nginx"),
+        ((), str(one)),
+        ((tmp_path / "far",), str(tmp_path / "far")),
+    ):
+        answer = unit.asked(*places, server=server)
+        assert answer["ok"] is False and "there is no one server" in str(answer["how"]), answer
+    assert not told.exists()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="whom root trusts")
@@ -157,7 +236,7 @@ def test_root_trusts_its_service_and_nobody_else(monkeypatch: pytest.MonkeyPatch
 
 def test_who_is_closed_unanswered_asks_again(tmp_path: Path) -> None:
     """More at once than systemd lets in: the connection is closed, and nothing was run."""
-    wanted = CommandResult(True, "ended with exit code 0", "")
+    wanted = Answer(CommandResult(True, "ended with exit code 0", ""))
     place = tmp_path / "socket"
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(place))
@@ -169,17 +248,17 @@ def test_who_is_closed_unanswered_asks_again(tmp_path: Path) -> None:
             connection, _ = listener.accept()
             with connection:
                 connection.recv(9999)
-                connection.sendall(as_root.strict_json.encode(dataclasses.asdict(wanted)))
+                connection.sendall(as_root.answer(ASKED, lambda _: wanted))
 
         thread = threading.Thread(target=serve, daemon=True)
         thread.start()
-        got = as_root.ask(Path("/srv"), "test", 1, 5.0, place)
+        got = as_root.ask(REQUEST, 5.0, place)
         thread.join(5)
     assert got == wanted
 
 
 def test_a_request_that_drips_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(as_root, "READ_SECONDS", 0.3)
+    monkeypatch.setattr(local_socket, "READ_SECONDS", 0.3)
     read, write = os.pipe()
     over = threading.Event()
 
@@ -190,17 +269,17 @@ def test_a_request_that_drips_is_given_up(monkeypatch: pytest.MonkeyPatch) -> No
     thread = threading.Thread(target=drip, daemon=True)
     thread.start()
     with pytest.raises(ConfigurationError, match="did not end within"):
-        as_root.read_request(read)
+        local_socket.read_request(read)
     over.set()
     thread.join(5)
     os.close(write)
-    assert as_root.read_request(read).strip() == b""
+    assert local_socket.read_request(read).strip() == b""
     os.close(read)
 
 
 def test_no_more_is_read_than_a_request_has() -> None:
     with Path("/dev/zero").open("rb") as endless:
-        assert as_root.MAX_REQUEST < len(as_root.read_request(endless.fileno())) < 40_000
+        assert local_socket.MAX_REQUEST < len(local_socket.read_request(endless.fileno())) < 200_000
 
 
 # --- root does what a file says only if that is root's ----------------------------------------
@@ -230,7 +309,7 @@ def test_the_unit_runs_nothing_from_files_that_anybody_but_root_could_write(
     puller.parent.mkdir(exist_ok=True)
     puller.write_text(f'targets_file = "{targets}"\n')
     monkeypatch.setenv("RELAY_PULLER_CONFIG", str(puller))
-    request = json.dumps({"directory": str(place), "step": "test", "generation": 7}).encode()
+    request = request_of(server=str(place), members=[{"directory": str(place), "generation": 7}])
     etc.chmod(0o755)
     with standard_input(request):
         assert CliRunner().invoke(app, ["serve-commands"]).exit_code == 0
