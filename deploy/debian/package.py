@@ -34,6 +34,7 @@ class Side:
         locks: of requirements/, what the environment holds.
         units: of deploy/systemd.
         restarted: the services that an upgrade restarts if they run.
+        boot: the units that every boot starts before all others that are not systemd's own.
         other: the word by which lines of the other side are known in the .conf files.
     """
 
@@ -42,6 +43,7 @@ class Side:
     locks: tuple[str, ...]
     units: tuple[str, ...]
     restarted: tuple[str, ...]
+    boot: tuple[str, ...]
     other: str
     examples: tuple[str, ...]
     about: str
@@ -58,6 +60,7 @@ SIDES = (
         ("agent-postgresql.txt",),
         ("external-agent.service", "external-agent-challenge.socket"),
         ("external-agent.service",),
+        (),
         "puller",
         ("*/challenge.*", "*/relay.*", "prometheus", "grafana"),
         "the Internet side: gets certificates, hands them out sealed\n"
@@ -74,8 +77,12 @@ SIDES = (
             "internal-puller-run.service",
             "internal-puller-commands.socket",
             "internal-puller-commands@.service",
+            "internal-puller-mounts.socket",
+            "internal-puller-mounts@.service",
+            "internal-puller-recover.service",
         ),
         ("internal-puller-run.service", "internal-puller.timer"),
+        ("internal-puller-recover.service",),
         "agent",
         ("*/intranet-server.*", "prometheus"),
         "the intranet side: fetches certificates, outward only\n"
@@ -138,6 +145,8 @@ def build(side: Side, stage: Path, tools: Path, wheel: Path, output: Path) -> Pa
         text = re.sub(r"/opt/split-horizon-relay/venv/bin/", "/usr/bin/", text)
         text = re.sub(r"(?m)^# Installed as docs(?:.|\n)*?\n#   systemctl", "#   systemctl", text)
         _write(stage / "usr/lib/systemd/system" / name, text)
+    for name in side.boot:
+        _link(stage / "usr/lib/systemd/system/basic.target.wants" / name, f"../{name}")
     for kind in ("sysusers", "tmpfiles"):
         lines = (DEPLOY / f"systemd/{kind}.conf").read_text().splitlines(keepends=True)
         own = "".join(line for line in lines if side.other not in line)

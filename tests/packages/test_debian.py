@@ -20,6 +20,9 @@ UNITS = {
         "internal-puller-run.service",
         "internal-puller-commands.socket",
         "internal-puller-commands@.service",
+        "internal-puller-mounts.socket",
+        "internal-puller-mounts@.service",
+        "internal-puller-recover.service",
     ),
 }
 
@@ -59,6 +62,9 @@ def test_the_units_verify(installed: Root, side: str) -> None:
     assert done.err == ""
     wants = [path.name for path in (installed / "etc/systemd/system").rglob("*.wants/*")]
     assert set(wants).isdisjoint(UNITS[side]), "nothing is enabled by itself"
+    at_boot = [path.name for path in (installed / "usr/lib/systemd/system").rglob("*.wants/*")]
+    ours = {"internal-puller-recover.service"} & set(UNITS[side])
+    assert set(at_boot) & set(UNITS[side]) == ours, "but what finishes what a boot interrupted"
 
 
 def test_nothing_names_the_place_where_it_was_built(installed: Root) -> None:

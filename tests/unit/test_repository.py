@@ -217,6 +217,8 @@ def test_systemd_understands_the_units(units: Path) -> None:
         ("internal-puller", 20),
         ("internal-puller-run", 20),
         ("internal-puller-commands@", 20),
+        ("internal-puller-mounts@", 12),
+        ("internal-puller-recover", 12),
     ],
 )
 def test_the_units_are_hardened(units: Path, unit: str, most: int) -> None:
@@ -257,6 +259,31 @@ def test_those_that_stay_are_watched_and_the_timer_spreads_them() -> None:
     timer = (SYSTEMD / "internal-puller.timer").read_text()
     assert "OnCalendar=hourly\nRandomizedDelaySec=55min\nFixedRandomDelay=yes\n" in timer
     assert "Persistent=true\n" in timer
+
+
+def test_recovery_holds_no_boot_up_and_comes_before_every_server() -> None:
+    text = (SYSTEMD / "internal-puller-recover.service").read_text()
+    unit = dict(
+        line.split("=", 1) for line in text.split("[Service]")[0].splitlines() if "=" in line
+    )
+    assert unit["DefaultDependencies"] == "no", "or it would come after basic.target itself"
+    assert unit["Before"].split() == ["basic.target", "shutdown.target"]
+    assert unit["After"] == "local-fs.target"
+    assert unit["ConditionDirectoryNotEmpty"] == "/var/lib/split-horizon-relay/puller/groups"
+    for line in ("Type=oneshot", "TimeoutStartSec=30s", "PrivateNetwork=yes"):
+        assert f"\n{line}\n" in text
+    others = "".join((SYSTEMD / name).read_text() for name in UNITS if "recover" not in name)
+    assert "internal-puller-recover" not in others, "nothing requires it"
+
+
+def test_what_reads_mounts_can_do_nothing_else() -> None:
+    text = (SYSTEMD / "internal-puller-mounts@.service").read_text()
+    for line in (
+        *("CapabilityBoundingSet=", "ProtectSystem=strict", "ProtectProc=default"),
+        *("PrivateNetwork=yes", "NoNewPrivileges=yes"),
+    ):
+        assert f"\n{line}\n" in text
+    assert "ReadWritePaths" not in text
 
 
 def test_the_challenge_socket_has_the_name_the_agent_looks_for() -> None:
