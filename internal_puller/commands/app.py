@@ -16,6 +16,7 @@ from internal_puller.commands import (
     enrolling,
     installed,
     pulling,
+    recovering,
     rehearsing,
     serving,
     targets,
@@ -52,6 +53,7 @@ app.command()(doctor.doctor)
 app.command("rehearse")(rehearsing.rehearse_command)
 app.command()(installed.rollback)
 app.command()(installed.verify)
+app.command()(recovering.recover)
 app.command("serve-commands")(serving.serve_commands)
 app.command("serve-mounts")(serving.serve_mounts)
 

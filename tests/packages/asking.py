@@ -32,6 +32,7 @@ def one(content: bytes, *, drip: bool = False, mute: bool = False) -> bytes:
 def hundred(directory: str) -> None:
     """A hundred at once, four kinds of them, and an honest one in their midst."""
     from internal_puller.install import as_root
+    from internal_puller.install.perform import Step
 
     answers: list[int] = []
 
@@ -45,7 +46,8 @@ def hundred(directory: str) -> None:
     for thread in threads:
         thread.start()
     time.sleep(1)
-    honest = as_root.ask(Path(directory), "test", 1, 30.0)
+    asked = as_root.Request("nginx", Step.TEST, ((Path(directory), 1),))
+    honest = as_root.ask(asked, 30.0).result
     for thread in threads:
         thread.join(20)
     for _ in range(500):  # more than systemd lets trigger a unit in two seconds

@@ -36,6 +36,8 @@ SITE = f"""server {{
 """
 PULL = "internal-puller.service"
 STAYS = "internal-puller-run.service"
+RECOVER = "internal-puller-recover.service"
+ROOTS = ("internal-puller-commands@x.service", "internal-puller-mounts@x.service")
 
 
 @dataclass
@@ -157,7 +159,7 @@ def test_the_exposure_of_every_unit(machines: Machines) -> None:
     """At most 2.0, as systemd counts it."""
     for machine, units in (
         (machines.vm, ("external-agent.service",)),
-        (machines.inside, (PULL, STAYS, "internal-puller-commands@x.service")),
+        (machines.inside, (PULL, STAYS, RECOVER, *ROOTS)),
     ):
         for unit in units:
             told = machine.run("systemd-analyze", "security", "--no-pager", unit).out

@@ -39,6 +39,7 @@ TARGETS, DIRECT, PULLER = (
     f"etc/split-horizon-relay/{name}.toml" for name in ("targets", "direct", "puller")
 )
 COMMANDS = "/run/split-horizon-relay/commands"
+MOUNTS = "/run/split-horizon-relay/mounts"
 PYTHON = "/opt/split-horizon-relay/puller/bin/python"
 # Other services' ways to be told what to do, as Debian's packages make them; 0666 is the worst.
 STAND_INS = {
@@ -148,7 +149,7 @@ def _check(found: Found, *more: str) -> None:
 def test_what_the_kernel_lets_the_puller_open(machines: Machines, unit: str) -> None:
     machines.inside.run("systemctl", "start", "internal-puller-commands.socket")
     found = _walked(machines.inside, unit)
-    _check(found, COMMANDS)
+    _check(found, COMMANDS, MOUNTS)
     assert set(found.capabilities.values()) == {1}, "CAP_CHOWN"
     refused = dict(found.tricks)
     for name in ("give it to root", "remove what was given away"):
@@ -204,11 +205,19 @@ def test_a_restore_hands_over_and_brings_the_roots(machines: Machines) -> None:
 # --- the commands' socket ---------------------------------------------------------------------
 
 
+def request_of(server: str = "nginx", step: str = "test", directory: str = TLS) -> str:
+    member = {"directory": directory, "generation": 1}
+    return json.dumps({"server": server, "step": step, "members": [member]})
+
+
 def test_the_account_can_ask_for_nothing_else(machines: Machines) -> None:
     """It may choose a target and a step, in a file that is root's; it may not change what runs."""
     for request, answer in (
-        ('{"directory":"/etc","step":"test","generation":1}', "There is no target in /etc"),
-        (f'{{"directory":"{TLS}","step":"rm","generation":1}}', "'step' is none of"),
+        (request_of(directory="/etc"), "There is no target in /etc"),
+        (request_of(step="rm"), "'step' is none of"),
+        (request_of(step="stop"), "'step' is none of"),
+        (request_of(server="ssh"), "there is no one server 'ssh' that reads"),
+        (request_of(step="start"), "was not run"),
         ("nonsense", "not acceptable JSON"),
     ):
         (machines.inside / "usr/local/lib/request").write_text(request)
@@ -220,8 +229,7 @@ def test_the_account_can_ask_for_nothing_else(machines: Machines) -> None:
 
 def test_settings_that_others_can_write_name_no_commands(machines: Machines) -> None:
     inside = machines.inside
-    request = f'{{"directory":"{TLS}","step":"test","generation":1}}'
-    (inside / "usr/local/lib/request").write_text(request)
+    (inside / "usr/local/lib/request").write_text(request_of())
     place = "/etc/split-horizon-relay"
     for spoil, repair in (
         (f"chmod 666 {place}/targets.toml", f"chmod 640 {place}/targets.toml"),
@@ -240,8 +248,7 @@ def test_settings_that_others_can_write_name_no_commands(machines: Machines) -> 
 def test_a_hundred_at_once_hold_nobody_up(machines: Machines) -> None:
     """Malformed, oversized, slow and mute ones; an honest request among them is answered."""
     inside = machines.inside
-    request = f'{{"directory":"{TLS}","step":"test","generation":1}}'
-    (inside / "usr/local/lib/request").write_text(request)
+    (inside / "usr/local/lib/request").write_text(request_of())
     (inside / "usr/local/lib/asking.py").write_text(Path(asking.__file__).read_text())
     said = in_place_of(inside, PULL, PYTHON, "/usr/local/lib/asking.py", "hundred", TLS)
     told = json.loads(said)

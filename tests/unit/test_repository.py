@@ -268,12 +268,16 @@ def test_recovery_holds_no_boot_up_and_comes_before_every_server() -> None:
     )
     assert unit["DefaultDependencies"] == "no", "or it would come after basic.target itself"
     assert unit["Before"].split() == ["basic.target", "shutdown.target"]
-    assert unit["After"] == "local-fs.target"
+    assert unit["After"].split() == ["local-fs.target", "internal-puller-commands.socket"]
+    assert "Requires" not in unit and unit["Wants"] == "internal-puller-commands.socket"
     assert unit["ConditionDirectoryNotEmpty"] == "/var/lib/split-horizon-relay/puller/groups"
     for line in ("Type=oneshot", "TimeoutStartSec=30s", "PrivateNetwork=yes"):
         assert f"\n{line}\n" in text
-    others = "".join((SYSTEMD / name).read_text() for name in UNITS if "recover" not in name)
-    assert "internal-puller-recover" not in others, "nothing requires it"
+    commands = (SYSTEMD / "internal-puller-commands@.service").read_text()
+    assert "\nDefaultDependencies=no\n" in commands, "or it would wait for what waits for it"
+    lines = [line for name in UNITS for line in (SYSTEMD / name).read_text().splitlines()]
+    requiring = [line for line in lines if "internal-puller-recover" in line and line[0] != "#"]
+    assert requiring == [], "nothing requires it"
 
 
 def test_what_reads_mounts_can_do_nothing_else() -> None:

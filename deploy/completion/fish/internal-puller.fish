@@ -8,7 +8,7 @@ function __internal_puller_at --description 'whether the commands typed so far a
             set skip no
         else if contains -- "$path:$word" ':--config' 'enroll:--token-file' 'enroll:--preset' 'enroll:--root' 'discover:--config' 'rehearse:--root' 'rollback:--to' 'target add:--name' 'target add:--preset' 'target add:--directory' 'target add:--format' 'target add:--owner' 'target add:--group' 'target add:--mode' 'target add:--key-mode' 'target add:--test-command' 'target add:--reload-command' 'target add:--probe' 'target add:--probe-timeout' 'target add:--root' 'target add:--keep' 'target add:--pkcs12-password-file' 'target add:--key-origin' 'target add:--key-algorithm' 'target add:--unit' 'target add:--ssh' 'target add:--ssh-key' 'target add:--ssh-known-hosts' 'target add:--remote-directory' 'target change:--add-name' 'target change:--remove-name' 'target change:--unset' 'target change:--name' 'target change:--preset' 'target change:--directory' 'target change:--format' 'target change:--owner' 'target change:--group' 'target change:--mode' 'target change:--key-mode' 'target change:--test-command' 'target change:--reload-command' 'target change:--probe' 'target change:--probe-timeout' 'target change:--root' 'target change:--keep' 'target change:--pkcs12-password-file' 'target change:--key-origin' 'target change:--key-algorithm' 'target change:--unit' 'target change:--ssh' 'target change:--ssh-key' 'target change:--ssh-known-hosts' 'target change:--remote-directory' 'direct init:--ca' 'direct init:--ca-root' 'direct init:--contact' 'direct init:--eab-key-id' 'direct init:--eab-hmac-key-file' 'direct init:--proxy' 'direct add:--challenge' 'direct add:--key-algorithm' 'direct add:--profile' 'direct add:--preferred-chain' 'direct add:--ca' 'direct add:--id' 'direct revoke:--reason' 'direct dns-persist record:--until' 'direct dns-persist record:--ca' 'direct dns-persist check:--ca' 'direct account deactivate:--ca'
             set skip yes
-        else if contains -- (string trim -- "$path $word") 'enroll' 'discover' 'pull' 'run' 'status' 'doctor' 'rehearse' 'rollback' 'verify' 'serve-commands' 'target' 'target add' 'target change' 'target list' 'target remove' 'direct' 'direct init' 'direct add' 'direct list' 'direct renew' 'direct remove' 'direct revoke' 'direct dns-persist' 'direct dns-persist record' 'direct dns-persist check' 'direct account' 'direct account roll-over' 'direct account deactivate'
+        else if contains -- (string trim -- "$path $word") 'enroll' 'discover' 'pull' 'run' 'status' 'doctor' 'rehearse' 'rollback' 'verify' 'recover' 'serve-commands' 'serve-mounts' 'target' 'target add' 'target change' 'target list' 'target remove' 'direct' 'direct init' 'direct add' 'direct list' 'direct renew' 'direct remove' 'direct revoke' 'direct dns-persist' 'direct dns-persist record' 'direct dns-persist check' 'direct account' 'direct account roll-over' 'direct account deactivate'
             set path (string trim -- "$path $word")
         end
     end
@@ -25,7 +25,9 @@ complete -c internal-puller -n '__internal_puller_at' -a doctor -d 'Find out why
 complete -c internal-puller -n '__internal_puller_at' -a rehearse -d 'Order from a staging CA, verify, stage and test, and throw it all away.'
 complete -c internal-puller -n '__internal_puller_at' -a rollback -d 'Bring an earlier generation back; the one that is left is not installed again by itself.'
 complete -c internal-puller -n '__internal_puller_at' -a verify -d 'Check the files in place, and that the live servers serve them; exit 9 if not.'
-complete -c internal-puller -n '__internal_puller_at' -a serve-commands -d 'Run one command of a target, asked for on standard input; for its unit alone.'
+complete -c internal-puller -n '__internal_puller_at' -a recover -d 'Make whole what an interrupted installation left, without network; for its unit at boot.'
+complete -c internal-puller -n '__internal_puller_at' -a serve-commands -d 'Perform one step of a server, asked for on standard input; for its unit alone.'
+complete -c internal-puller -n '__internal_puller_at' -a serve-mounts -d 'Tell which generations of the targets are mounted by any process; for its unit alone.'
 complete -c internal-puller -n '__internal_puller_at' -a target -d 'Where certificates are installed.'
 complete -c internal-puller -n '__internal_puller_at' -a direct -d 'Certificates that this machine gets from a CA by itself, outward only.'
 complete -c internal-puller -n '__internal_puller_at' -l config -r -F -d 'The settings file, puller.toml.'
@@ -60,7 +62,9 @@ complete -c internal-puller -n '__internal_puller_at rehearse' -l help -d 'Show 
 complete -c internal-puller -n '__internal_puller_at rollback' -l to -x -d 'The generation; else the one before.'
 complete -c internal-puller -n '__internal_puller_at rollback' -l help -d 'Show what it does and takes.'
 complete -c internal-puller -n '__internal_puller_at verify' -l help -d 'Show what it does and takes.'
+complete -c internal-puller -n '__internal_puller_at recover' -l help -d 'Show what it does and takes.'
 complete -c internal-puller -n '__internal_puller_at serve-commands' -l help -d 'Show what it does and takes.'
+complete -c internal-puller -n '__internal_puller_at serve-mounts' -l help -d 'Show what it does and takes.'
 complete -c internal-puller -n '__internal_puller_at target' -a add -d 'Say where and how a certificate is installed. It replaces nothing: see target change.'
 complete -c internal-puller -n '__internal_puller_at target' -a change -d 'Change a target. What is not given stays as it is; see --unset for what is to go.'
 complete -c internal-puller -n '__internal_puller_at target' -a list -d 'Show the targets; exit 3 if one cannot be used.'
