@@ -14,17 +14,6 @@ if TYPE_CHECKING:
     from internal_puller.settings.presets.preset import Preset
     from internal_puller.settings.targets import Target
 
-UNIT_DIRECTORIES: Final = tuple(
-    Path(place)
-    for place in (
-        "/etc/systemd/system",
-        "/run/systemd/system",
-        "/run/systemd/generator.late",  # of init scripts, as Debian's slapd has
-        "/usr/local/lib/systemd/system",
-        "/usr/lib/systemd/system",
-        "/lib/systemd/system",
-    )
-)
 _SUDO: Final = ("sudo", "-n")
 _RESTARTING: Final = ("restart", "try-restart", "reload-or-restart", "try-reload-or-restart")
 
@@ -58,13 +47,8 @@ def unit_of(preset: Preset, target: Target) -> str | None:
         return target.unit
     if target.ssh is not None:
         return preset.units[0]
-    installed = (unit for unit in preset.units if is_installed(unit))
+    installed = (unit for unit in preset.units if systemctl.is_installed(unit))
     return next(installed, preset.units[0])
-
-
-def is_installed(unit: str) -> bool:
-    """Tell whether this machine has a unit, by its name without ``.service``."""
-    return any((place / f"{unit}.service").exists() for place in UNIT_DIRECTORIES)
 
 
 def _of_preset(preset: Preset, target: Target) -> Server:

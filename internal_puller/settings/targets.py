@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from internal_puller.settings.presets.catalogue import BUILT_IN, Catalogue
-from internal_puller.settings.presets.preset import KEY_FIRST
+from internal_puller.settings.presets.preset import KEY_FIRST, NO_PAIR, holds_pair
 from shared.contract.errors import ConfigurationError, PolicyError
 from shared.contract.identifiers import check_certificate_id
 
@@ -219,13 +219,8 @@ class Target:
             _check_choice(self._refuse, "key_algorithm", self.key_algorithm, KEY_ALGORITHMS)
         for name in self.formats:
             _check_choice(self._refuse, "formats", name, FORMATS)
-        holds = set(self.formats)
-        apart = "privkey" in holds and holds & {"fullchain", "cert"}
-        if holds and not apart and not holds & {"combined", "pkcs12"}:
-            raise self._refuse(
-                "formats hold no certificate with its key; they need combined, pkcs12, or privkey "
-                "and fullchain"
-            )
+        if self.formats and not holds_pair(self.formats):
+            raise self._refuse(NO_PAIR)
         if "pkcs12" in self.all_formats and self.pkcs12_password_file is None:
             what = "pkcs12 format" if self.formats else f"preset {self.preset_text}"
             raise self._refuse(f"the {what} needs pkcs12_password_file")

@@ -55,8 +55,8 @@ class Catalogue:
         if name in NAMES:
             if file is not None and os.path.lexists(file):
                 raise ConfigurationError(
-                    f"{file}: there is a preset {name!r} without this file.",
-                    do=f"Give the file another name, or remove it to use the preset {name!r}.",
+                    f"{file}: there is a preset {name!r} already.",
+                    do="Give the file another name, and use that in the targets.",
                 )
             return known(name)
         text = read_toml(file) if file is not None and NAME.fullmatch(name) else None

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 Argv = tuple[str, ...]
 
@@ -14,6 +17,18 @@ UNIT: Final = "{unit}"
 CURRENT: Final = "{current}"
 NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?")
 _MOST_PATIENCE: Final = 600.0
+
+
+NO_PAIR: Final = (
+    "formats hold no certificate with its key; they need combined, pkcs12, or privkey and fullchain"
+)
+
+
+def holds_pair(formats: Iterable[str]) -> bool:
+    """Tell whether a server finds a certificate with its key in files of these formats."""
+    holds = set(formats)
+    apart = "privkey" in holds and bool(holds & {"fullchain", "cert"})
+    return apart or bool(holds & {"combined", "pkcs12"})
 
 
 @dataclass(frozen=True)
@@ -94,7 +109,12 @@ class Preset:
             (not self.title, "title is empty"),
             (not lines or not all(hint.lines for hint in self.hints), "hint has no lines"),
             (not any(CURRENT in line for line in lines), f"hint names no file in {CURRENT}"),
+            (
+                bool(self.hints) and bool(self.hints[-1].since),
+                "hints has no lines for any version",
+            ),
             (not self.formats, "formats is empty"),
+            (bool(self.formats) and not holds_pair(self.formats), NO_PAIR),
             (
                 ("combined" in self.formats) != bool(self.combined),
                 "combined.pem needs its order, and the order needs the format combined",

@@ -25,7 +25,7 @@ def target(directory: str = "/srv/a", **members: Any) -> Target:
 def units(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A machine with systemd whose units are here."""
     monkeypatch.setattr(servers.systemctl, "is_there", lambda: True)
-    monkeypatch.setattr(servers, "UNIT_DIRECTORIES", (tmp_path / "etc", tmp_path / "lib"))
+    monkeypatch.setattr(servers.systemctl, "UNIT_DIRECTORIES", (tmp_path / "etc", tmp_path / "lib"))
     (tmp_path / "lib").mkdir()
     return tmp_path / "lib"
 
