@@ -48,7 +48,7 @@ def run(*command: str, **options: object) -> None:
     assert done.returncode == 0, (command, done.stdout, done.stderr)
 
 
-def _let_pass(base: Path) -> None:
+def let_pass(base: Path) -> None:
     """Let a server's own account come as far as its directory."""
     for above in (base, *base.parents):
         mode = above.stat().st_mode
@@ -62,7 +62,7 @@ def postfix(current: Path, base: Path) -> Iterator[RunningServer]:
     config, queue, data = base / "etc", base / "queue", base / "data"
     for place in (config, queue, data):
         place.mkdir()
-    _let_pass(base)
+    let_pass(base)
     shutil.chown(data, "postfix")
     (config / "main.cf").write_text(
         f"""compatibility_level = 3.6
@@ -148,7 +148,7 @@ service imap-login {{
             ("doveadm", "-c", str(config), "reload"),
         )
     finally:
-        _end(process)
+        end(process)
         shutil.rmtree(run_directory, ignore_errors=True)
 
 
@@ -163,7 +163,7 @@ def postgresql(current: Path, base: Path) -> Iterator[RunningServer]:
     shutil.chown(base, "postgres")
     shutil.chown(data, "postgres")
     as_postgres = {"user": account.pw_uid, "group": account.pw_gid, "cwd": str(base)}
-    _let_pass(base)
+    let_pass(base)
     run(str(programs / "initdb"), "-D", str(data), "-A", "trust", "--no-sync", **as_postgres)
     with (data / "postgresql.conf").open("a") as settings:
         settings.write(
@@ -186,7 +186,7 @@ def postgresql(current: Path, base: Path) -> Iterator[RunningServer]:
             ("kill", "-HUP", str(process.pid)),
         )
     finally:
-        _end(process, signal.SIGINT)
+        end(process, signal.SIGINT)
         log.close()
 
 
@@ -223,7 +223,7 @@ https://{NAME}:{port} {{
             (*reload, "--address", f"127.0.0.1:{admin}"),
         )
     finally:
-        _end(process)
+        end(process)
         log.close()
 
 
@@ -267,7 +267,7 @@ test "$1" = stop || exec {catalina} start >>{base}/log 2>&1
         subprocess.run([str(restart), "stop"], check=False, timeout=60)
 
 
-def _end(process: subprocess.Popen[bytes], number: signal.Signals = signal.SIGTERM) -> None:
+def end(process: subprocess.Popen[bytes], number: signal.Signals = signal.SIGTERM) -> None:
     process.send_signal(number)
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(20)
@@ -281,11 +281,11 @@ def await_tls(server: RunningServer, protocol: str) -> None:
     point = ProbePoint(server.address, server.port, NAME, protocol)
     deadline = time.monotonic() + START_SECONDS
     while (seen := look(point, START_SECONDS)[0]).leaf_sha256 is None:
-        assert time.monotonic() < deadline, f"{seen.why}\n{_log(server)}"
+        assert time.monotonic() < deadline, f"{seen.why}\n{log_of(server)}"
         time.sleep(0.05)
 
 
-def _log(server: RunningServer) -> str:
+def log_of(server: RunningServer) -> str:
     return server.log.read_text()[-2000:] if server.log.exists() else "no log"
 
 

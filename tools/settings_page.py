@@ -20,12 +20,6 @@ _WORDS = {
     bool: "true or false",
     Path: "path",
 }
-# What depends on the machine where the page is written.
-_BY_MACHINE = {
-    "apache": "`systemctl reload apache2`, or `httpd`",
-    "tomcat": "`systemctl restart tomcat10`, or 11, 9",
-    "systemd": "`systemctl reload-or-restart UNIT`",
-}
 Row = tuple[str, ...]
 
 
@@ -70,7 +64,10 @@ def settings_lines() -> Iterator[str]:
         "What a target does that says nothing else.",
         "",
         *table(
-            ("preset", "files", "test", "reload with systemd", "without", "probed at"),
+            (
+                *("preset", "server", "files", "test", "reload with systemd", "without"),
+                *("patience", "probed at"),
+            ),
             _preset_rows(),
         ),
         "",
@@ -86,6 +83,11 @@ def settings_lines() -> Iterator[str]:
                 for scheme, port in PORTS.items()
             ),
         ),
+        "What the server's configuration has to say, DIRECTORY being the target's:",
+        "",
+        "```",
+        *_hint_lines(),
+        "```",
     )
 
 
@@ -133,7 +135,7 @@ def _nested_rows(record: Any, path: tuple[str, ...]) -> Iterator[Row]:
 def _record_rows(record: Any, without: str = "required") -> Iterator[tuple[str, str, str]]:
     """``without`` is said of what has no default."""
     hints = get_type_hints(record)
-    for field in dataclasses.fields(record):
+    for field in (one for one in dataclasses.fields(record) if one.compare):
         takes, default = _word(_bare(hints[field.name])), _default(field, without)
         if field.name in {"mode", "key_mode"}:  # kept as a number, written as text
             takes = "text, octal"
@@ -143,15 +145,34 @@ def _record_rows(record: Any, without: str = "required") -> Iterator[tuple[str, 
 
 def _preset_rows() -> Iterator[Row]:
     from internal_puller.install.formats import FILE_NAMES
-    from internal_puller.install.presets import PEM_FILES, PRESETS
+    from internal_puller.settings.presets.catalogue import NAMES, known
+    from internal_puller.settings.presets.preset import PEM_FILES
 
-    for name, preset in PRESETS.items():
-        reload = _BY_MACHINE.get(name) or _command(preset.reload(True))
-        without = "`service … restart`" if name == "tomcat" else _command(preset.reload(False))
-        at = "nowhere" if preset.probe is None else f"{preset.probe[0]}, port {preset.probe[1]}"
+    for preset in map(known, NAMES):
+        reload = _command(preset.reload)
+        for unit in preset.units[1:]:
+            reload += f", or `{unit}`"
+        reload = reload.replace("{unit}", (*preset.units, "UNIT")[0])
+        without = _command(preset.without_systemd) if preset.without_systemd else "not known"
+        at = ", ".join(f"{protocol}, port {port}" for protocol, port in preset.probe) or "nowhere"
         more = [f"`{FILE_NAMES[one]}`" for one in preset.formats if one not in PEM_FILES]
         files = "the four PEM files" + "".join(f", {one}" for one in more)
-        yield f"`{name}`", files, _command(preset.test), reload, without, at
+        patience = f"{preset.patience:g} s" + (", restarted" if preset.restarts else "")
+        yield (
+            *(f"`{preset.name}`", preset.title, files, _command(preset.test), reload),
+            *(without if preset.reload else "none", patience, at),
+        )
+
+
+def _hint_lines() -> Iterator[str]:
+    """What a server's configuration has to say, as ``target add`` prints it."""
+    from internal_puller.settings.presets.catalogue import NAMES, known
+
+    for preset in map(known, NAMES):
+        for hint in preset.hints:
+            since = ".".join(map(str, hint.since))
+            yield f"# {preset.title}" + (f", from version {since} on" if since else "")
+            yield from hint.shown("DIRECTORY/current")
 
 
 def _command(argv: tuple[str, ...]) -> str:

@@ -84,7 +84,7 @@ SIDES = (
         ("internal-puller-run.service", "internal-puller.timer"),
         ("internal-puller-recover.service",),
         "agent",
-        ("*/intranet-server.*", "prometheus"),
+        ("*/intranet-server.*", "prometheus", "presets.d"),
         "the intranet side: fetches certificates, outward only\n"
         " Fetches certificates from the agent, verifies and installs them, reloads the servers,\n"
         " looks at what they serve, and rolls back; or asks a CA itself (direct mode).",

@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from internal_puller.commands.tables import print_table
-from internal_puller.discovery import apache, haproxy, nginx
 from internal_puller.discovery.proposal import Proposal, propose
+from internal_puller.discovery.servers import READERS, here
 from internal_puller.discovery.site import Site
 from internal_puller.settings.config import Settings, load_settings
-from internal_puller.settings.targets import load_targets
+from internal_puller.settings.presets.catalogue import BUILT_IN
+from internal_puller.settings.presets.preset import Preset
+from internal_puller.settings.targets import Target, load_targets
 from internal_puller.state.state import StateDirectory
 from shared.contract.errors import ConfigurationError, RelayError
 from shared.contract.wire import Grant
-from shared.host.commands import SEARCH_PATH
 from shared.host.terminal import emit, emit_json, explain
 
-SERVERS = ("nginx", "apache", "haproxy")
+SERVERS = tuple(READERS)
 
 
 def discover(
@@ -37,18 +38,16 @@ def discover(
 ) -> None:
     """Propose targets for the servers here, with the lines to change. Changes nothing."""
     if server is not None and server not in SERVERS:
-        raise ConfigurationError(
-            f"{server!r:.40} is none of {', '.join(SERVERS)}.", do="Name one of them, or none."
-        )
+        raise _not_read(server)
     if config is not None and server is None:
         raise ConfigurationError("--config is of one server.", do="Name it before.")
     settings = load_settings(context.obj)
     found, problems = list[Site](), list[RelayError]()
-    for name in SERVERS if server is None else (server,):
-        if server is None and not _is_here(name):
-            continue
+    installed = list(here())
+    names = [one.name for one in installed] if server is None else [server]
+    for read in (READERS[name] for name in names if name in READERS):
         try:
-            found += _sites(name, config)
+            found += read(config)
         except ConfigurationError as error:
             problems.append(error)
     targets = load_targets(settings.targets_file)
@@ -58,25 +57,20 @@ def discover(
         emit_json(rows)
     else:
         _show(proposals)
+        if server is None:
+            _show_others(installed, targets)
     for problem in problems:
         explain(problem)
     raise typer.Exit(ConfigurationError.exit_code if problems else 0)
 
 
-def _is_here(name: str) -> bool:
-    program = {"apache": "apachectl"}.get(name, name)
-    return shutil.which(program, path=SEARCH_PATH) is not None
-
-
-def _sites(name: str, config: Path | None) -> list[Site]:
-    if name == "nginx":
-        return nginx.sites(("nginx", "-T", *(("-c", str(config)) if config else ())))
-    if name == "apache":
-        if config is None:
-            return apache.sites()
-        program = "apache2" if shutil.which("apache2", path=SEARCH_PATH) else "httpd"
-        return apache.sites((program, "-f", str(config), "-t", "-D", "DUMP_VHOSTS"))
-    return haproxy.sites(config or haproxy.CONFIGURATION)
+def _not_read(server: str) -> ConfigurationError:
+    preset = BUILT_IN.find(server)
+    return ConfigurationError(
+        f"The configuration of {preset.title} is not read: {preset.undiscovered}.",
+        do=f"internal-puller target add NAME --preset {server}; or name one of "
+        f"{', '.join(SERVERS)}.",
+    )
 
 
 def _granted(settings: Settings) -> tuple[Grant, ...]:
@@ -117,3 +111,13 @@ def _show(proposals: list[Proposal]) -> None:
         for note in one.site.notes:
             emit(f"  note: {note}")
     emit("", "First: internal-puller pull. Then change the lines, and reload the server by hand.")
+
+
+def _show_others(installed: Sequence[Preset], targets: Sequence[Target]) -> None:
+    """Say of what is here, and is not read, how it gets a certificate."""
+    taken = {preset.name for one in targets for preset in one.presets}
+    others = [one for one in installed if one.undiscovered and one.name not in taken]
+    if others:
+        emit("", "Also here; their configuration is not read:")
+    for preset in others:
+        emit(f"  {preset.title}: internal-puller target add NAME --preset {preset.name}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -18,7 +18,8 @@ from internal_puller.commands.targets import (
 )
 from internal_puller.facts.schedule import ENABLE, TIMER, schedule_of
 from internal_puller.settings.config import Settings, load_settings
-from internal_puller.settings.targets import PRESETS, load_targets
+from internal_puller.settings.presets.catalogue import NAMES
+from internal_puller.settings.targets import load_targets
 from internal_puller.sources.agent.enrolment import enrol
 from shared.contract.errors import ConfigurationError, TokenMalformed
 from shared.contract.wire import Grant
@@ -38,9 +39,10 @@ def enroll(
         bool, typer.Option(help="Leave the agent that this machine is enrolled with.")
     ] = False,
     preset: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
-            help=f"Also add a target for what is newly granted; one of {', '.join(PRESETS)}."
+            help=f"Also add a target for what is newly granted; one of {', '.join(NAMES)}; or a "
+            "name in presets.d; repeated where several servers read the files."
         ),
     ] = None,
     root: Annotated[
@@ -59,16 +61,16 @@ def enroll(
     """
     settings = load_settings(context.obj)
     root = root and root.absolute()
-    if preset is None and root is not None:
+    if not preset and root is not None:
         raise ConfigurationError("--root goes with --preset.", do="Leave it out, or add --preset.")
-    if preset is not None:
+    if preset:
         check_preset(settings, preset, root)
     done = enrol(_read_token(token_file), settings, change_agent=change_agent)
     enrolment = done.enrolment
     emit(f"Enrolled with {enrolment.relay_url}, agent {enrolment.agent.id[:16]}…")
     for grant in done.granted:
         emit(f"  {grant.certificate}: {', '.join(grant.names)}")
-    if preset is not None:
+    if preset:
         for grant in done.granted:
             _add_or_leave(settings, grant, done.new, preset, root)
     else:
@@ -80,7 +82,11 @@ def enroll(
 
 
 def _add_or_leave(
-    settings: Settings, grant: Grant, new: Collection[str], preset: str, root: Path | None
+    settings: Settings,
+    grant: Grant,
+    new: Collection[str],
+    preset: Sequence[str],
+    root: Path | None,
 ) -> None:
     """Add a target for a new grant; what is there, or was granted before, is left alone."""
     name = grant.certificate
@@ -88,14 +94,15 @@ def _add_or_leave(
     targets = load_targets(settings.targets_file)
     there = [one for one in targets if one.certificate == name]
     in_its_place = [one for one in targets if one.directory == wanted.directory]
-    by_hand = f"internal-puller target add {name} --preset {preset}"
+    presets = " ".join(f"--preset {one}" for one in preset)
+    by_hand = f"internal-puller target add {name} {presets}"
     if root is not None:
         by_hand += f" --root {shlex.quote(str(root))}"
     if there:
         places = ", ".join(str(one.directory) for one in there)
         emit(
             f"{name}: left as it is, with its target in {places}.",
-            f"To change that: internal-puller target change {name} --preset {preset}",
+            f"To change that: internal-puller target change {name} {presets}",
         )
     elif in_its_place:
         emit(

@@ -16,16 +16,17 @@ from typing import Annotated, Any, Final, get_type_hints
 import typer
 
 from internal_puller.commands.tables import print_table
+from internal_puller.install.hints import current_of, hint_lines
 from internal_puller.install.layout import active_generation
 from internal_puller.install.lock import installation_lock
 from internal_puller.install.presets import check_target, resolve
 from internal_puller.pull.puller import LOCK_WAIT, NO_CONTACT, connect
 from internal_puller.settings.config import Settings, load_settings
+from internal_puller.settings.presets.catalogue import NAMES, beside
 from internal_puller.settings.protocols import usual_port
 from internal_puller.settings.targets import (
     FORMATS,
     KEY_ALGORITHMS,
-    PRESETS,
     ProbePoint,
     Target,
     load_targets,
@@ -45,19 +46,6 @@ target = typer.Typer(
     help="Where certificates are installed.", no_args_is_help=True, rich_markup_mode=None
 )
 
-_HINTS = {
-    "nginx": "ssl_certificate {0}/fullchain.pem; ssl_certificate_key {0}/privkey.pem;",
-    "apache": "SSLCertificateFile {0}/fullchain.pem and SSLCertificateKeyFile {0}/privkey.pem",
-    "haproxy": "bind :443 ssl crt {0}/combined.pem",
-    "caddy": "tls {0}/fullchain.pem {0}/privkey.pem",
-    "postfix": "smtpd_tls_chain_files = {0}/combined.pem",
-    "dovecot": "ssl_cert = <{0}/fullchain.pem and ssl_key = <{0}/privkey.pem",
-    "postgresql": "ssl_cert_file = '{0}/fullchain.pem' and ssl_key_file = '{0}/privkey.pem'",
-    "tomcat": 'certificateKeystoreFile="{0}/bundle.p12"',
-    "systemd": "{0}/fullchain.pem and {0}/privkey.pem",
-    "none": "{0}/fullchain.pem and {0}/privkey.pem",
-}
-
 
 @dataclass(frozen=True)
 class TargetOptions:
@@ -66,7 +54,20 @@ class TargetOptions:
     name: Annotated[
         list[str] | None, typer.Option(help="A name that this server needs; may be repeated.")
     ]
-    preset: Annotated[str | None, typer.Option(help=f"One of {', '.join(PRESETS)}.")]
+    preset: Annotated[
+        list[str] | None,
+        typer.Option(
+            help=f"One of {', '.join(NAMES)}; or a name in presets.d; repeated where several "
+            "servers read the files."
+        ),
+    ]
+    server: Annotated[
+        str | None,
+        typer.Option(
+            help="Name of the server of --test-command and --reload-command; targets with one "
+            "name are installed together."
+        ),
+    ]
     directory: Annotated[Path | None, typer.Option(help="Where the files go.")]
     format: Annotated[list[str] | None, typer.Option(help=f"Of {', '.join(FORMATS)}; repeated.")]
     owner: Annotated[str | None, typer.Option(help="User that owns the files.")]
@@ -100,7 +101,7 @@ class TargetOptions:
         str | None, typer.Option(help=f"Of keys made here: {', '.join(KEY_ALGORITHMS)}.")
     ]
     unit: Annotated[
-        str | None, typer.Option(help="With --preset systemd: what is reloaded or restarted.")
+        str | None, typer.Option(help="The server's unit, where it is not the preset's usual one.")
     ]
     ssh: Annotated[
         str | None, typer.Option(help="Install on another machine: USER@HOST or USER@HOST:PORT.")
@@ -120,7 +121,8 @@ class TargetOptions:
         """Return what was given, as members of a target that needs these names."""
         members = {
             "directory": self.directory and self.directory.absolute(),
-            "preset": self.preset,
+            "preset": self.preset and tuple(self.preset),
+            "server": self.server,
             "formats": self.format and tuple(self.format),
             "owner": self.owner,
             "group": self.group,
@@ -187,7 +189,7 @@ def _taking_options(**shown: object) -> Callable[[Callable[..., None]], Callable
 
 @target.command("add")
 @_taking_options(
-    preset=Target.preset,
+    preset=[Target.preset],
     probe_timeout=Target.probe_timeout,
     keep=Target.keep,
     key_origin=Target.key_origin,
@@ -209,6 +211,7 @@ def add(
             "certificate": grant.certificate,
             "names": names,
             "directory": _usual_directory(settings, grant.certificate),
+            "catalogue": beside(settings.targets_file),
             **options.members(names),
         }
     )
@@ -221,26 +224,29 @@ def _usual_directory(settings: Settings, certificate: str) -> Path:
     return (settings.targets_file.parent / "tls" / certificate).absolute()
 
 
-def check_preset(settings: Settings, preset: str, root: Path | None) -> None:
-    """Find out before anything is done whether a preset can be used on this machine.
+def check_preset(settings: Settings, preset: Sequence[str], root: Path | None) -> None:
+    """Find out before anything is done whether presets can be used on this machine.
 
     Raises:
         ConfigurationError: there is no such preset, or its program is missing.
     """
     name = "www.example.com"
-    sample = Target(name, (name,), Path("/nonexistent"), preset=preset, roots=root)
+    sample = preset_target(settings, Grant(name, (name,)), preset, root)
     _check_root(settings, sample)
     resolve(sample)
 
 
-def preset_target(settings: Settings, grant: Grant, preset: str, root: Path | None) -> Target:
-    """Return the target for a grant with nothing but a preset."""
+def preset_target(
+    settings: Settings, grant: Grant, preset: Sequence[str], root: Path | None
+) -> Target:
+    """Return the target for a grant with nothing but its presets."""
     return Target(
         grant.certificate,
         grant.names,
         _usual_directory(settings, grant.certificate),
-        preset=preset,
+        preset=tuple(preset),
         roots=root and root.absolute(),
+        catalogue=beside(settings.targets_file),
     )
 
 
@@ -271,17 +277,14 @@ def add_target(settings: Settings, new: Target) -> Target:
 
 def show_added(new: Target) -> None:
     """Say where it goes, and what the server has to name."""
-    current = _current(new)
     where = f" at {new.ssh}" if new.ssh else ""
-    emit(
-        f"{new.certificate} will be installed in {current.parent}{where}.",
-        f"Let the server use: {_HINTS[new.preset].format(current)}",
-        "Next: internal-puller pull",
-    )
+    emit(f"{new.certificate} will be installed in {current_of(new).parent}{where}.")
+    _show_hints(new)
+    emit("Next: internal-puller pull")
 
 
-def _current(one: Target) -> Path:
-    return (one.remote_directory or one.directory) / "current"
+def _show_hints(one: Target) -> None:
+    emit("Configuration lines:", *hint_lines(one))
 
 
 def takes_own_keys_only(certificate: str) -> str:
@@ -383,11 +386,11 @@ def _show_changed(old: Target, new: Target) -> bool:
         if getattr(new, one.name) != getattr(old, one.name)
     ]
     emit(f"{new.certificate} in {old.directory}: {'; '.join(what) or 'no change'}")
-    before, after = (_current(one) for one in (old, new))
+    before, after = (current_of(one) for one in (old, new))
     if before != after:
         emit(f"The files in {before.parent} stay.")
     if before != after or old.preset != new.preset:
-        emit(f"Let the server use: {_HINTS[new.preset].format(after)}")
+        _show_hints(new)
     return bool(what)
 
 
@@ -478,7 +481,7 @@ def list_targets(
         except ConfigurationError as error:
             installed = "UNUSABLE"
             errors.append(error)
-        rows.append((one.certificate, str(one.directory), one.preset, installed))
+        rows.append((one.certificate, str(one.directory), one.preset_text, installed))
     titles = ("certificate", "directory", "preset", "installed")
     if as_json:
         emit_json([dict(zip(titles, row, strict=True)) for row in rows])

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from internal_puller.discovery.site import Setting, Site
+from internal_puller.settings.presets.catalogue import known
 from internal_puller.settings.targets import Target
 from shared.contract.errors import NameRefused
 from shared.contract.identifiers import DnsName
@@ -65,7 +66,9 @@ def _propose(
     certificate = names[0].replace("*.", "_wildcard.") if grant is None else grant.certificate
     directory = base / "tls" / certificate
     there = next((one for one in targets if one.directory == directory), None)
-    if there is not None and there.preset != site.preset:  # another server's: it is left alone
+    if there is not None and site.preset not in {
+        one.name for one in there.presets
+    }:  # another server's: it is left alone
         there, directory = None, directory.with_name(f"{certificate}-{site.preset}")
     if there is not None:
         words = _words_of_change(there, names)
@@ -107,13 +110,14 @@ def _covers(grant: Grant, names: Sequence[str]) -> bool:
 
 
 def _changes(site: Site, current: Path) -> Iterator[Change]:
-    file = "combined.pem" if site.key is None and site.preset == "haproxy" else "fullchain.pem"
-    yield _change(site.certificate, current / file)
+    preset = known(site.preset)
+    one_file = site.key is None and bool(preset.combined)
+    yield _change(site.certificate, current / ("combined.pem" if one_file else "fullchain.pem"))
     if site.key is not None:
         yield _change(site.key, current / "privkey.pem")
-    elif site.preset == "apache":
-        at = site.certificate
-        new = f"SSLCertificateKeyFile {current / 'privkey.pem'}"
+    elif not one_file:
+        lines = preset.hints[0].shown(current)
+        at, new = site.certificate, next(line for line in lines if "privkey.pem" in line)
         yield Change(at.file, at.line, "(a line below)", new)
 
 

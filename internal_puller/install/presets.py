@@ -1,121 +1,28 @@
-"""What a target does where it does not say otherwise, for the servers we know."""
+"""A target with nothing left open: what it leaves to its presets, its accounts and programs."""
 
 from __future__ import annotations
 
 import grp
 import pwd
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Final
 
 from internal_puller.install.durable import Directory, Ownership
 from internal_puller.install.formats import read_password
 from internal_puller.install.generations import Accounts
-from internal_puller.install.server import Server
+from internal_puller.install.servers import servers_of
 from internal_puller.settings.targets import ProbePoint
 from shared.contract.errors import ConfigurationError
-from shared.host import commands, systemctl
+from shared.host import commands
 from shared.host.commands import CommandResult
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from internal_puller.install.remote import Remote
+    from internal_puller.install.server import Argv, Server
     from internal_puller.settings.targets import Target
-    from shared.host.commands import CommandResult
 
-Argv = tuple[str, ...]
 WILDCARD_STAND_IN: Final = "any"
-PEM_FILES: Final = ("fullchain", "chain", "cert", "privkey")
-
-
-@dataclass(frozen=True)
-class Preset:
-    """Defaults for one server; ``reload`` is asked whether systemd runs.
-
-    ``probe`` is protocol and port at this host; None is nowhere.
-    """
-
-    formats: tuple[str, ...]
-    test: Argv
-    reload: Callable[[bool], Argv]
-    probe: tuple[str, int] | None = ("tls", 443)
-
-
-def _reload_nginx(systemd: bool) -> Argv:
-    return ("systemctl", "reload", "nginx") if systemd else ("nginx", "-s", "reload")
-
-
-def _reload_apache(systemd: bool) -> Argv:
-    if not systemd:
-        return ("apachectl", "graceful")
-    debian = Path("/etc/apache2").is_dir()
-    return ("systemctl", "reload", "apache2" if debian else "httpd")
-
-
-def _reload_haproxy(systemd: bool) -> Argv:
-    return (
-        "systemctl" if systemd else "service",
-        *(("reload", "haproxy") if systemd else ("haproxy", "reload")),
-    )
-
-
-def _reload_caddy(systemd: bool) -> Argv:
-    """``--force``: to Caddy a configuration that has not changed is no reason to read files."""
-    del systemd
-    return ("caddy", "reload", "--config", "/etc/caddy/Caddyfile", "--force")
-
-
-def _reload_tomcat(systemd: bool) -> Argv:
-    """A restart: Tomcat reads a key store when it starts."""
-    names = ("tomcat11", "tomcat10", "tomcat9", "tomcat")
-    units = (Path("/lib/systemd/system"), Path("/etc/systemd/system"))
-    name = next((n for n in names if any((u / f"{n}.service").exists() for u in units)), "tomcat")
-    return ("systemctl", "restart", name) if systemd else ("service", name, "restart")
-
-
-def _reload_by(name: str, without: Argv) -> Callable[[bool], Argv]:
-    return lambda systemd: ("systemctl", "reload", name) if systemd else without
-
-
-def _reload_nothing(systemd: bool) -> Argv:
-    del systemd
-    return ()
-
-
-PRESETS: Final = {
-    "nginx": Preset(PEM_FILES, ("nginx", "-t"), _reload_nginx),
-    "apache": Preset(PEM_FILES, ("apachectl", "configtest"), _reload_apache),
-    "haproxy": Preset(
-        (*PEM_FILES, "combined"),
-        ("haproxy", "-c", "-f", "/etc/haproxy/haproxy.cfg"),
-        _reload_haproxy,
-    ),
-    "caddy": Preset(
-        PEM_FILES, ("caddy", "validate", "--config", "/etc/caddy/Caddyfile"), _reload_caddy
-    ),
-    "postfix": Preset(
-        (*PEM_FILES, "combined"),
-        ("postconf", "-n"),  # `postfix check` changes its group, which a service may not
-        _reload_by("postfix", ("postfix", "reload")),
-        ("smtp", 25),
-    ),
-    "dovecot": Preset(
-        PEM_FILES,
-        ("doveconf", "-n"),
-        _reload_by("dovecot", ("doveadm", "reload")),
-        ("tls", 993),
-    ),
-    "postgresql": Preset(
-        PEM_FILES,
-        (),
-        _reload_by("postgresql", ("service", "postgresql", "reload")),
-        ("postgresql", 5432),
-    ),
-    "tomcat": Preset((*PEM_FILES, "pkcs12"), (), _reload_tomcat, ("tls", 8443)),
-    "systemd": Preset(PEM_FILES, (), _reload_nothing, None),
-    "none": Preset(PEM_FILES, (), _reload_nothing, None),
-}
 
 
 @dataclass(frozen=True)
@@ -123,41 +30,54 @@ class Plan:
     """A target with nothing left open."""
 
     target: Target
+    servers: tuple[Server, ...]
     formats: tuple[str, ...]
     accounts: Accounts
-    test_command: Argv
-    reload_command: Argv
     probe: tuple[ProbePoint, ...]
     password: bytes | None
     remote: Remote | None = None
 
     @property
-    def servers(self) -> tuple[Server, ...]:
-        """Who reads the files."""
-        own, unit = self.target, None
-        if self.reload_command[:1] == ("systemctl",):
-            unit = self.reload_command[-1]
-        machine = own.ssh or ""
-        name = own.preset if own.test_command is own.reload_command is None else str(own.directory)
-        return (Server(name, machine, self.test_command, self.reload_command, unit),)
+    def test_command(self) -> Argv:
+        """Of its first server."""
+        return self.servers[0].test
+
+    @property
+    def reload_command(self) -> Argv:
+        """Of its first server."""
+        return self.servers[0].reload
 
     def command(self, step: str) -> Argv:
         """Return the command of a step, ``test`` or ``reload``; empty if there is none."""
-        return {"test": self.test_command, "reload": self.reload_command}[step]
+        return next(iter(self._commands(step)), ())
+
+    def _commands(self, step: str) -> list[Argv]:
+        """Of every server that has one for this step."""
+        found = (one.test if step == "test" else one.reload for one in self.servers)
+        return [argv for argv in found if argv]
 
     def run_step(self, step: str, generation: int) -> CommandResult:
-        """Run the command of a step with what it may want to know.
+        """Run the commands of a step with what they may want to know.
+
+        One after the other, as far as the first that fails.
 
         Raises:
             StageFailed: the other machine cannot be reached.
         """
         from internal_puller.install.control import control_of
 
-        if self.remote is not None:
-            return self.remote.run(self.command(step), self.target.command_timeout)
-        control = control_of(self.servers[0], [(self, generation)])
-        result = control.test() if step == "test" else control.reload()
-        return result or CommandResult(True, "was not run: the server does not run", "")
+        result = CommandResult(ok=True, how="has no command", tail="")
+        for server in self.servers:
+            if self.remote is not None:
+                argv = server.test if step == "test" else server.reload
+                done = self.remote.run(argv, self.target.command_timeout) if argv else None
+            else:
+                control = control_of(server, [(self, generation)])
+                done = control.test() if step == "test" else control.reload()
+            result = done or result
+            if not result.ok:
+                break
+        return result
 
 
 def resolve(target: Target) -> Plan:
@@ -166,27 +86,20 @@ def resolve(target: Target) -> Plan:
     Raises:
         ConfigurationError: an account, a command or the password file is missing.
     """
-    preset = PRESETS[target.preset]
-    test, reload = target.test_command, target.reload_command
-    if test is None:
-        test = preset.test
-    if reload is None and target.unit is not None:
-        reload = ("systemctl", "reload-or-restart", target.unit)
-    elif reload is None:
-        reload = preset.reload(target.ssh is not None or systemctl.is_there())
-    for argv in (test, reload):
-        if argv and target.ssh is None:
-            _require_program(target, argv)
+    servers = servers_of(target)
+    for server in servers:
+        for argv in (server.test, server.reload):
+            if argv and target.ssh is None:
+                _require_program(target, argv)
     uid = -1 if target.owner is None else _user_id(target.owner)
     gid = -1 if target.group is None else _group_id(target.group)
     return Plan(
         target=target,
-        formats=_formats(target, preset),
+        servers=servers,
+        formats=target.all_formats,
         accounts=Accounts(
             Ownership(uid, gid, target.mode), Ownership(uid, gid, target.private_mode)
         ),
-        test_command=test,
-        reload_command=reload,
         probe=probe_points(target),
         password=read_password(target.pkcs12_password_file),
         remote=_remote(target),
@@ -209,30 +122,25 @@ def _require_program(target: Target, argv: Argv) -> None:
     except ConfigurationError as error:
         given = argv in (target.test_command, target.reload_command)
         raise ConfigurationError(
-            error.what if given else f"{error.what} The preset {target.preset} needs it.",
+            error.what if given else f"{error.what} The preset {target.preset_text} needs it.",
             do=error.do
             if given
-            else f"Install {target.preset}, choose another preset, or say how: --test-command, "
-            "--reload-command.",
+            else f"Install {target.preset_text}, choose another preset, or say how: "
+            "--test-command, --reload-command.",
         ) from error
-
-
-def _formats(target: Target, preset: Preset) -> tuple[str, ...]:
-    if target.formats:
-        return target.formats
-    return (*preset.formats, "pkcs12") if target.pkcs12_password_file else preset.formats
 
 
 def probe_points(target: Target) -> tuple[ProbePoint, ...]:
     """Return where the target is probed: as it says, or every name where the server listens."""
     if target.probe is not None:
         return target.probe
-    usual = PRESETS[target.preset].probe
-    if usual is None:
-        return ()
-    protocol, port = usual
+    usual = dict.fromkeys(point for preset in target.presets for point in preset.probe)
     address = "127.0.0.1" if target.ssh is None else target.ssh_parts[1]
-    return tuple(ProbePoint(address, port, stand_in(name), protocol) for name in target.names)
+    return tuple(
+        ProbePoint(address, port, stand_in(name), protocol)
+        for protocol, port in usual
+        for name in target.names
+    )
 
 
 def stand_in(name: str) -> str:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from internal_puller.settings.presets.catalogue import BUILT_IN, Catalogue
+from internal_puller.settings.presets.preset import KEY_FIRST, NO_PAIR, holds_pair
 from internal_puller.settings.protocols import split
 from shared.contract.errors import ConfigurationError, PolicyError
 from shared.contract.identifiers import check_certificate_id
@@ -14,18 +16,8 @@ from shared.contract.identifiers import check_certificate_id
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-PRESETS: Final = (
-    "nginx",
-    "apache",
-    "haproxy",
-    "caddy",
-    "postfix",
-    "dovecot",
-    "postgresql",
-    "tomcat",
-    "systemd",
-    "none",
-)
+    from internal_puller.settings.presets.preset import Preset
+
 FORMATS: Final = ("fullchain", "chain", "cert", "privkey", "combined", "pkcs12")
 KEY_ORIGINS: Final = ("any", "puller")
 KEY_ALGORITHMS: Final = ("ec-p256", "ec-p384", "rsa-2048", "rsa-3072", "rsa-4096")
@@ -38,6 +30,7 @@ _SSH = re.compile(
 )
 _UNIT = re.compile(r"[A-Za-z0-9:_.@\\-]{1,200}\.(?:service|target|socket)")
 _ACCOUNT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}\$?")
+_SERVER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:@-]{0,63}")
 
 
 @dataclass(frozen=True)
@@ -74,7 +67,10 @@ class Target:
         certificate: id of the certificate, as granted by the agent.
         names: DNS names (A-labels, lower case) that this server needs the certificate to cover.
         directory: absolute path; generations and the ``current`` link live in it.
-        preset: where defaults of commands, formats and probes come from.
+        preset: the server that reads the files, where commands, formats and probes come from; or
+            several, which read the same files.
+        server: name of the server that ``test_command`` and ``reload_command`` are about. Targets
+            of one name are installed together, so they have the same commands.
         formats: files to write; empty means the preset's.
         owner, group: names of the account that owns the files; None leaves them as they are born.
         mode, key_mode: permission bits of files without and with the private key; ``key_mode``
@@ -88,18 +84,21 @@ class Target:
         key_origin: ``any``, or ``puller`` when only keys made on this machine may be installed.
         key_algorithm: of keys made on this machine; None means the setting of the same name.
         pkcs12_password_file: its first line protects ``bundle.p12``.
-        unit: of systemd, for the preset of that name.
+        unit: of systemd, that of the server; the preset ``systemd`` needs it, for others it is
+            for one that is called otherwise than usual.
         ssh: ``USER@HOST`` or ``USER@HOST:PORT`` of the machine where it is installed; None is
             this one. Then ``directory`` holds the generations here, and the commands run there.
         ssh_key: private key file for it; None takes what this user has.
         ssh_known_hosts: file with its host key; None is this user's.
         remote_directory: where the files go there; None is the same path as here.
+        catalogue: where the presets are looked up; no setting.
     """
 
     certificate: str
     names: tuple[str, ...]
     directory: Path
-    preset: str = "none"
+    preset: str | tuple[str, ...] = "none"
+    server: str | None = None
     formats: tuple[str, ...] = ()
     owner: str | None = None
     group: str | None = None
@@ -120,14 +119,48 @@ class Target:
     ssh_key: Path | None = None
     ssh_known_hosts: Path | None = None
     remote_directory: Path | None = None
+    catalogue: Catalogue = field(default=BUILT_IN, compare=False, repr=False)
 
     def __post_init__(self) -> None:
+        if not isinstance(self.preset, str) and len(self.preset) == 1:  # one way to say it
+            object.__setattr__(self, "preset", self.preset[0])
         self._check_names()
         self._check_choices()
         self._check_paths()
         self._check_numbers()
         self._check_commands()
         self._check_ssh()
+
+    @property
+    def presets(self) -> tuple[Preset, ...]:
+        """The servers that read the files, one or several."""
+        names = (self.preset,) if isinstance(self.preset, str) else self.preset
+        return tuple(self.catalogue.find(name) for name in names)
+
+    @property
+    def preset_text(self) -> str:
+        """The name of its preset, or the names."""
+        return self.preset if isinstance(self.preset, str) else " and ".join(self.preset)
+
+    @property
+    def has_own_commands(self) -> bool:
+        """Whether it says itself how its server is tested or reloaded."""
+        return self.test_command is not None or self.reload_command is not None
+
+    @property
+    def all_formats(self) -> tuple[str, ...]:
+        """The files to write: its own, or those of its presets, each once."""
+        if self.formats:
+            return self.formats
+        formats = [one for preset in self.presets for one in preset.formats]
+        if self.pkcs12_password_file:
+            formats.append("pkcs12")
+        return tuple(dict.fromkeys(formats))
+
+    @property
+    def combined(self) -> tuple[str, ...]:
+        """What ``combined.pem`` holds, in its order."""
+        return next((one.combined for one in self.presets if one.combined), KEY_FIRST)
 
     @property
     def ssh_parts(self) -> tuple[str, str, int]:
@@ -146,8 +179,8 @@ class Target:
     @property
     def shape(self) -> str:
         """What decides which files there are, and whose: a change of it needs new ones."""
-        parts = (self.preset, self.formats, self.owner, self.group, self.mode, self.private_mode)
-        return repr((*parts, str(self.pkcs12_password_file or "")))
+        parts = (self.all_formats, self.combined, self.owner, self.group, self.mode)
+        return repr((*parts, self.private_mode, str(self.pkcs12_password_file or "")))
 
     def _refuse(self, what: str) -> ConfigurationError:
         return ConfigurationError(f"Target {self.certificate}: {what}.")
@@ -167,27 +200,51 @@ class Target:
                 raise self._refuse(f"{account!r} is no account name")
 
     def _check_choices(self) -> None:
-        _check_choice(self._refuse, "preset", self.preset, PRESETS)
+        self._check_presets()
         _check_choice(self._refuse, "key_origin", self.key_origin, KEY_ORIGINS)
         if self.key_algorithm is not None:
             _check_choice(self._refuse, "key_algorithm", self.key_algorithm, KEY_ALGORITHMS)
         for name in self.formats:
             _check_choice(self._refuse, "formats", name, FORMATS)
-        holds = set(self.formats)
-        apart = "privkey" in holds and holds & {"fullchain", "cert"}
-        if holds and not apart and not holds & {"combined", "pkcs12"}:
-            raise self._refuse(
-                "formats hold no certificate with its key; they need combined, pkcs12, or privkey "
-                "and fullchain"
-            )
-        wants_pkcs12 = "pkcs12" in self.formats or self.preset == "tomcat"
-        if wants_pkcs12 and self.pkcs12_password_file is None:
-            what = "pkcs12 format" if self.preset != "tomcat" else "preset tomcat"
+        if self.formats and not holds_pair(self.formats):
+            raise self._refuse(NO_PAIR)
+        if "pkcs12" in self.all_formats and self.pkcs12_password_file is None:
+            what = "pkcs12 format" if self.formats else f"preset {self.preset_text}"
             raise self._refuse(f"the {what} needs pkcs12_password_file")
-        if (self.preset == "systemd") != (self.unit is not None):
-            raise self._refuse("unit and the preset systemd go together")
         if self.unit is not None and not _UNIT.fullmatch(self.unit):
             raise self._refuse(f"{self.unit!r} is no name of a systemd unit")
+
+    def _check_presets(self) -> None:
+        try:
+            presets = self.presets
+        except ConfigurationError as error:
+            raise type(error)(f"Target {self.certificate}: {error.what}", do=error.do) from error
+        names = [one.name for one in presets]
+        if not presets or len(set(names)) < len(names):
+            raise self._refuse("preset is a name, or a list of names, each once")
+        if len({one.combined for one in presets if one.combined}) > 1:
+            raise self._refuse(
+                f"{self.preset_text} want combined.pem in different orders; make a target for each"
+            )
+        if len(presets) > 1:
+            given = ("test_command", "reload_command", "unit")
+            one = next((key for key in given if getattr(self, key) is not None), None)
+            if one or any(not preset.reload for preset in presets):
+                raise self._refuse(
+                    f"{one} is of one server, not of several presets"
+                    if one
+                    else "the preset none does not go with others"
+                )
+        if any(one.needs_unit for one in presets) and self.unit is None:
+            raise self._refuse(f"the preset {self.preset_text} needs unit")
+        if self.server is None:
+            return
+        if not _SERVER.fullmatch(self.server):
+            raise self._refuse(f"server {self.server!r:.80} is not a name such as mail-1")
+        if not self.has_own_commands:
+            raise self._refuse(
+                "server goes with test_command and reload_command; a preset is one server by itself"
+            )
 
     def _check_paths(self) -> None:
         paths = {

@@ -6,6 +6,7 @@ import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from internal_puller.settings.presets.catalogue import Catalogue, beside
 from internal_puller.settings.protocols import usual_port
 from internal_puller.settings.targets import ProbePoint, Target
 from internal_puller.settings.toml_file import (
@@ -37,15 +38,22 @@ def load(path: Path) -> tuple[Target, ...]:
     tables = document.get("target", [])
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
         raise ConfigurationError(f"{path}: targets are written as [[target]] tables.")
+    catalogue = beside(path)
     targets = tuple(
-        _target(f"{path}, target {number}", table) for number, table in enumerate(tables, 1)
+        _target(f"{path}, target {number}", table, catalogue)
+        for number, table in enumerate(tables, 1)
     )
     check_distinct(targets)
     return targets
 
 
 def check_distinct(targets: tuple[Target, ...]) -> None:
-    """Refuse two targets with the same directory, here or there: ``ConfigurationError``."""
+    """Refuse two targets with one directory, here or there, or one server with other commands.
+
+    Raises:
+        ConfigurationError: it names the directory, or the server.
+    """
+    _check_servers(targets)
     seen: set[tuple[str, int, Path]] = set()
     for target in targets:
         places = [("", 0, target.directory)]
@@ -57,6 +65,31 @@ def check_distinct(targets: tuple[Target, ...]) -> None:
                 at = f" at {place[0]}" if place[0] else ""
                 raise ConfigurationError(f"Two targets have the directory {place[2]}{at}.")
             seen.add(place)
+
+
+def _check_servers(targets: tuple[Target, ...]) -> None:
+    """A ``server`` is one group, which is tested and reloaded once: all have the same commands."""
+    first: dict[tuple[str, str | None], Target] = {}
+    for target in targets:
+        if target.server is None:
+            continue
+        other = first.setdefault((target.server, target.ssh), target)
+        if _how(other) != _how(target):
+            raise ConfigurationError(
+                f"Target {target.certificate}: the server {target.server!r} has other commands in "
+                f"target {other.certificate}.",
+                do="Give both the same test_command and reload_command, or another server.",
+            )
+
+
+def _how(target: Target) -> tuple[object, ...]:
+    """What tests and reloads it; the preset where it does not say itself."""
+    test, reload = target.test_command, target.reload_command
+    return (
+        target.preset if test is None else test,
+        target.preset if reload is None else reload,
+        target.unit,
+    )
 
 
 def save(path: Path, targets: tuple[Target, ...]) -> None:
@@ -114,7 +147,7 @@ def _to_toml(target: Target) -> dict[str, Any]:
     return values
 
 
-def _target(where: str, table: dict[str, Any]) -> Target:
+def _target(where: str, table: dict[str, Any], catalogue: Catalogue) -> Target:
     check_keys(where, table, (*_REQUIRED, *_OPTIONAL))
     values: dict[str, Any] = {}
     for key, read in _REQUIRED.items():
@@ -124,7 +157,15 @@ def _target(where: str, table: dict[str, Any]) -> Target:
     for key, (_, read, _) in _OPTIONAL.items():
         if key in table:
             values[key] = read(f"{where}: {key}", table[key])
-    return Target(**values)
+    return Target(**values, catalogue=catalogue)
+
+
+def _names(where: str, value: object) -> str | tuple[str, ...]:
+    return text_of(where, value) if isinstance(value, str) else texts_of(where, value)
+
+
+def _names_text(value: str | tuple[str, ...]) -> str | list[str]:
+    return value if isinstance(value, str) else list(value)
 
 
 def _octal(where: str, value: object) -> int:
@@ -186,7 +227,8 @@ _REQUIRED: Final[dict[str, Callable[[str, object], Any]]] = {
 }
 # key: (default, from TOML, to TOML)
 _OPTIONAL: Final[dict[str, tuple[Any, Callable[[str, object], Any], Callable[[Any], Any]]]] = {
-    "preset": ("none", text_of, str),
+    "preset": ("none", _names, _names_text),
+    "server": (None, text_of, str),
     "formats": ((), texts_of, list),
     "owner": (None, text_of, str),
     "group": (None, text_of, str),

@@ -7,11 +7,27 @@ from pathlib import Path
 
 RUNS = Path("/run/systemd/system")
 SECONDS = 10.0
+UNIT_DIRECTORIES = tuple(
+    Path(place)
+    for place in (
+        "/etc/systemd/system",
+        "/run/systemd/system",
+        "/run/systemd/generator.late",  # of init scripts, as Debian's slapd has
+        "/usr/local/lib/systemd/system",
+        "/usr/lib/systemd/system",
+        "/lib/systemd/system",
+    )
+)
 
 
 def is_there() -> bool:
     """Tell whether systemd runs this machine."""
     return RUNS.is_dir()
+
+
+def is_installed(unit: str) -> bool:
+    """Tell whether this machine has a service, by its name without ``.service``."""
+    return any((place / f"{unit}.service").exists() for place in UNIT_DIRECTORIES)
 
 
 def ask(*arguments: str) -> subprocess.CompletedProcess[str] | None:

@@ -1,4 +1,4 @@
-"""Real mail servers, a database, Caddy and Tomcat take a renewal and are seen serving it."""
+"""Every other server that has a preset takes a renewal and is seen serving it."""
 
 from __future__ import annotations
 
@@ -8,19 +8,27 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from internal_puller.install.installer import install
 from internal_puller.install.presets import resolve
 from internal_puller.install.probe import probe_target
+from internal_puller.settings.presets.catalogue import NAMES, known
 from internal_puller.settings.targets import ProbePoint, Target
 from shared.contract.errors import ConfigTestFailed, ConfigurationError
+from shared.host import systemctl
+from tests import more_daemons, more_servers
 from tests.lab.peers import require
-from tests.more_servers import MORE, PASSWORD, PROTOCOLS, await_tls, missing
+from tests.more_servers import PASSWORD, await_tls
 from tests.servers import RunningServer
 from tests.unit.internal_puller.install.helpers import NAME, NOW, material
 
+KINDS = more_servers.MORE | more_daemons.DAEMONS
+PROTOCOLS = more_servers.PROTOCOLS | more_daemons.PROTOCOLS
+OWNERS = {"postgresql": "postgres", "prosody": "prosody", "exim": "nobody"}
+"""Accounts that read the files; what starts as root does so before it becomes another."""
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(180)]
 
 
@@ -35,7 +43,12 @@ class Site:
         return probe_target(self.target)[0].leaf_sha256
 
 
-@pytest.fixture(params=sorted(MORE))
+def missing(kind: str) -> str:
+    known_to = more_servers if kind in more_servers.MORE else more_daemons
+    return str(known_to.missing(kind))
+
+
+@pytest.fixture(params=sorted(KINDS))
 def site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
     kind: str = request.param
     if os.geteuid() != 0:
@@ -46,13 +59,13 @@ def site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
     base.mkdir(mode=0o755)
     password.write_text(PASSWORD)
     password.chmod(0o600)
-    more = {"pkcs12_password_file": password} if kind == "tomcat" else {}
-    if kind == "postgresql":
-        more = {"owner": "postgres"}
-    target = Target(NAME, (NAME,), tmp_path / "live", preset=kind, probe_timeout=40, **more)  # type: ignore[arg-type]
+    more: dict[str, Any] = {"pkcs12_password_file": password} if kind == "tomcat" else {}
+    if kind in OWNERS:
+        more["owner"] = OWNERS[kind]
+    target = Target(NAME, (NAME,), tmp_path / "live", preset=kind, probe_timeout=40, **more)
     quiet = dataclasses.replace(target, test_command=(), reload_command=(), probe=())
     assert install(material(1), quiet, now=NOW).error is None
-    with MORE[kind](target.directory / "current", base) as server:
+    with KINDS[kind](target.directory / "current", base) as server:
         point = ProbePoint(server.address, server.port, NAME, PROTOCOLS[kind])
         await_tls(server, PROTOCOLS[kind])
         yield Site(
@@ -80,7 +93,12 @@ def test_installed_reloaded_probed_and_rolled_back(site: Site) -> None:
     assert (report.active, site.served) == (2, material(2).leaf_sha256)
 
 
-@pytest.mark.parametrize("kind", sorted(MORE))
+def test_all_of_them_are_tried() -> None:
+    tried = {*KINDS, "nginx", "apache", "haproxy"}  # those in test_install_servers.py
+    assert set(NAMES) - {"none", "systemd"} == tried
+
+
+@pytest.mark.parametrize("kind", sorted(set(KINDS) - {"exim"}))  # of which no program is here
 def test_the_presets_own_commands_and_points(kind: str, tmp_path: Path) -> None:
     """What the preset says is there on a machine that has the program."""
     if missing(kind):
@@ -88,11 +106,14 @@ def test_the_presets_own_commands_and_points(kind: str, tmp_path: Path) -> None:
     password = tmp_path / "password"
     password.write_text(PASSWORD)
     password.chmod(0o600)
-    more = {"pkcs12_password_file": password} if kind == "tomcat" else {}
-    if kind in ("tomcat", "postgresql") and shutil.which("service") is None:
-        more["reload_command"] = ()  # type: ignore[assignment]
-    plan = resolve(Target(NAME, (NAME,), tmp_path / "live", preset=kind, **more))  # type: ignore[arg-type]
+    preset = known(kind)
+    more: dict[str, Any] = {"pkcs12_password_file": password} if kind == "tomcat" else {}
+    needed = "service" if "service" in preset.without_systemd else "sh"
+    if shutil.which(needed) is None or not (systemctl.is_there() or preset.without_systemd):
+        more["reload_command"] = ()
+    plan = resolve(Target(NAME, (NAME,), tmp_path / "live", preset=kind, **more))
     assert plan.probe and "privkey" in plan.formats
+    assert shutil.which(preset.programs[0]) if preset.programs else preset.units
 
 
 def test_a_preset_without_its_program_says_how_to_go_on(tmp_path: Path) -> None:

@@ -19,10 +19,10 @@ import external_agent.cli
 import internal_puller.commands.app
 from external_agent.settings.config import Settings as AgentSettings
 from external_agent.settings.config import known_settings
-from internal_puller.install.presets import PRESETS
 from internal_puller.outbox import report
 from internal_puller.settings import targets_file
 from internal_puller.settings.config import Settings as PullerSettings
+from internal_puller.settings.presets.catalogue import NAMES as PRESETS
 from internal_puller.settings.targets import FORMATS
 from shared.acme.dns01.settings import section_fields
 from shared.contract import errors

@@ -1,4 +1,4 @@
-"""Two facts out of a certificate's DER, however odd the rest of it is (RFC 5280 section 4.1).
+"""Facts out of a certificate's DER, however odd the rest of it is (RFC 5280 section 4.1).
 
 A listener may show anything: what a strict parser would refuse has been seen all the same.
 """
@@ -7,8 +7,15 @@ from __future__ import annotations
 
 import time
 from calendar import timegm
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
+from shared.contract.plain_text import one_line
+
+if TYPE_CHECKING:
+    from cryptography import x509
+
+_MOST_NAMES: Final = 3
+_LONGEST: Final = 200
 _VERSION: Final = 0xA0
 _UTC_TIME: Final = 0x17
 _RSA: Final = bytes.fromhex("2a864886f70d0101")  # rsaEncryption, and RSASSA-PSS
@@ -62,3 +69,29 @@ def key_kind(der: bytes) -> str | None:
     if identifier == _EC:
         return "ecdsa"
     return "rsa" if identifier.startswith(_RSA) else None
+
+
+def whose(der: bytes) -> str:
+    """Return its DNS names, some of them where there are many; else its subject; or nothing.
+
+    For a message: a plain line, whatever stands in the certificate.
+    """
+    from cryptography import x509
+
+    try:
+        leaf = x509.load_der_x509_certificate(der)
+        names = _names(leaf) or [leaf.subject.rfc4514_string()]
+    except ValueError:
+        return ""
+    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+    return one_line(", ".join(names[:_MOST_NAMES]))[:_LONGEST] + more
+
+
+def _names(leaf: x509.Certificate) -> list[str]:
+    from cryptography import x509
+
+    try:
+        extension = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    except x509.ExtensionNotFound:
+        return []
+    return extension.value.get_values_for_type(x509.DNSName)

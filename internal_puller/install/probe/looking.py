@@ -14,7 +14,7 @@ from internal_puller.install.presets import probe_points
 from internal_puller.install.probe import kinds
 from internal_puller.install.probe.addresses import resolve
 from internal_puller.install.probe.handshake import Seen
-from internal_puller.install.probe.leaf import not_after
+from internal_puller.install.probe.leaf import not_after, whose
 from internal_puller.install.probe.proxy_protocol import header
 from internal_puller.install.probe.starttls import AskedToWait, NoTls, begin_tls
 from internal_puller.outbox.look import Answer, Look, Trouble
@@ -92,6 +92,7 @@ def _look_at(point: ProbePoint, address: str, timeout: float, kind: str | None) 
         Answer.PROVEN if seen.proven else Answer.SHOWN,
         hashlib.sha256(seen.leaf).hexdigest(),
         not_after(seen.leaf),
+        whose(seen.leaf),
         seen.why,
         trouble,
     )

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from internal_puller.install import presets
-from internal_puller.install.presets import PRESETS, resolve
-from internal_puller.settings.targets import PRESETS as NAMES
+from internal_puller.install import presets, servers
+from internal_puller.install.presets import resolve
 from internal_puller.settings.targets import ProbePoint, Target
 from shared.contract.errors import ConfigurationError
 
@@ -18,32 +18,35 @@ NAME = "www.intra.example.com"
 @pytest.fixture(autouse=True)
 def every_program_is_here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(presets.commands, "find_program", lambda argv: argv[0])
-
-
-def test_every_preset_has_its_defaults() -> None:
-    assert set(PRESETS) == set(NAMES)
+    monkeypatch.setattr(servers.systemctl, "is_there", lambda: True)
 
 
 def test_any_unit_by_its_name(tmp_path: Path) -> None:
     plan = resolve(Target(NAME, (NAME,), tmp_path, preset="systemd", unit="gitea.service"))
-    assert plan.reload_command == ("systemctl", "reload-or-restart", "gitea.service")
+    assert plan.reload_command == ("systemctl", "try-reload-or-restart", "gitea.service")
     assert (plan.test_command, plan.probe) == ((), ())
 
 
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"preset": "systemd"}, "go together"),
-        ({"preset": "nginx", "unit": "nginx.service"}, "go together"),
+        ({"preset": "systemd"}, "the preset systemd needs unit"),
         ({"preset": "systemd", "unit": "a b.service"}, "no name of a systemd unit"),
         ({"preset": "systemd", "unit": "x; reboot"}, "no name of a systemd unit"),
         ({"preset": "tomcat"}, "preset tomcat needs pkcs12_password_file"),
-        ({"preset": "iis"}, "none of"),
+        ({"preset": "nginxx"}, "There is no preset 'nginxx'; the nearest is 'nginx'"),
+        ({"preset": ("nginx", "nginx")}, "each once"),
+        ({"preset": ()}, "each once"),
+        ({"preset": ("nginx", "none")}, "the preset none does not go with others"),
+        ({"preset": ("nginx", "postfix"), "reload_command": ("x",)}, "reload_command is of one"),
+        ({"preset": ("nginx", "postfix"), "unit": "x.service"}, "unit is of one server"),
+        ({"server": "web"}, "server goes with test_command and reload_command"),
+        ({"server": "a b", "reload_command": ("x",)}, "server 'a b' is not a name"),
     ],
 )
-def test_what_cannot_be(tmp_path: Path, changes: dict[str, str], said: str) -> None:
+def test_what_cannot_be(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigurationError, match=said):
-        Target(NAME, (NAME,), tmp_path, **changes)  # type: ignore[arg-type]
+        Target(NAME, (NAME,), tmp_path, **changes)
 
 
 def test_where_each_is_looked_at(tmp_path: Path) -> None:

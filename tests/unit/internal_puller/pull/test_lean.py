@@ -46,6 +46,7 @@ OF_OURS = {
     "internal_puller.outbox": "report",
     "internal_puller.pull": "lean_pull plan puller remembered",
     "internal_puller.settings": "account config protocols targets targets_file toml_file",
+    "internal_puller.settings.presets": "catalogue file preset",
     "internal_puller.sources.agent": (
         "client lean_httpx network peer_key proxies this_machine transport"
     ),

@@ -208,7 +208,10 @@ WRONG = {
     'key_mode = "0644"': "key_mode 0644 is more than 0640",
     'key_mode = "9"': "no file mode",
     'mode = "0666"': "mode 0666 is more than 0664",
-    'preset = "iis"': "'iis' is none of nginx",
+    'preset = "iis"': "no preset 'iis'; the nearest is",
+    'preset = ["nginx", 7]': "preset is no text",
+    "preset = []": "a list of names, each once",
+    'server = "web"': "server goes with test_command",
     'formats = ["jks"]': "'jks' is none of fullchain",
     'formats = ["pkcs12"]': "needs pkcs12_password_file",
     'reload_command = "nginx -s reload"': "reload_command is no list",
@@ -340,3 +343,49 @@ print(sorted({m.partition(".")[0] for m in sys.modules} - set(sys.stdlib_module_
         check=True,
     )
     assert done.stdout.strip() == "['__main__']"
+
+
+SHARED = """
+[[target]]
+certificate = "a"
+names = ["a.example.com"]
+directory = "/srv/a"
+server = "mail"
+test_command = ["t"]
+reload_command = ["r"]
+
+[[target]]
+certificate = "b"
+names = ["b.example.com"]
+directory = "/srv/b"
+server = "mail"
+test_command = ["t"]
+reload_command = ["r"]
+"""
+
+
+def test_one_server_has_one_way_to_reload_it(tmp_path: Path) -> None:
+    file = tmp_path / "targets.toml"
+    file.write_text(SHARED)
+    assert {one.server for one in load_targets(file)} == {"mail"}
+    file.write_text(SHARED + 'ssh = "relay@10.0.0.7"\n')  # another machine: another server
+    load_targets(file)
+    file.write_text(SHARED + 'preset = "nginx"\n')  # what else it gives is each target's own
+    load_targets(file)
+    file.write_text(SHARED + 'unit = "x.service"\n')
+    with pytest.raises(ConfigurationError, match="server 'mail' has other commands in"):
+        load_targets(file)
+    file.write_text(SHARED.replace('reload_command = ["r"]', 'reload_command = ["s"]', 1))
+    with pytest.raises(ConfigurationError, match="Target b: the server 'mail' has other commands"):
+        load_targets(file)
+
+
+def test_several_presets_are_written_as_a_list(tmp_path: Path) -> None:
+    file = tmp_path / "targets.toml"
+    both = Target("a", ("a.example.com",), Path("/srv/a"), preset=("nginx", "postfix"))
+    one = Target("b", ("b.example.com",), Path("/srv/b"), preset=("nginx",))
+    save_targets(file, [both, one])
+    assert 'preset = ["nginx", "postfix"]' in file.read_text()
+    assert 'preset = "nginx"' in file.read_text()
+    assert load_targets(file) == (both, one)
+    assert both.all_formats == ("fullchain", "chain", "cert", "privkey", "combined")

@@ -1,0 +1,132 @@
+"""A preset as it is written: TOML, one file for each, called after it. Needs only the stdlib."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from typing import TYPE_CHECKING, Any, Final
+
+from internal_puller.settings.presets.preset import Hint, Preset
+from internal_puller.settings.protocols import split
+from internal_puller.settings.toml_file import check_keys, text_of, texts_of
+from shared.contract.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_ANY_VERSION: Final = "any"
+_VERSION: Final = re.compile(r"[0-9]+(?:\.[0-9]+){0,3}")
+_POINT: Final = re.compile(r"(?P<protocol>[a-z0-9+-]+):(?P<port>[0-9]{1,5})")
+_UNREAD: Final = "nothing reads the configuration of a server that was added in presets.d"
+
+
+def read_preset(where: str, name: str, text: str) -> Preset:
+    """Return the preset that a file describes.
+
+    Args:
+        where: the file, for errors.
+
+    Raises:
+        ConfigurationError: not TOML; an unknown key (the nearest one is named); one that is
+            missing; a value that cannot be.
+    """
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError(f"{where} is no TOML: {error}.") from error
+    check_keys(where, document, (*_REQUIRED, *_OPTIONAL))
+    for key in _REQUIRED:
+        if key not in document:
+            raise ConfigurationError(f"{where}: {key} is missing.")
+    readers = _REQUIRED | {key: read for key, (read, _) in _OPTIONAL.items()}
+    values = {key: default for key, (_, default) in _OPTIONAL.items()}
+    values |= {key: readers[key](f"{where}: {key}", value) for key, value in document.items()}
+    try:
+        return Preset(name=name, **values)
+    except ValueError as error:
+        raise ConfigurationError(f"{where}: {error}.") from error
+
+
+def _hints(where: str, value: object) -> tuple[Hint, ...]:
+    if not isinstance(value, dict):
+        raise ConfigurationError(f"{where} is no table of lines by version, such as any = […].")
+    hints = [Hint(_since(where, key), texts_of(where, lines)) for key, lines in value.items()]
+    return tuple(sorted(hints, key=lambda hint: hint.since, reverse=True))
+
+
+def _since(where: str, version: str) -> tuple[int, ...]:
+    if version == _ANY_VERSION:
+        return ()
+    if not _VERSION.fullmatch(version):
+        raise ConfigurationError(
+            f"{where}: {version!r:.40} is neither {_ANY_VERSION!r} nor a version such as '2.4'."
+        )
+    return tuple(int(part) for part in version.split("."))
+
+
+def _points(where: str, value: object) -> tuple[tuple[str, int], ...]:
+    points = []
+    for text in texts_of(where, value):
+        match = _POINT.fullmatch(text)
+        if match is None:
+            raise ConfigurationError(f"{where}: {text!r:.60} is not PROTOCOL:PORT.")
+        split(match["protocol"])
+        points.append((match["protocol"], int(match["port"])))
+    return tuple(points)
+
+
+def _formats(where: str, value: object) -> tuple[str, ...]:
+    from internal_puller.settings.targets import FORMATS
+
+    formats = texts_of(where, value)
+    for one in formats:
+        _check_one(where, one, FORMATS)
+    return formats
+
+
+def _check_one(where: str, value: str, known: tuple[str, ...]) -> None:
+    if value in known:
+        return
+    import difflib
+
+    near = difflib.get_close_matches(value, known, n=1, cutoff=0.0)
+    raise ConfigurationError(f"{where}: unknown {value!r:.60}; the nearest is {near[0]!r}.")
+
+
+def _truth(where: str, value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ConfigurationError(f"{where} is neither true nor false.")
+    return value
+
+
+def _seconds(where: str, value: object) -> float:
+    if type(value) not in (int, float):
+        raise ConfigurationError(f"{where} is no number of seconds.")
+    assert isinstance(value, int | float)
+    return float(value)
+
+
+def _maybe_text(where: str, value: object) -> str:
+    return "" if value == "" else text_of(where, value)
+
+
+_REQUIRED: Final[dict[str, Callable[[str, object], Any]]] = {
+    "title": text_of,
+    "programs": texts_of,
+    "units": texts_of,
+    "test": texts_of,
+    "reload": texts_of,
+    "without_systemd": texts_of,
+    "restarts": _truth,
+    "patience": _seconds,
+    "formats": _formats,
+    "combined": texts_of,
+    "probe": _points,
+    "reads_as": _maybe_text,
+    "hints": _hints,
+}
+# key: (from TOML, default)
+_OPTIONAL: Final[dict[str, tuple[Callable[[str, object], Any], Any]]] = {
+    "version": (texts_of, ()),
+    "undiscovered": (_maybe_text, _UNREAD),
+}
