@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Final
 
 from internal_puller.install import as_root, layout
 from internal_puller.install.durable import Directory, Ownership
-from internal_puller.install.formats import read_password
+from internal_puller.install.formats import Rendering, read_password
 from internal_puller.install.generations import Accounts
-from internal_puller.settings.targets import ProbePoint
+from internal_puller.settings.targets import ONE_FILE, ProbePoint
 from shared.contract.errors import ConfigurationError
 from shared.host import commands, systemctl
 
@@ -32,13 +32,16 @@ PEM_FILES: Final = ("fullchain", "chain", "cert", "privkey")
 class Preset:
     """Defaults for one server; ``reload`` is asked whether systemd runs.
 
-    ``probe`` is protocol and port at this host; None is nowhere.
+    ``probe`` is protocol and port at this host; None is nowhere. ``combined_order`` is what it
+    demands of ``combined.pem``; ``reads_one_file``: it may open that once, for key and chain.
     """
 
     formats: tuple[str, ...]
     test: Argv
     reload: Callable[[bool], Argv]
     probe: tuple[str, int] | None = ("tls", 443)
+    combined_order: str = "leaf-first"
+    reads_one_file: bool = False
 
 
 def _reload_nginx(systemd: bool) -> Argv:
@@ -89,6 +92,7 @@ PRESETS: Final = {
         (*PEM_FILES, "combined"),
         ("haproxy", "-c", "-f", "/etc/haproxy/haproxy.cfg"),
         _reload_haproxy,
+        reads_one_file=True,
     ),
     "caddy": Preset(
         PEM_FILES, ("caddy", "validate", "--config", "/etc/caddy/Caddyfile"), _reload_caddy
@@ -98,6 +102,8 @@ PRESETS: Final = {
         ("postconf", "-n"),  # `postfix check` changes its group, which a service may not
         _reload_by("postfix", ("postfix", "reload")),
         ("smtp", 25),
+        combined_order="key-first",  # postconf(5), smtpd_tls_chain_files
+        reads_one_file=True,
     ),
     "dovecot": Preset(
         PEM_FILES,
@@ -112,8 +118,8 @@ PRESETS: Final = {
         ("postgresql", 5432),
     ),
     "tomcat": Preset((*PEM_FILES, "pkcs12"), (), _reload_tomcat, ("tls", 8443)),
-    "systemd": Preset(PEM_FILES, (), _reload_nothing, None),
-    "none": Preset(PEM_FILES, (), _reload_nothing, None),
+    "systemd": Preset(PEM_FILES, (), _reload_nothing, None, reads_one_file=True),
+    "none": Preset(PEM_FILES, (), _reload_nothing, None, reads_one_file=True),
 }
 
 
@@ -128,7 +134,19 @@ class Plan:
     reload_command: Argv
     probe: tuple[ProbePoint, ...]
     password: bytes | None
+    combined_order: str
     remote: Remote | None = None
+
+    @property
+    def rendering(self) -> Rendering:
+        """How the files are written."""
+        return Rendering(
+            self.formats,
+            self.password,
+            self.target.pkcs12_algorithms,
+            self.combined_order,
+            given_away=self.target.owner is not None,
+        )
 
     def run(self, argv: Argv, extra: Mapping[str, str]) -> CommandResult:
         """Run a command where the server is; ``extra`` is for its environment, on this machine.
@@ -170,6 +188,8 @@ def resolve(target: Target) -> Plan:
         ConfigurationError: an account, a command or the password file is missing.
     """
     preset = PRESETS[target.preset]
+    if target.layout == "copy" and not preset.reads_one_file:
+        raise _cannot_copy(target)
     test, reload = target.test_command, target.reload_command
     if test is None:
         test = preset.test
@@ -192,7 +212,17 @@ def resolve(target: Target) -> Plan:
         reload_command=reload,
         probe=probe_points(target),
         password=read_password(target.pkcs12_password_file),
+        combined_order=target.combined_order or preset.combined_order,
         remote=_remote(target),
+    )
+
+
+def _cannot_copy(target: Target) -> ConfigurationError:
+    able = ", ".join(name for name, one in PRESETS.items() if one.reads_one_file)
+    return ConfigurationError(
+        f"Target {target.certificate}: the preset {target.preset} opens certificate and key one "
+        "after the other, so layout copy could give it a mixed pair.",
+        do=f"Use --layout link, or a preset that opens the one file combined.pem: {able}.",
     )
 
 
@@ -223,6 +253,8 @@ def _require_program(target: Target, argv: Argv) -> None:
 def _formats(target: Target, preset: Preset) -> tuple[str, ...]:
     if target.formats:
         return target.formats
+    if target.layout == "copy":
+        return ONE_FILE
     return (*preset.formats, "pkcs12") if target.pkcs12_password_file else preset.formats
 
 

@@ -186,7 +186,7 @@ def _write_and_remove(material: Material, plan: Plan) -> int:
 
     They are under a temporary name, which the next installation removes if this is killed.
     """
-    files = render(material, plan.formats, plan.password)
+    files = render(material, plan.rendering)
     name = Directory.temporary_name()
     try:
         with Directory.open(plan.target.directory, create=True) as root:

@@ -27,7 +27,15 @@ PRESETS: Final = (
 )
 PROTOCOLS: Final = {"tls": 443, "smtp": 25, "imap": 143, "pop3": 110, "postgresql": 5432}
 """How TLS begins at a probe point, and the port where that is usual."""
-FORMATS: Final = ("fullchain", "chain", "cert", "privkey", "combined", "pkcs12")
+FORMATS: Final = (
+    *("fullchain", "chain", "cert", "privkey", "combined", "pkcs12"),
+    *("cert-der", "privkey-der"),
+)
+LAYOUTS: Final = ("link", "copy")
+PKCS12_ALGORITHMS: Final = ("modern", "legacy")
+COMBINED_ORDERS: Final = ("leaf-first", "key-first")
+ONE_FILE: Final = ("combined",)
+"""The formats of layout ``copy``."""
 KEY_ORIGINS: Final = ("any", "puller")
 KEY_ALGORITHMS: Final = ("ec-p256", "ec-p384", "rsa-2048", "rsa-3072", "rsa-4096")
 
@@ -80,6 +88,9 @@ class Target:
         directory: absolute path; generations and the ``current`` link live in it.
         preset: where defaults of commands, formats and probes come from.
         formats: files to write; empty means the preset's.
+        layout: ``link`` (``current`` is a link, beside it fixed links into it) or ``copy`` (one
+            file at a fixed path, replaced), for a server that cannot follow links.
+        combined_order: ``leaf-first`` or ``key-first``; None means what the preset demands.
         owner, group: names of the account that owns the files; None leaves them as they are born.
         mode, key_mode: permission bits of files without and with the private key; ``key_mode``
             None means 0600, or 0640 when a group is given.
@@ -92,6 +103,7 @@ class Target:
         key_origin: ``any``, or ``puller`` when only keys made on this machine may be installed.
         key_algorithm: of keys made on this machine; None means the setting of the same name.
         pkcs12_password_file: its first line protects ``bundle.p12``.
+        pkcs12_algorithms: ``modern`` or ``legacy``, which old Java and Windows read.
         unit: of systemd, for the preset of that name.
         ssh: ``USER@HOST`` or ``USER@HOST:PORT`` of the machine where it is installed; None is
             this one. Then ``directory`` holds the generations here, and the commands run there.
@@ -105,6 +117,8 @@ class Target:
     directory: Path
     preset: str = "none"
     formats: tuple[str, ...] = ()
+    layout: str = "link"
+    combined_order: str | None = None
     owner: str | None = None
     group: str | None = None
     mode: int = 0o644
@@ -119,6 +133,7 @@ class Target:
     key_origin: str = "any"
     key_algorithm: str | None = None
     pkcs12_password_file: Path | None = None
+    pkcs12_algorithms: str = "modern"
     unit: str | None = None
     ssh: str | None = None
     ssh_key: Path | None = None
@@ -128,6 +143,7 @@ class Target:
     def __post_init__(self) -> None:
         self._check_names()
         self._check_choices()
+        self._check_formats()
         self._check_paths()
         self._check_numbers()
         self._check_commands()
@@ -151,7 +167,8 @@ class Target:
     def shape(self) -> str:
         """What decides which files there are, and whose: a change of it needs new ones."""
         parts = (self.preset, self.formats, self.owner, self.group, self.mode, self.private_mode)
-        return repr((*parts, str(self.pkcs12_password_file or "")))
+        written = (self.layout, self.combined_order, self.pkcs12_algorithms)
+        return repr((*parts, *written, str(self.pkcs12_password_file or "")))
 
     def _refuse(self, what: str) -> ConfigurationError:
         return ConfigurationError(f"Target {self.certificate}: {what}.")
@@ -173,12 +190,22 @@ class Target:
     def _check_choices(self) -> None:
         _check_choice(self._refuse, "preset", self.preset, PRESETS)
         _check_choice(self._refuse, "key_origin", self.key_origin, KEY_ORIGINS)
+        _check_choice(self._refuse, "layout", self.layout, LAYOUTS)
+        _check_choice(self._refuse, "pkcs12_algorithms", self.pkcs12_algorithms, PKCS12_ALGORITHMS)
+        if self.combined_order is not None:
+            _check_choice(self._refuse, "combined_order", self.combined_order, COMBINED_ORDERS)
         if self.key_algorithm is not None:
             _check_choice(self._refuse, "key_algorithm", self.key_algorithm, KEY_ALGORITHMS)
+        if (self.preset == "systemd") != (self.unit is not None):
+            raise self._refuse("unit and the preset systemd go together")
+        if self.unit is not None and not _UNIT.fullmatch(self.unit):
+            raise self._refuse(f"{self.unit!r} is no name of a systemd unit")
+
+    def _check_formats(self) -> None:
         for name in self.formats:
             _check_choice(self._refuse, "formats", name, FORMATS)
         holds = set(self.formats)
-        apart = "privkey" in holds and holds & {"fullchain", "cert"}
+        apart = holds & {"privkey", "privkey-der"} and holds & {"fullchain", "cert", "cert-der"}
         if holds and not apart and not holds & {"combined", "pkcs12"}:
             raise self._refuse(
                 "formats hold no certificate with its key; they need combined, pkcs12, or privkey "
@@ -188,10 +215,21 @@ class Target:
         if wants_pkcs12 and self.pkcs12_password_file is None:
             what = "pkcs12 format" if self.preset != "tomcat" else "preset tomcat"
             raise self._refuse(f"the {what} needs pkcs12_password_file")
-        if (self.preset == "systemd") != (self.unit is not None):
-            raise self._refuse("unit and the preset systemd go together")
-        if self.unit is not None and not _UNIT.fullmatch(self.unit):
-            raise self._refuse(f"{self.unit!r} is no name of a systemd unit")
+        if self.pkcs12_algorithms != "modern" and self.pkcs12_password_file is None:
+            raise self._refuse("pkcs12_algorithms goes with pkcs12_password_file")
+        if self.layout == "copy":
+            self._check_copy()
+
+    def _check_copy(self) -> None:
+        if self.formats not in ((), ONE_FILE):
+            raise self._refuse(
+                "layout copy takes the format combined alone: of two files that are replaced one "
+                "after the other a server reads a mixed pair, of one file that it opens once never"
+            )
+        if self.pkcs12_password_file is not None:
+            raise self._refuse("layout copy makes no bundle.p12: pkcs12_password_file is for link")
+        if self.ssh is not None:
+            raise self._refuse("layout copy is for this machine; on another one use link")
 
     def _check_paths(self) -> None:
         paths = {
@@ -253,7 +291,12 @@ class Target:
 def _check_choice(refuse: object, setting: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
         assert callable(refuse)
-        raise refuse(f"{setting} {value!r} is none of {', '.join(choices)}")
+        import difflib
+
+        near = difflib.get_close_matches(value, choices, n=1, cutoff=0.0)[0]
+        raise refuse(
+            f"{setting} {value!r:.60} is none of {', '.join(choices)}; the nearest is {near!r}"
+        )
 
 
 def _is_host(text: str) -> bool:

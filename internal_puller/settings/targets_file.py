@@ -183,6 +183,8 @@ _REQUIRED: Final[dict[str, Callable[[str, object], Any]]] = {
 _OPTIONAL: Final[dict[str, tuple[Any, Callable[[str, object], Any], Callable[[Any], Any]]]] = {
     "preset": ("none", text_of, str),
     "formats": ((), texts_of, list),
+    "layout": ("link", text_of, str),
+    "combined_order": (None, text_of, str),
     "owner": (None, text_of, str),
     "group": (None, text_of, str),
     "mode": (0o644, _octal, _mode_text),
@@ -197,6 +199,7 @@ _OPTIONAL: Final[dict[str, tuple[Any, Callable[[str, object], Any], Callable[[An
     "key_algorithm": (None, text_of, str),
     "key_origin": ("any", text_of, str),
     "pkcs12_password_file": (None, path_of, str),
+    "pkcs12_algorithms": ("modern", text_of, str),
     "unit": (None, text_of, str),
     "ssh": (None, text_of, str),
     "ssh_key": (None, path_of, str),
