@@ -9,9 +9,9 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Final
 
 from internal_puller.install import as_root, layout
-from internal_puller.install.durable import Directory, Ownership
+from internal_puller.install.durable import Ownership
 from internal_puller.install.formats import Rendering, read_password
-from internal_puller.install.generations import Accounts
+from internal_puller.install.generations import Accounts, prepare
 from internal_puller.settings.targets import ONE_FILE, ProbePoint
 from shared.contract.errors import ConfigurationError
 from shared.host import commands, systemctl
@@ -276,10 +276,9 @@ def stand_in(name: str) -> str:
 
 
 def check_target(target: Target) -> None:
-    """Raise ``ConfigurationError`` if an install could not even begin; makes the directory."""
+    """Raise ``ConfigurationError`` if an install could not even begin; makes the directories."""
     resolve(target)
-    with Directory.open(target.directory, create=True):
-        pass
+    prepare(target)
 
 
 def _user_id(name: str) -> int:

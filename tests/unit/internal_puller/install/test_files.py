@@ -176,14 +176,18 @@ def test_current_is_not_ours(target: Target, kind: str) -> None:
         layout.active_generation(target)
 
 
+def staging_of(target: Target) -> Path:
+    return target.directory.parent / ".live.staging"
+
+
 def test_leftovers_of_a_killed_run_are_removed(target: Target) -> None:
     put(target, 1)
-    left = target.directory / "generations/.tmp-0123"
+    left = staging_of(target) / ".tmp-0123"
     left.mkdir()
     (left / "privkey.pem").write_bytes(b"half")
-    (target.directory / ".tmp-4567").symlink_to("generations/9")
+    (staging_of(target) / ".tmp-4567").symlink_to("generations/9")
     put(target, 2)
-    assert not list(target.directory.rglob(".tmp-*"))
+    assert list(staging_of(target).iterdir()) == []
 
 
 def test_staging_twice_keeps_what_is_there(target: Target) -> None:
@@ -304,9 +308,9 @@ def test_key_is_secret_from_birth(target: Target, monkeypatch: pytest.MonkeyPatc
 
 def test_reading_changes_nothing(target: Target) -> None:
     put(target, 1)
-    (target.directory / "generations/.tmp-0123").mkdir()
+    (staging_of(target) / ".tmp-0123").mkdir()
     verify_active(target)
-    assert (target.directory / "generations/.tmp-0123").exists()
+    assert (staging_of(target) / ".tmp-0123").exists()
     with Generations(target, read_only=True) as generations:
         assert generations.names() == ["1"]
     assert material(1).leaf_sha256 == verify_active(target).leaf_sha256
