@@ -59,10 +59,10 @@ BREAKAGES: Final = (
         12,
         "current is taken away before it is set anew",
         "internal_puller/install/durable.py",
-        "        with self._temporary(name) as temporary:\n"
-        "            os.symlink(destination, temporary, dir_fd=self._fd)\n",
+        "        with self._placed(name, staging) as temporary:\n"
+        "            staging.make_link(temporary, destination)\n",
         "        self.remove(name)\n"
-        "        os.symlink(destination, name, dir_fd=self._fd)\n"
+        "        self.make_link(name, destination)\n"
         "        self.sync()\n",
         "test_killed_at_every_call_of_a_renewal",
     ),

@@ -93,10 +93,19 @@ def test_what_is_not_ours_is_left_alone(target: Target) -> None:
     assert (target.directory / "fullchain.pem").read_text() == "by hand"
 
 
-def test_a_link_that_was_lost_comes_back(target: Target) -> None:
+def stage(target: Target, generation: int) -> str:
+    plan = resolve(target)
+    with Generations(target) as generations:
+        files = rendered(target, generation)
+        return generations.stage(generation, files, plan.accounts, plan.password)
+
+
+def test_what_is_in_place_already_gets_its_links_back(target: Target) -> None:
     place(target, 1)
     (target.directory / "privkey.pem").unlink()
-    place(target, 1)
+    assert stage(target, 2) == "2"
+    assert fixed_names(target) == links("cert.pem", "chain.pem", "fullchain.pem")
+    assert stage(target, 1) == "1"
     assert fixed_names(target) == links(*PEM)
 
 
@@ -182,6 +191,8 @@ def test_from_one_layout_to_the_other_and_back(target: Target, copied: Target) -
         assert fixed_names(after) == {"combined.pem": "file"}
         place(before, 1)
         assert fixed_names(before) == links(*(PEM if before == target else ("combined.pem",)))
+    assert stage(copied, 1) == layout.active_name(copied), "the same files: nothing is activated"
+    assert fixed_names(copied) == {"combined.pem": "file"}
 
 
 # --- who sees what ---------------------------------------------------------------------------
