@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from internal_puller.install.layout import RECORD
+from internal_puller.settings.targets import LEAF_FIRST
 from shared.contract.errors import ConfigurationError
 from shared.host.trusted_file import PUBLIC, read_trusted
 
@@ -72,14 +73,14 @@ class Rendering:
         password: for PKCS#12.
         pkcs12_algorithms: ``modern`` (PBES2 of RFC 8018 with AES-256; HMAC-SHA-256) or ``legacy``
             (3DES and SHA-1 of RFC 7292, appendix C).
-        combined_order: ``leaf-first`` (leaf, issuers, key) or ``key-first``.
+        combined: what ``combined.pem`` holds, in its order.
         given_away: another account owns the files, so a copy is for us.
     """
 
     formats: tuple[str, ...]
     password: bytes | None = field(default=None, repr=False)
     pkcs12_algorithms: str = "modern"
-    combined_order: str = "leaf-first"
+    combined: tuple[str, ...] = LEAF_FIRST
     given_away: bool = False
 
 
@@ -101,12 +102,13 @@ def render(material: Material, wanted: Rendering) -> dict[str, FileContent]:
     if wanted.given_away:
         copy = b"".join((key, *certificates, _mark_of(wanted)))
         files[OWN_COPY] = FileContent(copy, secret=True, own=True)
+    texts = {"fullchain": b"".join(certificates), "privkey": key}
     contents = {
-        "fullchain": lambda: b"".join(certificates),
+        "fullchain": lambda: texts["fullchain"],
         "chain": lambda: b"".join(certificates[1:]),
         "cert": lambda: certificates[0],
         "privkey": lambda: key,
-        "combined": lambda: b"".join(_ordered(certificates, key, wanted.combined_order)),
+        "combined": lambda: b"".join(texts[part] for part in wanted.combined),
         "pkcs12": lambda: _pkcs12(material, wanted),
         "cert-der": lambda: material.chain[0].public_bytes(Encoding.DER),
         "privkey-der": lambda: _key_as(material.private_key, Encoding.DER),
@@ -121,15 +123,11 @@ def _key_as(key: PrivateKeyTypes, encoding: Encoding) -> bytes:
     return key.private_bytes(encoding, PrivateFormat.PKCS8, NoEncryption())
 
 
-def _ordered(certificates: list[bytes], key: bytes, order: str) -> tuple[bytes, ...]:
-    return (key, *certificates) if order == "key-first" else (*certificates, key)
-
-
 def _mark_of(wanted: Rendering) -> bytes:
     """Tell apart, beside the key, how files were written that we cannot read ourselves."""
     marks = []
     if "combined" in wanted.formats:
-        marks.append(f"# combined.pem: {wanted.combined_order}\n")
+        marks.append(f"# combined.pem: {' '.join(wanted.combined)}\n")
     if "pkcs12" in wanted.formats and wanted.password is not None:
         digest = hashlib.sha256(wanted.password).hexdigest()
         marks.append(f"# bundle.p12: {wanted.pkcs12_algorithms}, SHA-256 of password {digest}\n")

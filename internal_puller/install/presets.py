@@ -12,7 +12,13 @@ from internal_puller.install import as_root, layout
 from internal_puller.install.durable import Ownership
 from internal_puller.install.formats import Rendering, read_password
 from internal_puller.install.generations import Accounts, prepare
-from internal_puller.settings.targets import ONE_FILE, ProbePoint
+from internal_puller.settings.targets import (
+    COMBINED_ORDERS,
+    KEY_FIRST,
+    LEAF_FIRST,
+    ONE_FILE,
+    ProbePoint,
+)
 from shared.contract.errors import ConfigurationError
 from shared.host import commands, systemctl
 
@@ -32,15 +38,15 @@ PEM_FILES: Final = ("fullchain", "chain", "cert", "privkey")
 class Preset:
     """Defaults for one server; ``reload`` is asked whether systemd runs.
 
-    ``probe`` is protocol and port at this host; None is nowhere. ``combined_order`` is what it
-    demands of ``combined.pem``; ``reads_one_file``: it may open that once, for key and chain.
+    ``probe`` is protocol and port at this host; None is nowhere. ``combined`` is what
+    ``combined.pem`` holds for it, in this order; ``reads_one_file``: it may open that once.
     """
 
     formats: tuple[str, ...]
     test: Argv
     reload: Callable[[bool], Argv]
     probe: tuple[str, int] | None = ("tls", 443)
-    combined_order: str = "leaf-first"
+    combined: tuple[str, ...] = LEAF_FIRST
     reads_one_file: bool = False
 
 
@@ -102,7 +108,7 @@ PRESETS: Final = {
         ("postconf", "-n"),  # `postfix check` changes its group, which a service may not
         _reload_by("postfix", ("postfix", "reload")),
         ("smtp", 25),
-        combined_order="key-first",  # postconf(5), smtpd_tls_chain_files
+        combined=KEY_FIRST,  # postconf(5), smtpd_tls_chain_files
         reads_one_file=True,
     ),
     "dovecot": Preset(
@@ -134,7 +140,7 @@ class Plan:
     reload_command: Argv
     probe: tuple[ProbePoint, ...]
     password: bytes | None
-    combined_order: str
+    combined: tuple[str, ...]
     remote: Remote | None = None
 
     @property
@@ -144,7 +150,7 @@ class Plan:
             self.formats,
             self.password,
             self.target.pkcs12_algorithms,
-            self.combined_order,
+            self.combined,
             given_away=self.target.owner is not None,
         )
 
@@ -212,7 +218,7 @@ def resolve(target: Target) -> Plan:
         reload_command=reload,
         probe=probe_points(target),
         password=read_password(target.pkcs12_password_file),
-        combined_order=target.combined_order or preset.combined_order,
+        combined=COMBINED_ORDERS.get(target.combined_order or "", preset.combined),
         remote=_remote(target),
     )
 

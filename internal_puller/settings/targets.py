@@ -33,7 +33,9 @@ FORMATS: Final = (
 )
 LAYOUTS: Final = ("link", "copy")
 PKCS12_ALGORITHMS: Final = ("modern", "legacy")
-COMBINED_ORDERS: Final = ("leaf-first", "key-first")
+LEAF_FIRST: Final = ("fullchain", "privkey")
+KEY_FIRST: Final = ("privkey", "fullchain")
+COMBINED_ORDERS: Final = {"leaf-first": LEAF_FIRST, "key-first": KEY_FIRST}
 ONE_FILE: Final = ("combined",)
 """The formats of layout ``copy``."""
 KEY_ORIGINS: Final = ("any", "puller")
@@ -193,7 +195,8 @@ class Target:
         _check_choice(self._refuse, "layout", self.layout, LAYOUTS)
         _check_choice(self._refuse, "pkcs12_algorithms", self.pkcs12_algorithms, PKCS12_ALGORITHMS)
         if self.combined_order is not None:
-            _check_choice(self._refuse, "combined_order", self.combined_order, COMBINED_ORDERS)
+            orders = tuple(COMBINED_ORDERS)
+            _check_choice(self._refuse, "combined_order", self.combined_order, orders)
         if self.key_algorithm is not None:
             _check_choice(self._refuse, "key_algorithm", self.key_algorithm, KEY_ALGORITHMS)
         if (self.preset == "systemd") != (self.unit is not None):

@@ -185,8 +185,8 @@ def _only_own(directory: object, name: str) -> bytes | None:
 
 def _given_away(plan: Plan) -> Rendering:
     own = plan.target
-    order = own.combined_order or "leaf-first"
-    return Rendering(plan.formats, plan.password, own.pkcs12_algorithms, order, given_away=True)
+    algorithms = own.pkcs12_algorithms
+    return Rendering(plan.formats, plan.password, algorithms, plan.combined, given_away=True)
 
 
 def test_an_older_way_of_writing_is_still_whole(target: Target) -> None:
