@@ -285,9 +285,12 @@ def show_added(new: Target) -> None:
     """Say where it goes, and what the server has to name."""
     current = _current(new)
     where = f" at {new.ssh}" if new.ssh else ""
+    hint = _HINTS[new.preset].format(current)
+    if new.layout == "copy":
+        hint = f"{new.directory}/combined.pem"
     emit(
         f"{new.certificate} will be installed in {current.parent}{where}.",
-        f"Let the server use: {_HINTS[new.preset].format(current)}",
+        f"Let the server use: {hint}",
         "Next: internal-puller pull",
     )
 

@@ -8,19 +8,22 @@ that follows no links. What was not made by us is never touched.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from internal_puller.install.durable import Ownership
 from internal_puller.install.formats import FILE_NAMES
-from internal_puller.install.layout import OURS_ALONE, fixed_link
+from internal_puller.install.layout import CURRENT, OURS_ALONE, fixed_link
 from internal_puller.settings.targets import ONE_FILE
 from shared.contract.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    import os
+    from collections.abc import Iterator
+    from pathlib import Path
 
     from internal_puller.install.durable import Directory
+    from internal_puller.settings.targets import Target
 
 COPIED: Final = FILE_NAMES[ONE_FILE[0]]
 
@@ -122,3 +125,34 @@ class FixedNames:
                 return directory.read(name)[0]
         except (OSError, ConfigurationError):
             return None
+
+
+def wrong_names(target: Target) -> Iterator[tuple[str, str]]:
+    """Give (what is wrong, a command that puts it right) of each fixed name of a target."""
+    current = target.directory / CURRENT
+    try:
+        files = sorted({path.name for path in current.iterdir()} - OURS_ALONE)
+    except OSError:  # nothing is in place, or whoever looks at it says why not
+        return
+    for name in files:
+        path, link = target.directory / name, fixed_link(name)
+        if target.layout == "copy":
+            if path.is_symlink() or not _same(path, current / name):
+                what = f"{path} is not the file of the generation in place."
+                yield what, f"cp --preserve=all {current / name} {path}"
+        elif not os.path.lexists(path):
+            what = f"{path} is missing, by which a container finds the file that mounts "
+            yield f"{what}{target.directory}.", f"ln -s {link} {path}"
+        elif not path.is_symlink() or str(path.readlink()) != link:
+            what = f"{path} was not made by internal-puller, and is left alone: a container that "
+            what += f"mounts {target.directory} reads it in place of {link}."
+            yield what, f"mv {path} {path}.old && ln -s {link} {path}"
+
+
+def _same(path: Path, other: Path) -> bool:
+    try:
+        return path.read_bytes() == other.read_bytes()
+    except PermissionError:  # it is not for this user to tell
+        return True
+    except OSError:
+        return False

@@ -148,14 +148,19 @@ def active_generation(target: Target) -> int | None:
     return None if name is None else generation_of(name)
 
 
-def list_generations(target: Target) -> tuple[int, ...]:
-    """Return the generations on disk, the oldest first."""
+def generation_names(target: Target) -> tuple[str, ...]:
+    """Return the names of the generations' directories on disk, the oldest first."""
     try:
         names = [path.name for path in (target.directory / GENERATIONS).iterdir()]
     except (FileNotFoundError, NotADirectoryError):
         return ()
-    parsed = (parse_name(name) for name in names)
-    return tuple(sorted({found[0] for found in parsed if found}))
+    known = [(parsed, name) for name in names if (parsed := parse_name(name))]
+    return tuple(name for _, name in sorted(known))
+
+
+def list_generations(target: Target) -> tuple[int, ...]:
+    """Return the generations on disk, the oldest first."""
+    return tuple(dict.fromkeys(generation_of(name) for name in generation_names(target)))
 
 
 def set_aside(target: Target) -> Mapping[int, SetAside]:
