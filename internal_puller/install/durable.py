@@ -22,6 +22,8 @@ _OPEN_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLO
 _NEW_FILE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ_FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 MAX_BYTES: Final = 4 << 20
+_INHERITED: Final = ("security.selinux", "system.posix_acl_default")
+"""What a directory gives to each file that is made in it, and a rename does not."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,27 @@ class Directory:
         if os.geteuid() == 0 and owner.st_uid != its.st_uid:
             found.give(owner.st_uid, owner.st_gid)
         return found
+
+    def inherit_as(self, other: Directory) -> None:
+        """Let what is made here get the label and the access list that it would get there.
+
+        As far as that is ours to say: a server that may not read says so at its test.
+        """
+        for name in _INHERITED:
+            wanted = other._attribute(name)
+            if wanted == self._attribute(name):
+                continue
+            with contextlib.suppress(OSError):
+                if wanted is None:
+                    os.removexattr(self._fd, name)
+                else:
+                    os.setxattr(self._fd, name, wanted)
+
+    def _attribute(self, name: str) -> bytes | None:
+        try:
+            return os.getxattr(self._fd, name)
+        except OSError:  # it has none, or there are none here
+            return None
 
     def has(self, name: str) -> bool:
         """Tell whether there is an entry of this name, a link itself."""

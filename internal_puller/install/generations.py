@@ -81,6 +81,7 @@ class Generations:
         self._staging = stack.enter_context(self._open_staging())
         if not self._all.is_one_mount_with(self._staging):
             raise self._other_mount(self._all.path)
+        self._staging.inherit_as(self._all)
         copies = self._target.layout == "copy"
         self._fixed = FixedNames(self._root, self._all, self._staging, copies)
 

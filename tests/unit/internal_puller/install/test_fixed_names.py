@@ -6,6 +6,7 @@ import dataclasses
 import os
 import ssl
 import stat
+import struct
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -256,6 +257,33 @@ def test_root_makes_the_staging_for_whoever_has_the_directory(target: Target) ->
     os.chown(staging_of(target), 12345, 12345)
     with pytest.raises(ConfigurationError, match="owner 12345"):
         check_target(target)
+
+
+def access_list(*entries: tuple[int, int, int]) -> bytes:
+    """As the kernel has it (posix_acl_xattr.h): tag, permissions, id of each entry."""
+    return struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
+
+
+@needs_root
+def test_files_get_what_their_directory_gives(target: Target) -> None:
+    """A rename does not change the label of SELinux, or the list of who else may read."""
+    place(target, 1)
+    everywhere, label = 0xFFFFFFFF, b"system_u:object_r:container_file_t:s0\0"
+    rules = [(1, 7, everywhere), (2, 4, 33), (4, 5, everywhere), (16, 7, everywhere)]
+    generations = target.directory / "generations"
+    try:
+        default = access_list(*rules, (32, 5, everywhere))
+        os.setxattr(generations, "system.posix_acl_default", default)
+        os.setxattr(generations, "security.selinux", label)
+    except OSError:
+        pytest.skip("this file system has no access lists")
+    place(dataclasses.replace(target, key_mode=0o640), 2)
+    found = os.getxattr(target.directory / "privkey.pem", "system.posix_acl_access")
+    assert struct.pack("<HHI", 2, 4, 33) in found
+    assert os.getxattr(staging_of(target), "security.selinux") == label
+    os.removexattr(generations, "system.posix_acl_default")
+    place(target, 3)
+    assert "system.posix_acl_access" not in os.listxattr(target.directory / "privkey.pem")
 
 
 def test_staging_that_cannot_be_used(target: Target) -> None:
