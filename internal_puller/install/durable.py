@@ -81,16 +81,21 @@ class Directory:
         return Directory(descriptor, self.path / name)._checked()
 
     def parent(self) -> Directory:
-        """Open the directory that this one is in, whosever it is."""
-        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+        """Open the directory that this one is in, whosever it is: only to go through it."""
+        flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
         return Directory(os.open("..", flags, dir_fd=self._fd), self.path.parent)
+
+    def opened(self) -> Directory:
+        """Open what ``parent`` returned, to list or sync it."""
+        return Directory(os.open(".", _OPEN_DIRECTORY, dir_fd=self._fd), self.path)
 
     def beside(self, name: str) -> Directory:
         """Open a directory next to this one, made if missing: of the same owner, 0700."""
         with self.parent() as parent:
             if not parent.has(name):
                 parent.make_directory(name).close()
-                parent.sync()
+                with parent.opened() as readable:
+                    readable.sync()
             opened = os.open(name, _OPEN_DIRECTORY, dir_fd=parent._fd)
             found = Directory(opened, parent.path / name)._checked()
         owner, its = os.fstat(self._fd), os.fstat(opened)

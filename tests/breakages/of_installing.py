@@ -96,6 +96,22 @@ BREAKAGES: Final = (
         "test_killed_at_every_call_of_a_renewal",
     ),
     Breakage(
+        12,
+        "a fixed link is made only after the switch",
+        "internal_puller/install/generations.py",
+        "                self._fixed.lead_to(name)\n                destination",
+        "                destination",
+        "test_killed_at_each_call",
+    ),
+    Breakage(
+        12,
+        "what is pruned is taken apart where it is seen",
+        "internal_puller/install/generations.py",
+        "        self._staging.take(self._all, name, temporary)\n        self._all.sync()\n",
+        "        self._staging.take(self._all, name, temporary)\n",
+        "test_killed_at_each_call",
+    ),
+    Breakage(
         13,
         "the configuration is not tested",
         "internal_puller/install/trial.py",

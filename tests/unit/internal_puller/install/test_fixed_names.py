@@ -8,6 +8,7 @@ import ssl
 import stat
 import struct
 import subprocess
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -257,6 +258,25 @@ def test_root_makes_the_staging_for_whoever_has_the_directory(target: Target) ->
     os.chown(staging_of(target), 12345, 12345)
     with pytest.raises(ConfigurationError, match="owner 12345"):
         check_target(target)
+
+
+@needs_root
+def test_an_account_that_may_only_pass_the_parent() -> None:
+    """As /etc/ssl/private is for the group ssl-cert: what root made there once is enough."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:  # pytest's is root's alone
+        target = Target(NAME, (NAME,), Path(folder) / "live")
+        Path(folder).chmod(0o711)
+        check_target(target)
+        for one in (target.directory, target.directory / "generations", staging_of(target)):
+            os.chown(one, 12345, 12345)
+        os.seteuid(12345)
+        try:
+            for generation in (1, 2, 3):
+                place(target, generation, keep=1)
+        finally:
+            os.seteuid(0)
+        assert fixed_names(target) == links(*PEM)
+        assert layout.list_generations(target) == (3,)
 
 
 def access_list(*entries: tuple[int, int, int]) -> bytes:
