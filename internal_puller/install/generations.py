@@ -62,8 +62,9 @@ class Generations:
             try:
                 self._open(stack, create=not self._read_only)
                 if not self._read_only:
-                    for left in self._staging.names():  # by a killed run
-                        self._staging.remove(left)
+                    for name in self._staging.names():
+                        if name.startswith(layout.TEMPORARY):  # a killed run left it
+                            self._staging.remove(name)
             except OSError as error:
                 raise self._failed("be prepared", error) from error
             self._stack = stack.pop_all()

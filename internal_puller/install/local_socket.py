@@ -14,7 +14,7 @@ from shared.contract.errors import ConfigurationError
 if TYPE_CHECKING:
     from pathlib import Path
 
-MAX_REQUEST: Final = 1 << 20
+MAX_REQUEST: Final = 1 << 16
 READ_SECONDS: Final = 5.0
 """In which a whole request is there: it is small, and its sender is on this machine."""
 START_SECONDS: Final = 20.0

@@ -10,6 +10,7 @@ from cryptography import x509
 from cryptography.x509.oid import ExtensionOID
 
 from internal_puller.install import layout
+from internal_puller.install.fixed import wrong_names
 from internal_puller.install.formats import (
     FILE_NAMES,
     OWN_COPY,
@@ -59,10 +60,14 @@ def verify_active(target: Target) -> Verification:
         return Verification(None, None, None, (), ("nothing is installed",))
     try:
         with Generations(target, read_only=True) as generations:
-            return check_files(generations.read(name), plan, layout.generation_of(name))
+            found = check_files(generations.read(name), plan, layout.generation_of(name))
     except StageFailed as error:
         problem = error.what.rstrip(".")
         return Verification(layout.generation_of(name), None, None, (), (problem,))
+    if target.layout == "copy":  # what the server reads is the file at its fixed name
+        wrong = tuple(what.rstrip(".") for what, _ in wrong_names(target))
+        return replace(found, problems=(*found.problems, *wrong))
+    return found
 
 
 def check_files(

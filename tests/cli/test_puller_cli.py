@@ -274,6 +274,18 @@ CHANGES: dict[str, tuple[tuple[str, ...], str, object]] = {
 }
 
 
+def test_a_target_of_one_file_names_that_file(agent: FakeAgent, machine: Machine, run: Run) -> None:
+    machine.enrol(agent)
+    _, out, _ = run("target", "add", NAME, "--layout", "copy")
+    [target] = machine.targets()
+    assert f"Let the server use: {target.directory}/combined.pem" in out
+    assert "current" not in out
+    code, _, error = run("target", "change", NAME, "--preset", "nginx", "--test-command", "")
+    assert code == 3
+    assert "the preset nginx opens certificate and key one after the other" in error
+    assert machine.targets() == (target,)
+
+
 @pytest.mark.parametrize("case", CHANGES)
 def test_one_thing_is_changed_and_set_back(
     agent: FakeAgent, machine: Machine, run: Run, case: str

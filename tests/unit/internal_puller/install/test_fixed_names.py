@@ -21,6 +21,7 @@ from internal_puller.install.durable import TEMPORARY
 from internal_puller.install.generations import Generations
 from internal_puller.install.mounts import Mounted
 from internal_puller.install.presets import check_target, resolve
+from internal_puller.install.verify import verify_active
 from internal_puller.settings.targets import Target
 from shared.contract.errors import ConfigurationError, StageFailed
 from tests.inotify import watched
@@ -182,6 +183,14 @@ def test_a_file_of_another_is_not_replaced(copied: Target) -> None:
         assert layout.list_generations(copied) == ()
         one.unlink()
     place(copied, 1)
+
+
+def test_the_one_file_is_verified(copied: Target) -> None:
+    place(copied, 1)
+    assert verify_active(copied).problems == ()
+    (copied.directory / "combined.pem").write_bytes(rendered(copied, 2)["combined.pem"].content)
+    (problem,) = verify_active(copied).problems
+    assert problem.endswith("combined.pem is not the file of the generation in place")
 
 
 def test_from_one_layout_to_the_other_and_back(target: Target, copied: Target) -> None:
