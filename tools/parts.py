@@ -186,6 +186,9 @@ PARTS = (
         _program("nsupdate", "bind9-dnsutils"),
         _program("squid", "squid-openssl"),
         _program("promtool", "prometheus"),
+        _program("podman"),
+        _program("runc"),
+        _program("catatonit"),
         workers=2,
     ),
     _marked(

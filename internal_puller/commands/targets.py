@@ -70,6 +70,13 @@ class TargetOptions:
     ]
     directory: Annotated[Path | None, typer.Option(help="Where the files go.")]
     format: Annotated[list[str] | None, typer.Option(help=f"Of {', '.join(FORMATS)}; repeated.")]
+    layout: Annotated[
+        str | None,
+        typer.Option(help="link, or copy: one combined.pem, for a server that follows no links."),
+    ]
+    combined_order: Annotated[
+        str | None, typer.Option(help="Of combined.pem: leaf-first or key-first; the preset's.")
+    ]
     owner: Annotated[str | None, typer.Option(help="User that owns the files.")]
     group: Annotated[str | None, typer.Option(help="Group of the files.")]
     mode: Annotated[str | None, typer.Option(help="Of files without the key, such as 0644.")]
@@ -94,6 +101,9 @@ class TargetOptions:
     root: Annotated[Path | None, typer.Option(help="PEM file with the root of a CA of your own.")]
     keep: Annotated[int | None, typer.Option(help="Generations kept on disk.")]
     pkcs12_password_file: Annotated[Path | None, typer.Option(help="Makes bundle.p12 too.")]
+    pkcs12_algorithms: Annotated[
+        str | None, typer.Option(help="modern, or legacy: 3DES and SHA-1, for old Java, Windows.")
+    ]
     key_origin: Annotated[
         str | None, typer.Option(help="any, or puller: only keys made on this machine.")
     ]
@@ -124,6 +134,8 @@ class TargetOptions:
             "preset": self.preset and tuple(self.preset),
             "server": self.server,
             "formats": self.format and tuple(self.format),
+            "layout": self.layout,
+            "combined_order": self.combined_order,
             "owner": self.owner,
             "group": self.group,
             "mode": _mode(self.mode),
@@ -138,6 +150,7 @@ class TargetOptions:
             "key_algorithm": self.key_algorithm,
             "pkcs12_password_file": self.pkcs12_password_file
             and self.pkcs12_password_file.absolute(),
+            "pkcs12_algorithms": self.pkcs12_algorithms,
             "unit": self.unit,
             "ssh": self.ssh,
             "ssh_key": self.ssh_key and self.ssh_key.absolute(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import socket
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -10,9 +11,11 @@ from dataclasses import dataclass
 
 from internal_puller.doctor.direct import direct_findings
 from internal_puller.doctor.internal_dns import name_findings
+from internal_puller.doctor.layout import layout_findings
 from internal_puller.doctor.machine import state_findings, target_findings, timer_findings
 from internal_puller.doctor.relay import visit_agent
 from internal_puller.doctor.service import Service, find_service, setting_findings
+from internal_puller.install.mounts import mounted
 from internal_puller.pull.puller import connect
 from internal_puller.settings.config import Settings
 from internal_puller.settings.targets import Target, load_targets
@@ -87,9 +90,12 @@ def _machine_findings(
     installed = {target.certificate for target in targets}
     place = str(settings.direct_file)
     yield from _guarded("direct", place, direct_findings(settings, installed))
+    mounts = functools.cache(functools.partial(mounted, targets))
     for target in targets:
         found = target_findings(target, settings, progress, service)
         yield from _guarded("target", str(target.directory), found)
+        found = layout_findings(target, f"{target.certificate} in {target.directory}", mounts)
+        yield from _guarded("layout", str(target.directory), found)
     if not targets:
         what = "No target takes any certificate on this machine."
         do = "internal-puller target add NAME --preset nginx"

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from internal_puller.install.layout import staging_name
 from internal_puller.settings.config import Settings
 from internal_puller.settings.targets import Target
 from shared.contract.diagnosis import Finding, Verdict
@@ -112,15 +113,19 @@ def _words(shown: dict[str, str], key: str) -> list[str]:
 def service_findings(service: Service, target: Target, subject: str) -> Iterator[Finding]:
     """Say what a pull by the service could not do that one by hand can."""
     unit, place = service.unit, target.directory
-    if not service.may_write(place):
-        what = f"{unit} may not write to {place}: it installs nothing there, whoever else can."
-        do = f"systemctl edit {unit}, and there: [Service] ReadWritePaths={place}"
-        yield Finding("target", Verdict.PROBLEM, subject, what, do)
-    if not service.owns(place):
-        what = f"{place} does not belong to {service.account}, as which {unit} installs."
-        do = "If it is for this target alone: "
-        do += f"find {place} -type d -exec chown {service.account} {{}} +"
-        yield Finding("target", Verdict.PROBLEM, subject, what, do)
+    if not service.may_write(place.parent):
+        what = (
+            f"{unit} may not write to {place} and beside it, where it makes the files before one "
+        )
+        what += "rename puts them in place: it installs nothing there, whoever else can."
+        yield Finding("target", Verdict.PROBLEM, subject, what, _room_for(service, target))
+    staging = place.parent / staging_name(place)
+    for one in (place, staging):
+        if not service.owns(one):
+            what = f"{one} does not belong to {service.account}, as which {unit} installs."
+            do = "If it is for this target alone: "
+            do += f"find {one} -type d -exec chown {service.account} {{}} +"
+            yield Finding("target", Verdict.PROBLEM, subject, what, do)
     named = {
         "roots": target.roots,
         "pkcs12_password_file": target.pkcs12_password_file,
@@ -135,6 +140,21 @@ def service_findings(service: Service, target: Target, subject: str) -> Iterator
         what += "a home, of its own."
         do = "Put them below /etc/split-horizon-relay, and name them in targets.toml."
         yield Finding("target", Verdict.WARNING, subject, what, do)
+
+
+def _room_for(service: Service, target: Target) -> str:
+    """Return how the service gets a directory to write below, which holds nothing of others.
+
+    Over files there it has CAP_CHOWN.
+    """
+    place, account = target.directory, service.account
+    edit = f"systemctl edit {service.unit}, and there: [Service] ReadWritePaths="
+    if service.owns(place.parent):
+        return f"{edit}{place.parent}"
+    return (
+        f"install -d -o {account} -g {account} {place}; {edit}{place}; then: internal-puller "
+        f"target change {target.certificate} --directory {place / target.certificate}"
+    )
 
 
 def setting_findings(service: Service, settings: Settings, proxy: str | None) -> Iterator[Finding]:

@@ -22,6 +22,8 @@ _OPEN_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLO
 _NEW_FILE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ_FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 MAX_BYTES: Final = 4 << 20
+_INHERITED: Final = ("security.selinux", "system.posix_acl_default")
+"""What a directory gives to each file that is made in it, and a rename does not."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,74 @@ class Directory:
         except NotADirectoryError as error:
             raise ConfigurationError(f"{self.path / name} is no directory.") from error
         return Directory(descriptor, self.path / name)._checked()
+
+    def parent(self) -> Directory:
+        """Open the directory that this one is in, whosever it is: only to go through it."""
+        flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+        return Directory(os.open("..", flags, dir_fd=self._fd), self.path.parent)
+
+    def opened(self) -> Directory:
+        """Open what ``parent`` returned, to list or sync it."""
+        return Directory(os.open(".", _OPEN_DIRECTORY, dir_fd=self._fd), self.path)
+
+    def beside(self, name: str) -> Directory:
+        """Open a directory next to this one, made if missing: of the same owner, 0700."""
+        with self.parent() as parent:
+            if not parent.has(name):
+                parent.make_directory(name).close()
+                with parent.opened() as readable:
+                    readable.sync()
+            opened = os.open(name, _OPEN_DIRECTORY, dir_fd=parent._fd)
+            found = Directory(opened, parent.path / name)._checked()
+        owner, its = os.fstat(self._fd), os.fstat(opened)
+        if os.geteuid() == 0 and owner.st_uid != its.st_uid:
+            found.give(owner.st_uid, owner.st_gid)
+        return found
+
+    def inherit_as(self, other: Directory) -> None:
+        """Let what is made here get the label and the access list that it would get there.
+
+        As far as that is ours to say: a server that may not read says so at its test.
+        """
+        for name in _INHERITED:
+            wanted = other._attribute(name)
+            if wanted == self._attribute(name):
+                continue
+            with contextlib.suppress(OSError):
+                if wanted is None:
+                    os.removexattr(self._fd, name)
+                else:
+                    os.setxattr(self._fd, name, wanted)
+
+    def _attribute(self, name: str) -> bytes | None:
+        try:
+            return os.getxattr(self._fd, name)
+        except OSError:  # it has none, or there are none here
+            return None
+
+    def has(self, name: str) -> bool:
+        """Tell whether there is an entry of this name, a link itself."""
+        try:
+            self.status(name)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def is_one_mount_with(self, other: Directory) -> bool:
+        """Tell whether one rename can go from here to there.
+
+        The same device is not enough: a bind mount (``ReadWritePaths=`` of systemd makes one, and
+        so does a container's volume) is another one to rename(2).
+        """
+        return self._mount() == other._mount()
+
+    def _mount(self) -> tuple[int, str]:
+        try:
+            lines = Path(f"/proc/self/fdinfo/{self._fd}").read_text().splitlines()
+        except OSError:  # no /proc: rename says it, then
+            lines = []
+        number = next((line for line in lines if line.startswith("mnt_id:")), "")
+        return os.fstat(self._fd).st_dev, number
 
     def _checked(self) -> Self:
         status = os.fstat(self._fd)
@@ -137,31 +207,46 @@ class Directory:
                 raise OSError(f"{self.path / name} is no ordinary small file")
             return file.read(MAX_BYTES), status
 
-    def replace(self, name: str, content: bytes) -> None:
-        """Replace a file of ours (0600), wholly or not at all."""
-        with self._temporary(name) as temporary:
-            self.write(temporary, content, Ownership(-1, -1, 0o600))
+    def replace(
+        self,
+        name: str,
+        content: bytes,
+        staging: Directory | None = None,
+        ownership: Ownership | None = None,
+    ) -> None:
+        """Replace a file (of ours, 0600, if not said otherwise), wholly or not at all.
 
-    def replace_link(self, name: str, destination: str) -> None:
+        Args:
+            staging: where it is made first; ``None``: here, where nobody else looks.
+        """
+        staging = staging or self
+        with self._placed(name, staging) as temporary:
+            staging.write(temporary, content, ownership or Ownership(-1, -1, 0o600))
+
+    def replace_link(self, name: str, destination: str, staging: Directory) -> None:
         """Point a symbolic link elsewhere by one rename, and make that durable."""
-        with self._temporary(name) as temporary:
-            os.symlink(destination, temporary, dir_fd=self._fd)
+        with self._placed(name, staging) as temporary:
+            staging.make_link(temporary, destination)
+
+    def make_link(self, name: str, destination: str) -> None:
+        """Make a symbolic link where nothing is; ``sync`` makes it durable."""
+        os.symlink(destination, name, dir_fd=self._fd)
 
     @contextlib.contextmanager
-    def _temporary(self, name: str) -> Iterator[str]:
+    def _placed(self, name: str, staging: Directory) -> Iterator[str]:
         temporary = self.temporary_name()
         try:
             yield temporary
-            self.rename(temporary, name)
+            self.take(staging, temporary, name)
         except BaseException:
             with contextlib.suppress(OSError):
-                os.unlink(temporary, dir_fd=self._fd)
+                os.unlink(temporary, dir_fd=staging._fd)
             raise
         self.sync()
 
     @staticmethod
     def temporary_name() -> str:
-        """Return a name that the next run recognises as left over."""
+        """Return a new name, for a staging directory: never beside ``current``."""
         return TEMPORARY + secrets.token_hex(8)
 
     def read_link(self, name: str) -> str | None:
@@ -187,9 +272,9 @@ class Directory:
         """Set the permission bits of the directory itself."""
         os.fchmod(self._fd, mode)
 
-    def rename(self, old: str, new: str) -> None:
-        """Rename an entry; ``sync`` makes it durable."""
-        os.rename(old, new, src_dir_fd=self._fd, dst_dir_fd=self._fd)
+    def take(self, other: Directory, name: str, new: str) -> None:
+        """Rename an entry of another directory into this one; ``sync`` makes it durable."""
+        os.rename(name, new, src_dir_fd=other._fd, dst_dir_fd=self._fd)
 
     def remove(self, name: str) -> None:
         """Remove a file, a link, or a directory of plain files; missing is fine."""

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import hmac
 import json
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import (
-    BestAvailableEncryption,
     Encoding,
+    KeySerializationEncryption,
     NoEncryption,
     PrivateFormat,
     PublicFormat,
@@ -18,6 +21,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from internal_puller.install.layout import RECORD
+from internal_puller.settings.presets.preset import LEAF_FIRST
 from shared.contract.errors import ConfigurationError
 from shared.host.trusted_file import PUBLIC, read_trusted
 
@@ -36,12 +40,14 @@ FILE_NAMES: Final = {
     "privkey": "privkey.pem",
     "combined": "combined.pem",
     "pkcs12": "bundle.p12",
+    "cert-der": "cert.der",
+    "privkey-der": "privkey.der",
 }
-
-
 OWN_COPY: Final = "own.pem"
 """Key and chain for us, where the other files are given to an account that hides them."""
-_SECRET: Final = frozenset(FILE_NAMES[one] for one in ("privkey", "combined", "pkcs12"))
+_SECRET: Final = frozenset(
+    FILE_NAMES[one] for one in ("privkey", "combined", "pkcs12", "privkey-der")
+)
 
 
 def is_secret(file_name: str) -> bool:
@@ -58,55 +64,80 @@ class FileContent:
     own: bool = False
 
 
-def render(
-    material: Material,
-    formats: tuple[str, ...],
-    password: bytes | None,
-    *,
-    given_away: bool = False,
-) -> dict[str, FileContent]:
+@dataclass(frozen=True)
+class Rendering:
+    """Which files a target gets, and how those are written that can be written in several ways.
+
+    Args:
+        formats: names out of ``FILE_NAMES``.
+        password: for PKCS#12.
+        pkcs12_algorithms: ``modern`` (PBES2 of RFC 8018 with AES-256; HMAC-SHA-256) or ``legacy``
+            (3DES and SHA-1 of RFC 7292, appendix C).
+        combined: what ``combined.pem`` holds, in its order.
+        given_away: another account owns the files, so a copy is for us.
+    """
+
+    formats: tuple[str, ...]
+    password: bytes | None = field(default=None, repr=False)
+    pkcs12_algorithms: str = "modern"
+    combined: tuple[str, ...] = LEAF_FIRST
+    given_away: bool = False
+
+
+def render(material: Material, wanted: Rendering) -> dict[str, FileContent]:
     """Return the asked files by name, and the record ``generation.json``.
+
+    Every text has LF line endings, one at its end. DER is a certificate of RFC 5280 and a
+    private key as PKCS#8 of RFC 5208 (version 0 of RFC 5958), which PEM holds in base64.
 
     Args:
         material: chain and key, matching.
-        formats: names out of ``FILE_NAMES``.
-        password: for PKCS#12.
-        given_away: another account owns them, so a copy is for us.
 
     Raises:
         ConfigurationError: PKCS#12 without a password.
     """
     certificates = [certificate.public_bytes(Encoding.PEM) for certificate in material.chain]
-    key = material.private_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    combined = key + b"".join(certificates)
+    key = _key_as(material.private_key, Encoding.PEM)
     files = {RECORD: FileContent(_record(material), secret=False, own=True)}
-    if given_away:
-        copy = combined + _mark_of(password if "pkcs12" in formats else None)
+    if wanted.given_away:
+        copy = b"".join((key, *certificates, _mark_of(wanted)))
         files[OWN_COPY] = FileContent(copy, secret=True, own=True)
-    for name in formats:
-        content = {
-            "fullchain": b"".join(certificates),
-            "chain": b"".join(certificates[1:]),
-            "cert": certificates[0],
-            "privkey": key,
-            # The key first: Postfix insists on it, the others do not mind.
-            "combined": combined,
-        }.get(name)
-        if content is None:
-            content = _pkcs12(material, password)
-        files[FILE_NAMES[name]] = FileContent(content, is_secret(FILE_NAMES[name]))
+    texts = {"fullchain": b"".join(certificates), "privkey": key}
+    contents = {
+        "fullchain": lambda: texts["fullchain"],
+        "chain": lambda: b"".join(certificates[1:]),
+        "cert": lambda: certificates[0],
+        "privkey": lambda: key,
+        "combined": lambda: b"".join(texts[part] for part in wanted.combined),
+        "pkcs12": lambda: _pkcs12(material, wanted),
+        "cert-der": lambda: material.chain[0].public_bytes(Encoding.DER),
+        "privkey-der": lambda: _key_as(material.private_key, Encoding.DER),
+    }
+    for name in wanted.formats:
+        file_name = FILE_NAMES[name]
+        files[file_name] = FileContent(contents[name](), is_secret(file_name))
     return files
 
 
-def _mark_of(password: bytes | None) -> bytes:
-    """Tell passwords of bundle.p12 apart, beside the key that they protect."""
-    digest = "" if password is None else hashlib.sha256(password).hexdigest()
-    return f"# password of bundle.p12: SHA-256 {digest}\n".encode() if digest else b""
+def _key_as(key: PrivateKeyTypes, encoding: Encoding) -> bytes:
+    return key.private_bytes(encoding, PrivateFormat.PKCS8, NoEncryption())
+
+
+def _mark_of(wanted: Rendering) -> bytes:
+    """Tell apart, beside the key, how files were written that we cannot read ourselves."""
+    marks = []
+    if "combined" in wanted.formats:
+        marks.append(f"# combined.pem: {' '.join(wanted.combined)}\n")
+    if "pkcs12" in wanted.formats and wanted.password is not None:
+        digest = hashlib.sha256(wanted.password).hexdigest()
+        marks.append(f"# bundle.p12: {wanted.pkcs12_algorithms}, SHA-256 of password {digest}\n")
+    return "".join(marks).encode()
 
 
 def _record(material: Material) -> bytes:
     record = {
         "certificate": material.certificate,
+        "certificates": len(material.chain),
         "generation": material.generation,
         "key_kind": material.key_kind,
         "leaf_sha256": material.leaf_sha256,
@@ -116,8 +147,8 @@ def _record(material: Material) -> bytes:
     return json.dumps(record, indent=2, sort_keys=True).encode() + b"\n"
 
 
-def _pkcs12(material: Material, password: bytes | None) -> bytes:
-    if not password:
+def _pkcs12(material: Material, wanted: Rendering) -> bytes:
+    if not wanted.password:
         raise ConfigurationError(f"{material.certificate}: bundle.p12 needs a password file.")
     leaf, *rest = material.chain
     return pkcs12.serialize_key_and_certificates(
@@ -125,15 +156,59 @@ def _pkcs12(material: Material, password: bytes | None) -> bytes:
         material.private_key,
         leaf,
         rest,
-        BestAvailableEncryption(password),
+        _encryption(wanted.pkcs12_algorithms, wanted.password),
     )
 
 
+def _encryption(algorithms: str, password: bytes) -> KeySerializationEncryption:
+    builder = PrivateFormat.PKCS12.encryption_builder()
+    if algorithms == "legacy":
+        builder = builder.key_cert_algorithm(pkcs12.PBES.PBESv1SHA1And3KeyTripleDESCBC)
+        builder = builder.hmac_hash(hashes.SHA1())  # noqa: S303 - what old readers know
+    else:
+        builder = builder.key_cert_algorithm(pkcs12.PBES.PBESv2SHA256AndAES256CBC)
+        builder = builder.hmac_hash(hashes.SHA256())
+    return builder.build(password)
+
+
+_PBES2: Final = bytes.fromhex("06092a864886f70d01050d")  # 1.2.840.113549.1.5.13, RFC 8018
+
+
 def same_content(name: str, found: bytes, wanted: bytes, password: bytes | None) -> bool:
-    """Tell whether a file on disk holds what it would be written with (PKCS#12 is salted)."""
-    if name != FILE_NAMES["pkcs12"]:
-        return hmac.compare_digest(found, wanted)
-    return pkcs12_parts(found, password) == pkcs12_parts(wanted, password)
+    """Tell whether a file on disk is what it would be written as (PKCS#12 is salted)."""
+    if name == FILE_NAMES["pkcs12"]:
+        return (_PBES2 in found) == (_PBES2 in wanted) and agrees(name, found, wanted, password)
+    return hmac.compare_digest(found, wanted)
+
+
+def agrees(name: str, found: bytes, wanted: bytes, password: bytes | None) -> bool:
+    """Tell whether two files hold the same key and certificates, in whatever way written."""
+    if name == FILE_NAMES["pkcs12"]:
+        return pkcs12_parts(found, password) == pkcs12_parts(wanted, password)
+    if name == FILE_NAMES["combined"]:
+        return split_pem(found) == split_pem(wanted)
+    return hmac.compare_digest(found, wanted)
+
+
+_PEM: Final = re.compile(
+    rb"-----BEGIN ([A-Z0-9 ]+)-----\r?\n.+?\r?\n-----END \1-----\n?", re.DOTALL
+)
+
+
+def split_pem(content: bytes) -> tuple[bytes, bytes]:
+    """Return (certificates, everything else) of a PEM text, each in its order."""
+    blocks = [(found[1] == b"CERTIFICATE", found[0]) for found in _PEM.finditer(content)]
+    return (
+        b"".join(block for is_certificate, block in blocks if is_certificate),
+        b"".join(block for is_certificate, block in blocks if not is_certificate),
+    )
+
+
+def as_pem(label: str, der: bytes) -> bytes:
+    """Return DER as PEM (RFC 7468), whatever it holds: ``label`` such as ``CERTIFICATE``."""
+    body = base64.b64encode(der).decode()
+    lines = [body[start : start + 64] for start in range(0, len(body), 64)]
+    return "\n".join((f"-----BEGIN {label}-----", *lines, f"-----END {label}-----", "")).encode()
 
 
 def pkcs12_parts(
@@ -156,7 +231,7 @@ def pkcs12_as_pem(content: bytes, password: bytes | None) -> tuple[bytes, bytes]
     key, chain = opened
     return (
         b"".join(one.public_bytes(Encoding.PEM) for one in chain),
-        key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()),
+        _key_as(key, Encoding.PEM),
     )
 
 

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import errno
 import json
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from internal_puller.install import layout
+from internal_puller.install import layout, mounts
 from internal_puller.install.durable import Directory, Ownership
+from internal_puller.install.fixed import FixedNames
 from internal_puller.install.formats import OWN_COPY, FileContent, same_content
 from internal_puller.install.layout import SetAside, generation_of, make_name, parse_name
 from shared.contract.errors import ConfigurationError, StageFailed
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from internal_puller.install.mounts import Mounted
     from internal_puller.settings.targets import Target
 
 MAX_SET_ASIDE: Final = 20
@@ -56,15 +58,13 @@ class Generations:
         self._read_only = read_only
 
     def __enter__(self) -> Self:
-        create = not self._read_only
         with ExitStack() as stack:
             try:
-                self._root = stack.enter_context(
-                    Directory.open(self._target.directory, create=create)
-                )
-                self._all = stack.enter_context(self._root.child(layout.GENERATIONS, create=create))
-                if create:
-                    self._remove_leftovers()
+                self._open(stack, create=not self._read_only)
+                if not self._read_only:
+                    for name in self._staging.names():
+                        if name.startswith(layout.TEMPORARY):  # a killed run left it
+                            self._staging.remove(name)
             except OSError as error:
                 raise self._failed("be prepared", error) from error
             self._stack = stack.pop_all()
@@ -73,12 +73,43 @@ class Generations:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    def _remove_leftovers(self) -> None:
-        """Remove what a killed run left under temporary names."""
-        for directory in (self._root, self._all):
-            for name in directory.names():
-                if name.startswith(layout.TEMPORARY):
-                    directory.remove(name)
+    def _open(self, stack: ExitStack, *, create: bool) -> None:
+        place = self._target.directory
+        self._root = stack.enter_context(Directory.open(place, create=create))
+        self._all = stack.enter_context(self._root.child(layout.GENERATIONS, create=create))
+        if not create:
+            return
+        self._staging = stack.enter_context(self._open_staging())
+        if not self._all.is_one_mount_with(self._staging):
+            raise self._other_mount(self._all.path)
+        self._staging.inherit_as(self._all)
+        copies = self._target.layout == "copy"
+        self._fixed = FixedNames(self._root, self._all, self._staging, copies)
+
+    def _open_staging(self) -> Directory:
+        with self._root.parent() as parent:
+            if not parent.is_one_mount_with(self._root):
+                raise self._other_mount(self._root.path)
+        name = layout.staging_name(self._root.path)
+        try:
+            return self._root.beside(name)
+        except OSError as error:
+            place = self._root.path.parent / name
+            owner = self._root.path.stat().st_uid
+            raise StageFailed(
+                f"{self._target.certificate}: {place}, from which one rename puts a generation in "
+                f"place, cannot be used: {error.strerror or error}.",
+                do=f"As root: install -d -m 0700 -o {owner} {place}",
+            ) from error
+
+    def _other_mount(self, path: Path) -> ConfigurationError:
+        own = self._target.certificate
+        return ConfigurationError(
+            f"{own}: {path} is a mount of its own, so that no rename can put a generation in place "
+            "there at once.",
+            do=f"Name a directory below it: internal-puller target change {own} --directory "
+            f"{self._root.path / own}",
+        )
 
     def _failed(self, verb: str, error: OSError) -> StageFailed:
         reason = error.strerror or str(error)
@@ -119,13 +150,18 @@ class Generations:
     ) -> str:
         """Write a generation under a temporary name, make it durable, rename it into place.
 
-        Returns the directory's name. What is there already, complete and the same, is kept.
+        Returns the directory's name. What is there already, complete and the same, is kept, and
+        its fixed names are put right where it is the current one.
         """
         try:
+            self._fixed.check()
             taken = [name for name in self.names() if generation_of(name) == generation]
             for name in reversed(taken):
                 if self._holds(name, files, accounts, password):
                     self._all.sync()  # an earlier run may have died before its own
+                    if name == self.active():
+                        self._fixed.lead_to(name)
+                        self._fixed.leave_only(name)
                     return name
             parsed = parse_name(taken[-1]) if taken else None
             name = make_name(generation, parsed[1] + 1 if parsed else 0)
@@ -137,22 +173,20 @@ class Generations:
     def _write(self, name: str, files: Mapping[str, FileContent], accounts: Accounts) -> None:
         temporary = Directory.temporary_name()
         try:
-            with self._all.make_directory(temporary) as directory:
+            with self._staging.make_directory(temporary) as directory:
                 for file_name, file in files.items():
                     directory.write(file_name, file.content, accounts.of(file))
                 directory.set_mode(0o755)
                 directory.sync()
-            self._all.rename(temporary, name)
+            self._all.take(self._staging, temporary, name)
         except OSError:
             self._discard(temporary)
             raise
         self._all.sync()
 
     def _discard(self, temporary: str) -> None:
-        try:
-            self._all.remove(temporary)
-        except OSError:
-            return  # the next run removes it
+        with suppress(OSError):  # the next run removes it
+            self._staging.remove(temporary)
 
     def _holds(
         self,
@@ -193,19 +227,26 @@ class Generations:
     # --- activation --------------------------------------------------------------------------
 
     def activate(self, name: str | None) -> None:
-        """Let ``current`` point to a generation by one rename; None takes ``current`` away."""
+        """Let ``current`` point to a generation by one rename; None takes ``current`` away.
+
+        The fixed names follow: what is new before it, what is stale after it.
+        """
         try:
             if name is None:
                 self._root.remove_durably(layout.CURRENT)
             else:
-                self._root.replace_link(layout.CURRENT, f"{layout.GENERATIONS}/{name}")
+                self._fixed.lead_to(name)
+                destination = f"{layout.GENERATIONS}/{name}"
+                self._root.replace_link(layout.CURRENT, destination, self._staging)
+            self._fixed.leave_only(name)
         except OSError as error:
             raise self._failed(f"activate generation {name}", error) from error
 
     def begin(self, unfinished: Unfinished) -> None:
         """Remember durably what is about to be activated, and what to return to."""
         try:
-            self._root.replace(layout.UNFINISHED, json.dumps(asdict(unfinished)).encode())
+            note = json.dumps(asdict(unfinished)).encode()
+            self._root.replace(layout.UNFINISHED, note, self._staging)
         except OSError as error:
             raise self._failed("note the installation", error) from error
 
@@ -258,25 +299,78 @@ class Generations:
         newest = sorted(marks)[-MAX_SET_ASIDE:]
         document = {str(number): asdict(marks[number]) for number in newest}
         try:
-            self._root.replace(layout.SET_ASIDE, json.dumps(document).encode())
+            self._root.replace(layout.SET_ASIDE, json.dumps(document).encode(), self._staging)
         except OSError as error:
             raise self._failed("note a failure", error) from error
 
     # --- pruning -----------------------------------------------------------------------------
 
-    def prune(self, keep: int, *protected: str | None) -> None:
-        """Remove all but the newest ``keep`` generations; never one that is named."""
+    def prune(
+        self, keep: int, *protected: str | None, mounted: Callable[[], Mounted] | None = None
+    ) -> None:
+        """Remove all but the newest ``keep`` generations; never one that is named.
+
+        What a mount names, or might name because it could not be looked at, stays as well.
+
+        Args:
+            mounted: looks at the mounts, only asked where there is something to remove; whoever
+                prunes for many targets gives one that looks once. None looks for this one.
+        """
         names = self.names()
         spared = {*names[-keep:], *protected, self.active()}
+        old = [name for name in names if name not in spared]
+        if not old:
+            return
+        found = mounted() if mounted is not None else mounts.mounted((self._target,))
+        place = self._target.directory / layout.GENERATIONS
         try:
-            for name in names:
-                if name not in spared:
-                    temporary = Directory.temporary_name()
-                    self._all.rename(name, temporary)
-                    self._all.remove(temporary)
-            self._all.sync()
+            for name in old:
+                if not found.may_name(place / name):
+                    self._remove(name)
         except OSError as error:
             raise self._failed("be pruned", error) from error
+
+    def _remove(self, name: str) -> None:
+        """Take a generation out of sight by one rename, durably, and then apart."""
+        temporary = Directory.temporary_name()
+        self._staging.take(self._all, name, temporary)
+        self._all.sync()
+        self._staging.remove(temporary)
+
+    # --- rehearsing --------------------------------------------------------------------------
+
+    def try_out(
+        self, files: Mapping[str, FileContent], accounts: Accounts, password: bytes | None
+    ) -> None:
+        """Write files as an installation would, read them back, and take them away again."""
+        temporary = Directory.temporary_name()
+        try:
+            with self._staging.make_directory(temporary) as directory:
+                for name, file in files.items():
+                    directory.write(name, file.content, accounts.of(file))
+                    found, status = directory.read(name)
+                    if not accounts.of(file).fits(status) or not same_content(
+                        name, found, file.content, password
+                    ):
+                        raise StageFailed(f"{directory.path}: {name} is not as it was written.")
+        except OSError as error:
+            raise self._failed("take the files", error) from error
+        finally:
+            self._discard(temporary)
+
+
+def prepare(target: Target) -> None:
+    """Make the directories of a target, where they are missing; root makes them for the service.
+
+    Raises:
+        ConfigurationError, StageFailed: they cannot be used.
+    """
+    with ExitStack() as stack:
+        generations = Generations(target)
+        try:
+            generations._open(stack, create=True)
+        except OSError as error:
+            raise generations._failed("be prepared", error) from error
 
 
 def _readable(directory: Directory, name: str) -> bytes | None:

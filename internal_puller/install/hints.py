@@ -25,6 +25,8 @@ def hint_lines(target: Target) -> tuple[str, ...]:
     Where the lines differ by version and that cannot be asked here, all of them are returned, each
     with the versions that take it.
     """
+    if target.layout == "copy":
+        return (f"{target.directory}/combined.pem holds the certificate and its key.",)
     return tuple(line for preset in target.presets for line in _of(preset, target))
 
 

@@ -73,8 +73,7 @@ def install(
 
 def _install(switch: Switch, material: Material) -> InstallReport:
     plan, generations = switch.plan, switch.generations
-    given_away = plan.target.owner is not None
-    files = render(material, plan.formats, plan.password, given_away=given_away)
+    files = render(material, plan.rendering)
     name = generations.stage(material.generation, files, plan.accounts, plan.password)
     switch.trial.upload(generations, name)
     unfinished = generations.unfinished()

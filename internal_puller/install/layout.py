@@ -1,10 +1,13 @@
 """How a target's directory is laid out, and reading it; only the standard library (quiet path).
 
     <directory>/current -> generations/<name>
+    <directory>/fullchain.pem -> current/fullchain.pem    fixed links, one for each file there; or,
+    <directory>/combined.pem                              with layout "copy", a file
     <directory>/generations/<name>/{fullchain.pem, privkey.pem, ..., generation.json}
     <directory>/generations/<name>/own.pem    key and chain for us, where the others were given away
     <directory>/unfinished.json    an installation between activation and verdict
     <directory>/set-aside.json     generations that failed here
+    <directory>/../.<its name>.staging/    temporary names, outside what a container mounts
 
 A name is the generation's number, or ``<number>.<revision>`` where the same generation was written
 again with other formats or owners: a directory under its final name is never changed.
@@ -32,6 +35,8 @@ UNFINISHED: Final = "unfinished.json"
 SET_ASIDE: Final = "set-aside.json"
 RECORD: Final = "generation.json"
 TEMPORARY: Final = ".tmp-"
+OURS_ALONE: Final = frozenset({RECORD, "own.pem"})
+"""Files of a generation that are not for a server."""
 TRIED_AGAIN: Final = (
     "It is tried again after a day; once mended, at once by: internal-puller pull --retry."
 )
@@ -52,6 +57,16 @@ class SetAside:
     error_type: str
     what: str
     at: int
+
+
+def staging_name(directory: Path) -> str:
+    """Return the name of the directory, next to a target's, that holds what is not ready yet."""
+    return f".{directory.name}.staging"
+
+
+def fixed_link(name: str) -> str:
+    """Return where the fixed link of a file points to."""
+    return f"{CURRENT}/{name}"
 
 
 def parse_name(name: str) -> tuple[int, int] | None:
@@ -133,14 +148,19 @@ def active_generation(target: Target) -> int | None:
     return None if name is None else generation_of(name)
 
 
-def list_generations(target: Target) -> tuple[int, ...]:
-    """Return the generations on disk, the oldest first."""
+def generation_names(target: Target) -> tuple[str, ...]:
+    """Return the names of the generations' directories on disk, the oldest first."""
     try:
         names = [path.name for path in (target.directory / GENERATIONS).iterdir()]
     except (FileNotFoundError, NotADirectoryError):
         return ()
-    parsed = (parse_name(name) for name in names)
-    return tuple(sorted({found[0] for found in parsed if found}))
+    known = [(parsed, name) for name in names if (parsed := parse_name(name))]
+    return tuple(name for _, name in sorted(known))
+
+
+def list_generations(target: Target) -> tuple[int, ...]:
+    """Return the generations on disk, the oldest first."""
+    return tuple(dict.fromkeys(generation_of(name) for name in generation_names(target)))
 
 
 def set_aside(target: Target) -> Mapping[int, SetAside]:

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Final
 
-from internal_puller.install.durable import Directory, Ownership
-from internal_puller.install.formats import read_password
-from internal_puller.install.generations import Accounts
+from internal_puller.install.durable import Ownership
+from internal_puller.install.formats import Rendering, read_password
+from internal_puller.install.generations import Accounts, prepare
 from internal_puller.install.servers import servers_of
+from internal_puller.settings.presets.catalogue import NAMES, known
 from internal_puller.settings.targets import ProbePoint
 from shared.contract.errors import ConfigurationError
 from shared.host import commands
@@ -35,12 +36,24 @@ class Plan:
     accounts: Accounts
     probe: tuple[ProbePoint, ...]
     password: bytes | None
+    combined: tuple[str, ...]
     remote: Remote | None = None
 
     @property
     def test_command(self) -> Argv:
         """Of its first server."""
         return self.servers[0].test
+
+    @property
+    def rendering(self) -> Rendering:
+        """How the files are written."""
+        return Rendering(
+            self.formats,
+            self.password,
+            self.target.pkcs12_algorithms,
+            self.combined,
+            given_away=self.target.owner is not None,
+        )
 
     @property
     def reload_command(self) -> Argv:
@@ -86,6 +99,9 @@ def resolve(target: Target) -> Plan:
     Raises:
         ConfigurationError: an account, a command or the password file is missing.
     """
+    unable = [one.name for one in target.presets if not one.reads_one_file]
+    if target.layout == "copy" and unable and not target.has_own_commands:
+        raise _cannot_copy(target, unable[0])
     servers = servers_of(target)
     for server in servers:
         for argv in (server.test, server.reload):
@@ -102,7 +118,17 @@ def resolve(target: Target) -> Plan:
         ),
         probe=probe_points(target),
         password=read_password(target.pkcs12_password_file),
+        combined=target.combined,
         remote=_remote(target),
+    )
+
+
+def _cannot_copy(target: Target, preset: str) -> ConfigurationError:
+    able = ", ".join(name for name in NAMES if known(name).reads_one_file)
+    return ConfigurationError(
+        f"Target {target.certificate}: the preset {preset} opens certificate and key one "
+        "after the other, so layout copy could give it a mixed pair.",
+        do=f"Use --layout link, or a preset that opens the one file combined.pem: {able}.",
     )
 
 
@@ -149,10 +175,9 @@ def stand_in(name: str) -> str:
 
 
 def check_target(target: Target) -> None:
-    """Raise ``ConfigurationError`` if an install could not even begin; makes the directory."""
+    """Raise ``ConfigurationError`` if an install could not even begin; makes the directories."""
     resolve(target)
-    with Directory.open(target.directory, create=True):
-        pass
+    prepare(target)
 
 
 def _user_id(name: str) -> int:

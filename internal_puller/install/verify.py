@@ -10,12 +10,15 @@ from cryptography import x509
 from cryptography.x509.oid import ExtensionOID
 
 from internal_puller.install import layout
+from internal_puller.install.fixed import wrong_names
 from internal_puller.install.formats import (
     FILE_NAMES,
     OWN_COPY,
+    agrees,
+    as_pem,
     pkcs12_as_pem,
     render,
-    same_content,
+    split_pem,
 )
 from internal_puller.install.generations import Generations
 from internal_puller.install.material import Material
@@ -23,7 +26,7 @@ from internal_puller.install.presets import Plan, resolve
 from shared.contract.errors import KeyMismatch, StageFailed
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from internal_puller.settings.targets import Target
 
@@ -57,10 +60,14 @@ def verify_active(target: Target) -> Verification:
         return Verification(None, None, None, (), ("nothing is installed",))
     try:
         with Generations(target, read_only=True) as generations:
-            return check_files(generations.read(name), plan, layout.generation_of(name))
+            found = check_files(generations.read(name), plan, layout.generation_of(name))
     except StageFailed as error:
         problem = error.what.rstrip(".")
         return Verification(layout.generation_of(name), None, None, (), (problem,))
+    if target.layout == "copy":  # what the server reads is the file at its fixed name
+        wrong = tuple(what.rstrip(".") for what, _ in wrong_names(target))
+        return replace(found, problems=(*found.problems, *wrong))
+    return found
 
 
 def check_files(
@@ -75,13 +82,13 @@ def check_files(
         return Verification(generation, None, None, (), (*missing, problem))
     try:
         material.check_pair()
-        same = render(material, plan.formats, plan.password)
+        same = render(material, plan.rendering)
     except KeyMismatch as error:
         return Verification(generation, None, None, (), (*missing, error.what.rstrip(".")))
     differing = [
         f"{name} does not agree with the other files"
         for name in wanted
-        if name in files and not same_content(name, files[name], same[name].content, plan.password)
+        if name in files and not agrees(name, files[name], same[name].content, plan.password)
     ]
     return Verification(
         generation,
@@ -103,29 +110,39 @@ def leaf_names(leaf: x509.Certificate) -> tuple[str, ...]:
 
 
 def rebuild(files: Mapping[str, bytes], plan: Plan) -> Material | None:
-    """Return the generation that these files are of; None if it cannot be read from them."""
+    """Return the generation that these files are of; None if they do not hold all of it."""
     material = _material(files, plan)
     try:
         record = json.loads(files[layout.RECORD])
         generation, digest = int(record["generation"]), str(record["manifest_digest"])
-    except (KeyError, ValueError, TypeError):
+        whole = material is not None and len(material.chain) == record["certificates"]
+    except (KeyError, ValueError, TypeError, KeyMismatch):
         return None
-    if material is None:
+    if material is None or not whole:
         return None
     return replace(material, generation=generation, manifest_digest=digest)
 
 
 def _material(files: Mapping[str, bytes], plan: Plan) -> Material | None:
     """Rebuild chain and key from whichever of the files hold them."""
-    names = FILE_NAMES
-    both = files.get(OWN_COPY) or files.get(names["combined"])
-    chain = files.get(names["fullchain"]) or both
-    if chain is None and names["cert"] in files:
-        chain = files[names["cert"]] + files.get(names["chain"], b"")
-    key = files.get(names["privkey"]) or both
-    if chain is None and key is None and names["pkcs12"] in files:
-        chain, key = pkcs12_as_pem(files[names["pkcs12"]], plan.password) or (None, None)
+    chain = next((one for one, _ in _sources(files, plan.password) if one), None)
+    key = next((one for _, one in _sources(files, plan.password) if one), None)
     if chain is None or key is None:
         return None
-    certificates = chain[chain.find(b"-----BEGIN CERTIFICATE") :]
-    return Material(plan.target.certificate, 0, "", certificates.decode("ascii", "replace"), key)
+    return Material(plan.target.certificate, 0, "", chain.decode("ascii", "replace"), key)
+
+
+def _sources(files: Mapping[str, bytes], password: bytes | None) -> Iterator[tuple[bytes, bytes]]:
+    """Give (chain, key) in PEM as far as each format holds them, the fullest first."""
+
+    def of(name: str) -> bytes:
+        return files.get(FILE_NAMES[name], b"")
+
+    yield split_pem(files.get(OWN_COPY, b""))
+    yield of("fullchain"), of("privkey")
+    yield split_pem(of("combined"))
+    if of("pkcs12"):
+        yield pkcs12_as_pem(of("pkcs12"), password) or (b"", b"")
+    leaf = of("cert") or (of("cert-der") and as_pem("CERTIFICATE", of("cert-der")))
+    key = of("privkey-der") and as_pem("PRIVATE KEY", of("privkey-der"))
+    yield leaf and leaf + of("chain"), key

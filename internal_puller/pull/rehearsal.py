@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 
 from internal_puller import trust
-from internal_puller.install.durable import Directory
-from internal_puller.install.formats import render, same_content
+from internal_puller.install.formats import render
+from internal_puller.install.generations import Generations
 from internal_puller.install.lock import installation_lock
 from internal_puller.install.material import Material
-from internal_puller.install.presets import Plan, resolve
+from internal_puller.install.presets import resolve
 from internal_puller.install.probe import kind_in_place, look_all
 from internal_puller.install.roots import roots_in
 from internal_puller.outbox.look import TROUBLE_WORDS, Answer, Look
@@ -28,7 +27,6 @@ from shared.contract.errors import (
     PolicyError,
     RelayError,
     RequestRefused,
-    StageFailed,
 )
 from shared.contract.rehearsal import RehearsalAnswer, Step
 from shared.contract.x509 import load_chain
@@ -163,8 +161,11 @@ def _stage(accepted: trust.Accepted, target: Target, told: Told) -> None:
         key_pem=accepted.key_pem,
     )
     material.check_pair()
-    count = _write_and_remove(material, plan)
-    told(Step("staged", True, f"{count} files were written in {target.directory}, and removed."))
+    files = render(material, plan.rendering)
+    with Generations(target) as generations:
+        generations.try_out(files, plan.accounts, plan.password)
+    what = f"{len(files)} files were written beside {target.directory}, and removed."
+    told(Step("staged", True, what))
     if plan.test_command:
         command = " ".join(plan.test_command)
         result = plan.run_step("test", 0)
@@ -188,37 +189,6 @@ def _as_before(one: Look) -> str:
     if one.leaf_sha256 is None:
         return f"{one.spot} serves no certificate, as before: {one.why}.{trouble}"
     return f"{one.spot} serves {one.leaf_sha256[:16]}, as before.{trouble}"
-
-
-def _write_and_remove(material: Material, plan: Plan) -> int:
-    """Write the files as an installation would, read them back, and take them away again.
-
-    They are under a temporary name, which the next installation removes if this is killed.
-    """
-    files = render(material, plan.formats, plan.password)
-    name = Directory.temporary_name()
-    try:
-        with Directory.open(plan.target.directory, create=True) as root:
-            try:
-                with root.make_directory(name) as directory:
-                    for file_name, file in files.items():
-                        directory.write(file_name, file.content, plan.accounts.of(file))
-                        content, status = directory.read(file_name)
-                        if not plan.accounts.of(file).fits(status) or not same_content(
-                            file_name, content, file.content, plan.password
-                        ):
-                            raise StageFailed(
-                                f"{plan.target.directory}: {file_name} is not as it was written."
-                            )
-            finally:
-                with suppress(FileNotFoundError):
-                    root.remove(name)
-    except OSError as error:
-        raise StageFailed(
-            f"{plan.target.certificate}: {plan.target.directory} could not take the files: "
-            f"{error.strerror or error}."
-        ) from error
-    return len(files)
 
 
 def failed(error: RelayError) -> Step:

@@ -8,7 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from internal_puller.settings.presets.catalogue import BUILT_IN, Catalogue
-from internal_puller.settings.presets.preset import KEY_FIRST, NO_PAIR, holds_pair
+from internal_puller.settings.presets.preset import (
+    COMBINED_ORDERS,
+    LEAF_FIRST,
+    NO_PAIR,
+    holds_pair,
+)
 from internal_puller.settings.protocols import split
 from shared.contract.errors import ConfigurationError, PolicyError
 from shared.contract.identifiers import check_certificate_id
@@ -18,7 +23,14 @@ if TYPE_CHECKING:
 
     from internal_puller.settings.presets.preset import Preset
 
-FORMATS: Final = ("fullchain", "chain", "cert", "privkey", "combined", "pkcs12")
+FORMATS: Final = (
+    *("fullchain", "chain", "cert", "privkey", "combined", "pkcs12"),
+    *("cert-der", "privkey-der"),
+)
+LAYOUTS: Final = ("link", "copy")
+PKCS12_ALGORITHMS: Final = ("modern", "legacy")
+ONE_FILE: Final = ("combined",)
+"""The formats of layout ``copy``."""
 KEY_ORIGINS: Final = ("any", "puller")
 KEY_ALGORITHMS: Final = ("ec-p256", "ec-p384", "rsa-2048", "rsa-3072", "rsa-4096")
 
@@ -72,6 +84,9 @@ class Target:
         server: name of the server that ``test_command`` and ``reload_command`` are about. Targets
             of one name are installed together, so they have the same commands.
         formats: files to write; empty means the preset's.
+        layout: ``link`` (``current`` is a link, beside it fixed links into it) or ``copy`` (one
+            file at a fixed path, replaced), for a server that cannot follow links.
+        combined_order: ``leaf-first`` or ``key-first``; None means what the preset demands.
         owner, group: names of the account that owns the files; None leaves them as they are born.
         mode, key_mode: permission bits of files without and with the private key; ``key_mode``
             None means 0600, or 0640 when a group is given.
@@ -86,6 +101,8 @@ class Target:
         pkcs12_password_file: its first line protects ``bundle.p12``.
         unit: of systemd, that of the server; the preset ``systemd`` needs it, for others it is
             for one that is called otherwise than usual.
+        pkcs12_algorithms: ``modern`` or ``legacy``, which old Java and Windows read.
+        unit: of systemd, for the preset of that name.
         ssh: ``USER@HOST`` or ``USER@HOST:PORT`` of the machine where it is installed; None is
             this one. Then ``directory`` holds the generations here, and the commands run there.
         ssh_key: private key file for it; None takes what this user has.
@@ -100,6 +117,8 @@ class Target:
     preset: str | tuple[str, ...] = "none"
     server: str | None = None
     formats: tuple[str, ...] = ()
+    layout: str = "link"
+    combined_order: str | None = None
     owner: str | None = None
     group: str | None = None
     mode: int = 0o644
@@ -114,6 +133,7 @@ class Target:
     key_origin: str = "any"
     key_algorithm: str | None = None
     pkcs12_password_file: Path | None = None
+    pkcs12_algorithms: str = "modern"
     unit: str | None = None
     ssh: str | None = None
     ssh_key: Path | None = None
@@ -126,6 +146,7 @@ class Target:
             object.__setattr__(self, "preset", self.preset[0])
         self._check_names()
         self._check_choices()
+        self._check_formats()
         self._check_paths()
         self._check_numbers()
         self._check_commands()
@@ -152,6 +173,8 @@ class Target:
         """The files to write: its own, or those of its presets, each once."""
         if self.formats:
             return self.formats
+        if self.layout == "copy":
+            return ONE_FILE
         formats = [one for preset in self.presets for one in preset.formats]
         if self.pkcs12_password_file:
             formats.append("pkcs12")
@@ -160,7 +183,9 @@ class Target:
     @property
     def combined(self) -> tuple[str, ...]:
         """What ``combined.pem`` holds, in its order."""
-        return next((one.combined for one in self.presets if one.combined), KEY_FIRST)
+        if self.combined_order is not None:
+            return COMBINED_ORDERS[self.combined_order]
+        return next((one.combined for one in self.presets if one.combined), LEAF_FIRST)
 
     @property
     def ssh_parts(self) -> tuple[str, str, int]:
@@ -180,7 +205,8 @@ class Target:
     def shape(self) -> str:
         """What decides which files there are, and whose: a change of it needs new ones."""
         parts = (self.all_formats, self.combined, self.owner, self.group, self.mode)
-        return repr((*parts, self.private_mode, str(self.pkcs12_password_file or "")))
+        written = (self.private_mode, self.layout, self.pkcs12_algorithms)
+        return repr((*parts, *written, str(self.pkcs12_password_file or "")))
 
     def _refuse(self, what: str) -> ConfigurationError:
         return ConfigurationError(f"Target {self.certificate}: {what}.")
@@ -202,8 +228,15 @@ class Target:
     def _check_choices(self) -> None:
         self._check_presets()
         _check_choice(self._refuse, "key_origin", self.key_origin, KEY_ORIGINS)
+        _check_choice(self._refuse, "layout", self.layout, LAYOUTS)
+        _check_choice(self._refuse, "pkcs12_algorithms", self.pkcs12_algorithms, PKCS12_ALGORITHMS)
+        if self.combined_order is not None:
+            orders = tuple(COMBINED_ORDERS)
+            _check_choice(self._refuse, "combined_order", self.combined_order, orders)
         if self.key_algorithm is not None:
             _check_choice(self._refuse, "key_algorithm", self.key_algorithm, KEY_ALGORITHMS)
+
+    def _check_formats(self) -> None:
         for name in self.formats:
             _check_choice(self._refuse, "formats", name, FORMATS)
         if self.formats and not holds_pair(self.formats):
@@ -213,6 +246,21 @@ class Target:
             raise self._refuse(f"the {what} needs pkcs12_password_file")
         if self.unit is not None and not _UNIT.fullmatch(self.unit):
             raise self._refuse(f"{self.unit!r} is no name of a systemd unit")
+        if self.pkcs12_algorithms != "modern" and self.pkcs12_password_file is None:
+            raise self._refuse("pkcs12_algorithms goes with pkcs12_password_file")
+        if self.layout == "copy":
+            self._check_copy()
+
+    def _check_copy(self) -> None:
+        if self.formats not in ((), ONE_FILE):
+            raise self._refuse(
+                "layout copy takes the format combined alone: of two files that are replaced one "
+                "after the other a server reads a mixed pair, of one file that it opens once never"
+            )
+        if self.pkcs12_password_file is not None:
+            raise self._refuse("layout copy makes no bundle.p12: pkcs12_password_file is for link")
+        if self.ssh is not None:
+            raise self._refuse("layout copy is for this machine; on another one use link")
 
     def _check_presets(self) -> None:
         try:
@@ -222,7 +270,8 @@ class Target:
         names = [one.name for one in presets]
         if not presets or len(set(names)) < len(names):
             raise self._refuse("preset is a name, or a list of names, each once")
-        if len({one.combined for one in presets if one.combined}) > 1:
+        orders = {one.combined for one in presets if one.combined}
+        if len(orders) > 1 and self.combined_order is None:
             raise self._refuse(
                 f"{self.preset_text} want combined.pem in different orders; make a target for each"
             )
@@ -306,7 +355,12 @@ class Target:
 def _check_choice(refuse: object, setting: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
         assert callable(refuse)
-        raise refuse(f"{setting} {value!r} is none of {', '.join(choices)}")
+        import difflib
+
+        near = difflib.get_close_matches(value, choices, n=1, cutoff=0.0)[0]
+        raise refuse(
+            f"{setting} {value!r:.60} is none of {', '.join(choices)}; the nearest is {near!r}"
+        )
 
 
 def _is_host(text: str) -> bool:

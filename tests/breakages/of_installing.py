@@ -59,10 +59,10 @@ BREAKAGES: Final = (
         12,
         "current is taken away before it is set anew",
         "internal_puller/install/durable.py",
-        "        with self._temporary(name) as temporary:\n"
-        "            os.symlink(destination, temporary, dir_fd=self._fd)\n",
+        "        with self._placed(name, staging) as temporary:\n"
+        "            staging.make_link(temporary, destination)\n",
         "        self.remove(name)\n"
-        "        os.symlink(destination, name, dir_fd=self._fd)\n"
+        "        self.make_link(name, destination)\n"
         "        self.sync()\n",
         "test_killed_at_every_call_of_a_renewal",
     ),
@@ -94,6 +94,22 @@ BREAKAGES: Final = (
         "                for file_name, file in files.items():\n"
         "                    directory.write(file_name, file.content, accounts.of(file))\n",
         "test_killed_at_every_call_of_a_renewal",
+    ),
+    Breakage(
+        12,
+        "a fixed link is made only after the switch",
+        "internal_puller/install/generations.py",
+        "                self._fixed.lead_to(name)\n                destination",
+        "                destination",
+        "test_killed_at_each_call",
+    ),
+    Breakage(
+        12,
+        "what is pruned is taken apart where it is seen",
+        "internal_puller/install/generations.py",
+        "        self._staging.take(self._all, name, temporary)\n        self._all.sync()\n",
+        "        self._staging.take(self._all, name, temporary)\n",
+        "test_killed_at_each_call",
     ),
     Breakage(
         13,

@@ -232,6 +232,8 @@ CHANGES: dict[str, tuple[tuple[str, ...], str, object]] = {
     "preset": (("--preset", "systemd", "--unit", "x.service"), "preset", "systemd"),
     "directory": (("--directory", "{base}/new"), "directory", "{base}/new"),
     "format": (("--format", "combined"), "formats", ("combined",)),
+    "layout": (("--layout", "copy"), "layout", "copy"),
+    "combined-order": (("--combined-order", "key-first"), "combined_order", "key-first"),
     "owner": (("--owner", "root"), "owner", "root"),
     "group": (("--group", "root"), "group", "root"),
     "mode": (("--mode", "0640"), "mode", 0o640),
@@ -252,6 +254,11 @@ CHANGES: dict[str, tuple[tuple[str, ...], str, object]] = {
         "pkcs12_password_file",
         "{base}/password",
     ),
+    "pkcs12-algorithms": (
+        ("--pkcs12-password-file", "{base}/password", "--pkcs12-algorithms", "legacy"),
+        "pkcs12_algorithms",
+        "legacy",
+    ),
     "key-origin": (("--key-origin", "puller"), "key_origin", "puller"),
     "key-algorithm": (("--key-algorithm", "rsa-3072"), "key_algorithm", "rsa-3072"),
     "remote-directory": (
@@ -265,6 +272,18 @@ CHANGES: dict[str, tuple[tuple[str, ...], str, object]] = {
         "/k",
     ),
 }
+
+
+def test_a_target_of_one_file_names_that_file(agent: FakeAgent, machine: Machine, run: Run) -> None:
+    machine.enrol(agent)
+    _, out, _ = run("target", "add", NAME, "--layout", "copy")
+    [target] = machine.targets()
+    assert f"Let the server use: {target.directory}/combined.pem" in out
+    assert "current" not in out
+    code, _, error = run("target", "change", NAME, "--preset", "nginx", "--test-command", "")
+    assert code == 3
+    assert "the preset nginx opens certificate and key one after the other" in error
+    assert machine.targets() == (target,)
 
 
 @pytest.mark.parametrize("case", CHANGES)
@@ -332,8 +351,8 @@ def test_a_change_that_changes_nothing_writes_nothing(
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (("--unset", "colour"), "none of preset, format, owner"),
-        (("--unset", "name"), "none of preset, format, owner"),
+        (("--unset", "colour"), "none of preset, format, layout"),
+        (("--unset", "name"), "none of preset, format, layout"),
         (("--unset", "keep", "--keep", "4"), "--keep and --unset keep exclude each other"),
         (("--name", OTHER, "--add-name", NAME), "--name gives all names"),
         (("--root", "/nonexistent.pem"), "/nonexistent.pem"),

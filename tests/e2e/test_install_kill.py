@@ -146,7 +146,7 @@ def with_old(driver: Driver) -> None:
 
 
 def leftovers(directory: Path) -> list[str]:
-    return [path.name for path in directory.rglob(".tmp-*")]
+    return [path.name for path in directory.parent.rglob(".tmp-*")]
 
 
 def converged(driver: Driver, directory: Path, reload_program: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from internal_puller.install.durable import TEMPORARY
+from internal_puller.install.layout import TEMPORARY, staging_name
 from tests.lab import LabCa
 from tests.lab.ports import free_port
 from tests.lab.resolver import TableResolver
@@ -141,7 +141,8 @@ def test_a_trace_shows_it(line: Line, tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     lines = trace.read_text().splitlines()
-    places = (str(line.directory), str(line.puller.state))
+    staging = line.directory.parent / staging_name(line.directory)
+    places = (str(line.directory), str(staging), str(line.puller.state))
     changing = [
         one
         for one in lines

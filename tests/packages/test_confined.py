@@ -385,7 +385,8 @@ def test_files_of_a_servers_account_are_replaced_and_pruned(machines: Machines) 
 
 def test_a_target_elsewhere(machines: Machines) -> None:
     """A directory of its own and leave to write there; the doctor names what is missing."""
-    inside, place = machines.inside, "/etc/nginx/tls"
+    inside, room = machines.inside, "/etc/nginx/tls"
+    place = f"{room}/{WWW}"
     kept = load_targets(inside / TARGETS)
     inside.run("mkdir", "-p", place)
     there = Target(WWW, (WWW,), Path(place), probe=(), roots=kept[0].roots)
@@ -396,8 +397,8 @@ def test_a_target_elsewhere(machines: Machines) -> None:
         told = inside.run("internal-puller", "doctor", expect=None).out
         assert f"may not write to {place}" in told
         assert f"{place} does not belong to internal-puller" in told
-        inside.run("install", "-d", "-o", "internal-puller", "-g", "internal-puller", place)
-        dropin.write_text(f"[Service]\nReadWritePaths={place}\n")
+        inside.run("install", "-d", "-o", "internal-puller", "-g", "internal-puller", room, place)
+        dropin.write_text(f"[Service]\nReadWritePaths={room}\n")
         inside.run("systemctl", "daemon-reload")
         told = inside.run("internal-puller", "doctor", expect=None).out
         assert "may not write" not in told and "does not belong" not in told

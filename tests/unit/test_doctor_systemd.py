@@ -121,6 +121,12 @@ STATE = Path("/var/lib/split-horizon-relay/puller")
         ({}, {}, None, ""),
         ({"directory": "/var/lib/split-horizon-relay/puller/tls"}, {}, None, ""),
         ({"directory": "/etc/nginx/tls"}, {}, Verdict.PROBLEM, "may not write to /etc/nginx/tls"),
+        (  # a mount of its own, which no rename leaves
+            {"directory": "/etc/nginx/tls"},
+            {"ReadWritePaths": "/etc/nginx/tls"},
+            *(Verdict.PROBLEM, "may not write to /etc/nginx/tls and beside it"),
+        ),
+        ({"directory": "/etc/nginx/tls/x"}, {"ReadWritePaths": "/etc/nginx/tls"}, None, ""),
         (
             {"directory": "/etc/nginx/tls"},
             {"ReadWritePaths": '-/etc/split-horizon-relay/tls "+/etc/nginx"'},

@@ -12,7 +12,9 @@ if TYPE_CHECKING:
 Argv = tuple[str, ...]
 
 PEM_FILES: Final = ("fullchain", "chain", "cert", "privkey")
+LEAF_FIRST: Final = ("fullchain", "privkey")
 KEY_FIRST: Final = ("privkey", "fullchain")
+COMBINED_ORDERS: Final = {"leaf-first": LEAF_FIRST, "key-first": KEY_FIRST}
 UNIT: Final = "{unit}"
 CURRENT: Final = "{current}"
 NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?")
@@ -27,8 +29,8 @@ NO_PAIR: Final = (
 def holds_pair(formats: Iterable[str]) -> bool:
     """Tell whether a server finds a certificate with its key in files of these formats."""
     holds = set(formats)
-    apart = "privkey" in holds and bool(holds & {"fullchain", "cert"})
-    return apart or bool(holds & {"combined", "pkcs12"})
+    apart = holds & {"privkey", "privkey-der"} and holds & {"fullchain", "cert", "cert-der"}
+    return bool(apart or holds & {"combined", "pkcs12"})
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,11 @@ class Preset:
     hints: tuple[Hint, ...]
     reads_as: str
     undiscovered: str
+
+    @property
+    def reads_one_file(self) -> bool:
+        """Whether it may open certificate and key as one file, once; not known is yes."""
+        return bool(self.combined) or not self.units
 
     @property
     def needs_unit(self) -> bool:

@@ -359,7 +359,7 @@ def test_newer_generation_over_an_unfinished_one_goes_back_to_the_last_good(site
     put(site.target, 1)
     with Generations(site.target) as generations:
         plan = resolve(site.target)
-        files = render(material(2), plan.formats, None)
+        files = render(material(2), plan.rendering)
         name = generations.stage(2, files, plan.accounts, None)
         generations.begin(Unfinished(name, "1"))
         generations.activate(name)

@@ -47,6 +47,33 @@ def test_presets(tmp_path: Path, preset: str, extra: tuple[str, ...]) -> None:
     assert (plan.test_command, plan.reload_command, plan.formats) == ((), (), ("combined",))
 
 
+@pytest.mark.parametrize(
+    ("preset", "able"),
+    [
+        *((one, True) for one in ("haproxy", "postfix", "none")),
+        *((one, False) for one in ("nginx", "apache", "caddy", "dovecot", "postgresql")),
+    ],
+)
+def test_the_one_file_is_for_presets_that_open_it_once(
+    tmp_path: Path, preset: str, able: bool
+) -> None:
+    target = Target(
+        *(NAME, (NAME,), tmp_path / "live"),
+        preset=preset,
+        test_command=(),
+        reload_command=(),
+        layout="copy",
+    )
+    if able:
+        assert resolve(target).formats == ("combined",)
+        return
+    with pytest.raises(
+        ConfigurationError, match=f"the preset {preset} opens certificate"
+    ) as caught:
+        resolve(target)
+    assert "combined.pem: haproxy, postfix" in str(caught.value.do)
+
+
 def test_check_target_makes_the_directory_or_says_why_not(tmp_path: Path) -> None:
     target = Target(NAME, (NAME,), tmp_path / "a/b/live")
     check_target(target)

@@ -51,6 +51,16 @@ def test_new_formats_and_modes_of_the_same_generation(agent: FakeAgent, machine:
     assert active_name(machine.targets()[0]) == first
 
 
+def test_another_layout_of_the_same_generation(agent: FakeAgent, machine: Machine) -> None:
+    _installed(agent, machine, formats=("combined",))
+    fixed = machine.targets()[0].directory / "combined.pem"
+    for layout, is_link in (("copy", False), ("link", True), ("copy", False)):
+        _change(machine, layout=layout)
+        assert machine.pull().exit_code == 0
+        assert fixed.is_symlink() is is_link
+        assert fixed.read_bytes() == (_current(machine) / "combined.pem").read_bytes()
+
+
 def test_without_the_agent_too(agent: FakeAgent, machine: Machine) -> None:
     first = _installed(agent, machine)
     agent.stop()

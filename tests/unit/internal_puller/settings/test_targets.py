@@ -35,7 +35,10 @@ FULL = Target(
     keep=7,
     key_origin="puller",
     pkcs12_password_file=Path("/srv/password"),
+    pkcs12_algorithms="legacy",
+    combined_order="key-first",
 )
+COPIED = dataclasses.replace(PLAIN, directory=Path("/srv/copied"), layout="copy")
 NOTHING_RUNS = dataclasses.replace(
     PLAIN, directory=Path("/srv/3"), preset="nginx", test_command=(), reload_command=(), probe=()
 )
@@ -49,7 +52,7 @@ def write(path: Path, text: str) -> Path:
 
 def test_round_trip(tmp_path: Path) -> None:
     path = tmp_path / "targets.toml"
-    targets = (PLAIN, FULL, NOTHING_RUNS)
+    targets = (PLAIN, FULL, NOTHING_RUNS, COPIED)
     save_targets(path, targets)
     assert load_targets(path) == targets
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
@@ -232,6 +235,17 @@ WRONG = {
     'ssh = "root@a..b"': "is not USER@HOST",
     'owner = "a b"': "no account name",
     'key_origin = "agent"': "'agent' is none of any, puller",
+    'formats = ["fulchain"]': "the nearest is 'fullchain'",
+    'formats = ["cert-der", "combined", "pkcs-12"]': "the nearest is 'pkcs12'",
+    'formats = ["privkey-der"]': "no certificate with its key",
+    'layout = "link2"': "layout 'link2' is none of link, copy; the nearest is 'link'",
+    "layout = true": "layout is no text",
+    'combined_order = "key first"': "the nearest is 'key-first'",
+    'pkcs12_algorithms = "legacy"': "pkcs12_algorithms goes with pkcs12_password_file",
+    'pkcs12_algorithms = "des"': "is none of modern, legacy; the nearest is",
+    'layout = "copy"\nformats = ["fullchain", "privkey"]': "takes the format combined alone",
+    'layout = "copy"\npkcs12_password_file = "/p"': "layout copy makes no bundle.p12",
+    'layout = "copy"\nssh = "root@host"': "layout copy is for this machine",
 }
 
 
