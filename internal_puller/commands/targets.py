@@ -108,6 +108,9 @@ class TargetOptions:
     ssh_known_hosts: Annotated[
         Path | None, typer.Option(help="File with the host key of that machine.")
     ]
+    ssh_config: Annotated[
+        Path | None, typer.Option(help="ssh configuration to reach it by; else what ssh reads.")
+    ]
     remote_directory: Annotated[
         Path | None, typer.Option(help="Where the files go there; else the same path as here.")
     ]
@@ -139,6 +142,7 @@ class TargetOptions:
             "ssh": self.ssh,
             "ssh_key": self.ssh_key and self.ssh_key.absolute(),
             "ssh_known_hosts": self.ssh_known_hosts and self.ssh_known_hosts.absolute(),
+            "ssh_config": self.ssh_config and self.ssh_config.absolute(),
             "remote_directory": self.remote_directory,
         }
         return {member: value for member, value in members.items() if value is not None}

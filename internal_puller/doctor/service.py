@@ -126,6 +126,7 @@ def service_findings(service: Service, target: Target, subject: str) -> Iterator
         "pkcs12_password_file": target.pkcs12_password_file,
         "ssh_key": target.ssh_key,
         "ssh_known_hosts": target.ssh_known_hosts,
+        "ssh_config": target.ssh_config,
     }
     yield from _unread(service, named, subject)
     yield from _unseen(service, named, subject)

@@ -131,14 +131,14 @@ class Plan:
     remote: Remote | None = None
 
     def run(self, argv: Argv, extra: Mapping[str, str]) -> CommandResult:
-        """Run a command where the server is; ``extra`` is for its environment, on this machine.
+        """Run a command where the server is; ``extra`` is for its environment.
 
         Raises:
             ConfigurationError: the program does not exist.
             StageFailed: the other machine cannot be reached.
         """
         if self.remote is not None:
-            return self.remote.run(argv, self.target.command_timeout)
+            return self.remote.run(argv, self.target.command_timeout, extra)
         return commands.run(argv, self.target.command_timeout, extra)
 
     def command(self, step: str) -> Argv:
@@ -153,7 +153,8 @@ class Plan:
         if self.remote is None and as_root.is_asked():
             own = self.target
             return as_root.ask(own.directory, step, generation, own.command_timeout)
-        current = self.target.directory / layout.CURRENT
+        there = self.target.directory if self.remote is None else self.remote.directory
+        current = there / layout.CURRENT
         known = {
             "RELAY_CERTIFICATE": self.target.certificate,
             "RELAY_GENERATION": str(generation),
@@ -201,9 +202,10 @@ def _remote(target: Target) -> Remote | None:
         return None
     from internal_puller.install.remote import Remote  # it needs a library of its own
 
-    user, host, port = target.ssh_parts
+    user, host, _ = target.ssh_parts
     place = PurePosixPath(str(target.remote_directory or target.directory))
-    return Remote(user, host, port, place, target.ssh_key, target.ssh_known_hosts)
+    files = (target.ssh_key, target.ssh_known_hosts, target.ssh_config)
+    return Remote(user, host, target.ssh_port, place, *files)
 
 
 def _require_program(target: Target, argv: Argv) -> None:
