@@ -32,6 +32,7 @@ def script_of(argv: Argv, variables: Mapping[str, str], mark: str) -> str:
     told = [f"{name}={shlex.quote(value)}; export {name}" for name, value in variables.items()]
     return "\n".join(
         (
+            "exec 2>&1",
             "PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin; export PATH",
             *told,
             f"echo {mark} $$",
@@ -65,7 +66,8 @@ async def run(
             await _end(connection, running.number)
             return CommandResult(False, f"did not end within {seconds:g} s", running.tail)
     if not running.number:
-        raise remote_words.no_command(connection.machine, running.noise, running.how)
+        printed = await running.said()
+        raise remote_words.no_command(connection.machine, printed, running.how)
     return CommandResult(running.exit_code == 0, running.how, running.tail)
 
 
@@ -81,9 +83,7 @@ async def noise_of(connection: Connection, seconds: float) -> str:
 
 
 async def _start(connection: asyncssh.SSHClientConnection) -> asyncssh.SSHClientProcess[str]:
-    return await connection.create_process(
-        _SHELL, stderr=library().STDOUT, errors="replace", env={}, send_env=[]
-    )
+    return await connection.create_process(_SHELL, errors="replace", env={}, send_env=[])
 
 
 async def _end(connection: Connection, number: int) -> None:
@@ -121,6 +121,14 @@ class _Running:
         if self.exit_code is None:
             return "did not end"
         return f"ended with exit code {self.exit_code}"
+
+    async def said(self) -> str:
+        """Return what was printed although no command began, one line."""
+        errors = ""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_POLL):
+                errors = str(await self._process.stderr.read(_NOISE))
+        return " ".join(f"{self._before} {errors}".split())
 
     async def give(self, script: str) -> None:
         with contextlib.suppress(OSError):  # it ended before it read: its output says why

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import signal
+import socket
+import subprocess
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -28,6 +32,7 @@ class Connection:
         self.reach: tuple[Reach, ...] = ()
         self._runner = asyncio.Runner()
         self._way: list[asyncssh.SSHClientConnection] = []
+        self._commands: list[subprocess.Popen[bytes]] = []
 
     def call(self, work: Callable[[Connection], Awaitable[T]], what: str, seconds: float) -> T:
         """Do something there.
@@ -94,11 +99,24 @@ class Connection:
         before = self._way[-1] if self._way else None
         try:
             async with asyncio.timeout(2 * reach.connect_seconds):
-                return await asyncssh.connect(reach.host, reach.port, **_options(reach, before))
+                options = {**_options(reach), "tunnel": before}
+                if reach.command and before is None:
+                    options["sock"] = self._through(reach.command)
+                return await asyncssh.connect(reach.host, reach.port, **options)
         except asyncssh.KeyImportError as error:
             raise remote_words.key_unusable(reach, error) from error
         except (OSError, ValueError, OverflowError, asyncssh.Error) as error:
             raise remote_words.not_reached(reach, self.machine, error) from error
+
+    def _through(self, command: str) -> socket.socket:
+        """Run a ``ProxyCommand`` as ssh does; return the socket whose other end it has."""
+        ours, its = socket.socketpair()
+        with its:
+            argv, end = ["/bin/sh", "-c", f"exec {command}"], its.fileno()
+            self._commands.append(
+                subprocess.Popen(argv, stdin=end, stdout=end, start_new_session=True)
+            )
+        return ours
 
     async def hang_up(self) -> None:
         """End the connection; the next thing makes another."""
@@ -108,21 +126,23 @@ class Connection:
             with contextlib.suppress(OSError, library().Error):
                 async with asyncio.timeout(_CLOSING):
                     await one.wait_closed()
+        commands, self._commands = self._commands, []
+        for each in commands:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(each.pid, signal.SIGKILL)
+            each.wait()
 
     def close(self) -> None:
         """End everything."""
         try:
-            if self._way:
-                self._runner.run(self.hang_up())
+            self._runner.run(self.hang_up())
         finally:
             self._runner.close()
 
 
-def _options(reach: Reach, before: asyncssh.SSHClientConnection | None) -> dict[str, Any]:
-    shell = ["/bin/sh", "-c", f"exec {reach.command}"] if reach.command and not before else None
+def _options(reach: Reach) -> dict[str, Any]:
     return {
-        "tunnel": before,
-        "proxy_command": shell,
+        "proxy_command": None,
         "username": reach.user,
         "known_hosts": [str(one) for one in reach.known_hosts],
         "host_key_alias": reach.alias,

@@ -63,7 +63,8 @@ class Mirror:
     async def upload(self, name: str, files: Mapping[str, RemoteFile]) -> None:
         """Have a generation there under its final name, whole; nothing is switched."""
         place = self._generations / name
-        async with self._in_words(f"{place} could not be written"):
+        doing = f"{place} could not be written"
+        async with self._in_words(doing):
             await self._make_directories()
             await self._require_safe()
             if await self._holds(place, files):
@@ -73,7 +74,7 @@ class Mirror:
                     f"{self._machine}: {place} is there with another content.",
                     do="Move it out of the way.",
                 )
-            async with self._temporary(self._generations) as temporary:
+            async with self._temporary(self._generations, doing) as temporary:
                 await self._make_directory(temporary, 0o700)
                 await self._require_owner(temporary)
                 for file_name, file in files.items():
@@ -90,7 +91,8 @@ class Mirror:
             keep: names of generations; others are removed there.
         """
         link = self._directory / CURRENT
-        async with self._in_words(f"{link} could not be switched"):
+        doing = f"{link} could not be switched"
+        async with self._in_words(doing):
             is_there = await self._sftp.lexists(str(link))
             if is_there and not await self._sftp.islink(str(link)):
                 raise StageFailed(
@@ -102,7 +104,7 @@ class Mirror:
                     await self._sftp.remove(str(link))
                     await self._sync(self._directory)
                 return
-            async with self._temporary(self._directory) as temporary:
+            async with self._temporary(self._directory, doing) as temporary:
                 await self._sftp.symlink(f"{GENERATIONS}/{name}", str(temporary))
                 await self._sftp.posix_rename(str(temporary), str(link))
             await self._sync(self._directory)
@@ -115,10 +117,11 @@ class Mirror:
 
     async def try_out(self) -> None:
         """Write a file as an upload would, and take it away again."""
-        async with self._in_words(f"{self._directory} could not be written to"):
+        doing = f"{self._directory} could not be written to"
+        async with self._in_words(doing):
             await self._make_directories()
             await self._require_safe()
-            async with self._temporary(self._generations) as temporary:
+            async with self._temporary(self._generations, doing) as temporary:
                 await self._make_directory(temporary, 0o700)
                 await self._require_owner(temporary)
                 file = temporary / "file"
@@ -155,11 +158,15 @@ class Mirror:
                 await opened.fsync()
 
     @asynccontextmanager
-    async def _temporary(self, parent: PurePosixPath) -> AsyncIterator[PurePosixPath]:
-        """Give a name that the next run knows as left over; what failed under it is removed."""
+    async def _temporary(self, parent: PurePosixPath, doing: str) -> AsyncIterator[PurePosixPath]:
+        """Give a name that the next run knows as left over; what failed under it is removed.
+
+        Not before it is known why: on a full disk there is room again.
+        """
         place = parent / f"{TEMPORARY}{secrets.token_hex(8)}"
         try:
-            yield place
+            async with self._in_words(doing):
+                yield place
         except BaseException:
             with suppress(Exception):
                 await self._remove(place)

@@ -60,12 +60,12 @@ def _cause(reach: Reach, error: Exception) -> str:
     if isinstance(error, socket.gaierror):
         return f"cannot be reached: the name {reach.host} is not resolved"
     if isinstance(error, TimeoutError):
-        return f"did not answer within {reach.connect_seconds:g} s"
+        return f"did not answer by SSH within {reach.connect_seconds:g} s"
     if isinstance(error, asyncssh.ProtocolError | asyncssh.ProtocolNotSupported):
         return f"does not speak SSH at port {reach.port}: {_reason(error)}"
-    if isinstance(error, asyncssh.ConnectionLost):
-        if "timeout" in _reason(error).lower():
-            return f"did not answer within {reach.connect_seconds:g} s"
+    if isinstance(error, asyncssh.ConnectionLost) and "timeout" in _reason(error).lower():
+        return f"did not answer by SSH within {reach.connect_seconds:g} s"
+    if isinstance(error, asyncssh.ConnectionLost) or reach.command:
         through = f" (ProxyCommand {reach.command})" if reach.command else ""
         return f"closed the connection before the login{through}: {_reason(error)}"
     number = error.errno if isinstance(error, OSError) else None
