@@ -279,7 +279,7 @@ def show_added(new: Target) -> None:
     emit(
         f"{new.certificate} will be installed in {current.parent}{where}.",
         f"Let the server use: {_HINTS[new.preset].format(current)}",
-        "Next: internal-puller pull",
+        "Next: internal-puller pull" if new.ssh is None else "Next: internal-puller doctor",
     )
 
 

@@ -15,7 +15,7 @@ import re
 import shlex
 import socket
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -306,6 +306,21 @@ class _Settings:
 def _told(machine: Machine) -> dict[str, list[str]]:
     """Have ssh read its configuration for a machine; without ssh there is none but the usual."""
     _require_trusted(machine)
+    return _printed(machine)
+
+
+def has_own_settings(machine: Machine) -> bool:
+    """Tell whether this user's own configuration changes how a machine is reached.
+
+    Another account, such as the service's, reaches it otherwise. Raises ``StageFailed``.
+    """
+    if machine.config is not None or not os.access(_home() / ".ssh" / "config", os.R_OK):
+        return False
+    without = replace(machine, config=SYSTEM if os.access(SYSTEM, os.R_OK) else Path(os.devnull))
+    return _told(machine) != _printed(without)
+
+
+def _printed(machine: Machine) -> dict[str, list[str]]:
     try:
         program = find_program(("ssh",))
     except ConfigurationError as error:

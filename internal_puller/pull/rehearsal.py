@@ -163,7 +163,12 @@ def _stage(accepted: trust.Accepted, target: Target, told: Told) -> None:
     )
     material.check_pair()
     count = _write_and_remove(material, plan)
-    told(Step("staged", True, f"{count} files were written in {target.directory}, and removed."))
+    there = ""
+    if plan.remote is not None:
+        plan.remote.try_out()
+        there = f" {plan.remote} takes files below {plan.remote.directory}."
+    what = f"{count} files were written in {target.directory}, and removed.{there}"
+    told(Step("staged", True, what))
     if plan.test_command:
         command = " ".join(plan.test_command)
         result = plan.run_step("test", 0)
@@ -173,7 +178,8 @@ def _stage(accepted: trust.Accepted, target: Target, told: Told) -> None:
     else:
         told(Step("configuration", True, "This target has no test of a configuration."))
     if plan.reload_command:
-        what = f"{' '.join(plan.reload_command)} is there; it was not run."
+        where = "is there" if plan.remote is None else f"is for {plan.remote}"
+        what = f"{' '.join(plan.reload_command)} {where}; it was not run."
         told(Step("reload", True, what))
     for one in look_all(plan.probe):
         seen = one.leaf_sha256[:16] if one.leaf_sha256 else one.why
