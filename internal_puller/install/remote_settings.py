@@ -115,6 +115,7 @@ def way_to(machine: Machine) -> tuple[Reach, ...]:
         StageFailed: a file is missing or others could change it, a setting cannot be honoured, or
             the way does not end.
     """
+    check_files(machine)
     way: list[Reach] = []
     following = machine
     given: tuple[str, ...] | None = None
@@ -150,8 +151,6 @@ def _reach(machine: Machine, *, is_last: bool) -> Reach:
     found.refuse_what_is_not_supported()
     named = () if machine.key is None else (machine.key,)
     others = () if named and is_last else found.keys()
-    for path in named:
-        _check(path, "ssh_key", SECRET)
     for path in others:
         _check(path, "IdentityFile", SECRET)
     known_hosts = found.known_hosts()
@@ -176,6 +175,19 @@ def _reach(machine: Machine, *, is_last: bool) -> Reach:
         alive_most=int(found.seconds("serveralivecountmax") or 3),
         has_control_path=found.one("controlpath") is not None,
     )
+
+
+def check_files(machine: Machine) -> None:
+    """Refuse files that the target names, and an ssh configuration, that are not ours alone.
+
+    Raises:
+        StageFailed: one is missing, or others could change it, or read the key.
+    """
+    _require_trusted(machine)
+    if machine.key is not None:
+        _check(machine.key, "ssh_key", SECRET)
+    if machine.known_hosts is not None:
+        _check(machine.known_hosts, "ssh_known_hosts", PUBLIC)
 
 
 def _check(path: Path, setting: str, mask: int) -> None:
@@ -212,7 +224,6 @@ class _Settings:
     def known_hosts(self) -> tuple[Path, ...]:
         own = self._machine.known_hosts
         if own is not None:
-            _check(own, "ssh_known_hosts", PUBLIC)
             return (own,)
         names = ("userknownhostsfile", "globalknownhostsfile")
         listed = [value for name in names for value in (self.one(name) or "").split()]
@@ -303,12 +314,6 @@ class _Settings:
                 )
 
 
-def _told(machine: Machine) -> dict[str, list[str]]:
-    """Have ssh read its configuration for a machine; without ssh there is none but the usual."""
-    _require_trusted(machine)
-    return _printed(machine)
-
-
 def has_own_settings(machine: Machine) -> bool:
     """Tell whether this user's own configuration changes how a machine is reached.
 
@@ -317,10 +322,12 @@ def has_own_settings(machine: Machine) -> bool:
     if machine.config is not None or not os.access(_home() / ".ssh" / "config", os.R_OK):
         return False
     without = replace(machine, config=SYSTEM if os.access(SYSTEM, os.R_OK) else Path(os.devnull))
-    return _told(machine) != _printed(without)
+    _require_trusted(machine)
+    return _told(machine) != _told(without)
 
 
-def _printed(machine: Machine) -> dict[str, list[str]]:
+def _told(machine: Machine) -> dict[str, list[str]]:
+    """Have ssh read its configuration for a machine; without ssh there is none but the usual."""
     try:
         program = find_program(("ssh",))
     except ConfigurationError as error:
