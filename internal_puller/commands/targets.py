@@ -120,6 +120,9 @@ class TargetOptions:
     ssh_known_hosts: Annotated[
         Path | None, typer.Option(help="File with the host key of that machine.")
     ]
+    ssh_config: Annotated[
+        Path | None, typer.Option(help="ssh configuration to reach it by; else what ssh reads.")
+    ]
     remote_directory: Annotated[
         Path | None, typer.Option(help="Where the files go there; else the same path as here.")
     ]
@@ -155,6 +158,7 @@ class TargetOptions:
             "ssh": self.ssh,
             "ssh_key": self.ssh_key and self.ssh_key.absolute(),
             "ssh_known_hosts": self.ssh_known_hosts and self.ssh_known_hosts.absolute(),
+            "ssh_config": self.ssh_config and self.ssh_config.absolute(),
             "remote_directory": self.remote_directory,
         }
         return {member: value for member, value in members.items() if value is not None}
@@ -293,7 +297,7 @@ def show_added(new: Target) -> None:
     where = f" at {new.ssh}" if new.ssh else ""
     emit(f"{new.certificate} will be installed in {current_of(new).parent}{where}.")
     _show_hints(new)
-    emit("Next: internal-puller pull")
+    emit("Next: internal-puller pull" if new.ssh is None else "Next: internal-puller doctor")
 
 
 def _show_hints(one: Target) -> None:
@@ -362,7 +366,7 @@ def change(
     if options.key_origin == "any" or "key-origin" in (unset or ()):
         told.append(_take_other_keys_again(settings, {one.certificate for one in mine}))
     if any(told):
-        emit("Next: internal-puller pull")
+        emit("Next: internal-puller pull" if new.ssh is None else "Next: internal-puller doctor")
 
 
 def _with_defaults(given: Mapping[str, Any], unset: Sequence[str]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from internal_puller.doctor.remote import reload_there, remote_findings
 from internal_puller.doctor.served import served_findings
 from internal_puller.doctor.service import Service, service_findings
 from internal_puller.facts.expiry import USUAL_LIFETIME
@@ -73,7 +74,10 @@ def target_findings(
         yield Finding(
             "roots", Verdict.NOTE, subject, f"Only chains that end in {target.roots} are accepted."
         )
-    yield from _configuration(plan, subject)
+    if plan.remote is None:
+        yield from _configuration(plan, subject)
+    else:
+        yield from remote_findings(plan, plan.remote, subject, _configuration)
     for number, mark in aside.items():
         what = f"Generation {number} failed here and was set aside: {mark.what}"
         do = f"Mend what it names, then: internal-puller pull --retry   ({target.certificate})"
@@ -141,8 +145,7 @@ def reload_findings(plan: Plan, subject: str) -> Iterator[Finding]:
     argv = plan.reload_command
     command = " ".join(argv)
     if plan.remote is not None:
-        what = f"{command} is run at {plan.remote}; whether it is there is not looked at."
-        yield Finding("reload", Verdict.NOTE, subject, what)
+        yield reload_there(plan.remote, argv, _reloaded_units(argv), subject)
         return
     units = _reloaded_units(argv) if systemctl.is_there() else []
     for unit in units:

@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from internal_puller.install.layout import staging_name
+from internal_puller.install.remote_settings import Machine, has_own_settings
 from internal_puller.settings.config import Settings
 from internal_puller.settings.targets import Target
 from shared.contract.diagnosis import Finding, Verdict
+from shared.contract.errors import RelayError
 from shared.host import systemctl
 from shared.host.kept_file import is_unseen
 
@@ -131,10 +133,13 @@ def service_findings(service: Service, target: Target, subject: str) -> Iterator
         "pkcs12_password_file": target.pkcs12_password_file,
         "ssh_key": target.ssh_key,
         "ssh_known_hosts": target.ssh_known_hosts,
+        "ssh_config": target.ssh_config,
     }
     yield from _unread(service, named, subject)
     yield from _unseen(service, named, subject)
     missing = [name for name in ("ssh_key", "ssh_known_hosts") if named[name] is None]
+    if target.ssh is not None and _has_own_ssh_settings(target):
+        missing.append("ssh_config")
     if target.ssh is not None and missing:
         what = f"{' and '.join(missing)} of this user were looked at; {unit} has an account, and "
         what += "a home, of its own."
@@ -155,6 +160,14 @@ def _room_for(service: Service, target: Target) -> str:
         f"install -d -o {account} -g {account} {place}; {edit}{place}; then: internal-puller "
         f"target change {target.certificate} --directory {place / target.certificate}"
     )
+
+
+def _has_own_ssh_settings(target: Target) -> bool:
+    user, host, _ = target.ssh_parts
+    try:
+        return has_own_settings(Machine(user, host, target.ssh_port, config=target.ssh_config))
+    except RelayError:
+        return False  # whoever connects says so
 
 
 def setting_findings(service: Service, settings: Settings, proxy: str | None) -> Iterator[Finding]:

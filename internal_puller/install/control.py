@@ -18,12 +18,18 @@ if TYPE_CHECKING:
 
 
 def control_of(server: Server, members: Members) -> Control:
-    """Return how a server is tested and told: by the service through root's unit, else directly.
+    """Return how a server is tested and told.
+
+    On another machine by SSH; here by the service through root's unit, else directly.
 
     Args:
         members: the targets whose files it reads, one at least, and the generation in place at
             each.
     """
+    if server.machine:
+        from internal_puller.install.remote_control import remote_control
+
+        return remote_control(server, members)
     return _Here(server, members)
 
 

@@ -81,13 +81,8 @@ class Plan:
 
         result = CommandResult(ok=True, how="has no command", tail="")
         for server in self.servers:
-            if self.remote is not None:
-                argv = server.test if step == "test" else server.reload
-                done = self.remote.run(argv, self.target.command_timeout) if argv else None
-            else:
-                control = control_of(server, [(self, generation)])
-                done = control.test() if step == "test" else control.reload()
-            result = done or result
+            control = control_of(server, [(self, generation)])
+            result = (control.test() if step == "test" else control.reload()) or result
             if not result.ok:
                 break
         return result
@@ -137,9 +132,10 @@ def _remote(target: Target) -> Remote | None:
         return None
     from internal_puller.install.remote import Remote  # it needs a library of its own
 
-    user, host, port = target.ssh_parts
+    user, host, _ = target.ssh_parts
     place = PurePosixPath(str(target.remote_directory or target.directory))
-    return Remote(user, host, port, place, target.ssh_key, target.ssh_known_hosts)
+    files = (target.ssh_key, target.ssh_known_hosts, target.ssh_config)
+    return Remote(user, host, target.ssh_port, place, *files)
 
 
 def _require_program(target: Target, argv: Argv) -> None:

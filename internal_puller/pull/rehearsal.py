@@ -164,7 +164,11 @@ def _stage(accepted: trust.Accepted, target: Target, told: Told) -> None:
     files = render(material, plan.rendering)
     with Generations(target) as generations:
         generations.try_out(files, plan.accounts, plan.password)
-    what = f"{len(files)} files were written beside {target.directory}, and removed."
+    there = ""
+    if plan.remote is not None:
+        plan.remote.try_out()
+        there = f" {plan.remote} takes files below {plan.remote.directory}."
+    what = f"{len(files)} files were written beside {target.directory}, and removed.{there}"
     told(Step("staged", True, what))
     if plan.test_command:
         command = " ".join(plan.test_command)
@@ -175,7 +179,8 @@ def _stage(accepted: trust.Accepted, target: Target, told: Told) -> None:
     else:
         told(Step("configuration", True, "This target has no test of a configuration."))
     if plan.reload_command:
-        what = f"{' '.join(plan.reload_command)} is there; it was not run."
+        where = "is there" if plan.remote is None else f"is for {plan.remote}"
+        what = f"{' '.join(plan.reload_command)} {where}; it was not run."
         told(Step("reload", True, what))
     for one in look_all(plan.probe, target.probe_timeout, kind_in_place(target)):
         told(Step("served", True, _as_before(one)))

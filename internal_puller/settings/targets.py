@@ -107,6 +107,7 @@ class Target:
             this one. Then ``directory`` holds the generations here, and the commands run there.
         ssh_key: private key file for it; None takes what this user has.
         ssh_known_hosts: file with its host key; None is this user's.
+        ssh_config: ssh configuration to reach it by; None is what ssh reads, this user's own first.
         remote_directory: where the files go there; None is the same path as here.
         catalogue: where the presets are looked up; no setting.
     """
@@ -138,6 +139,7 @@ class Target:
     ssh: str | None = None
     ssh_key: Path | None = None
     ssh_known_hosts: Path | None = None
+    ssh_config: Path | None = None
     remote_directory: Path | None = None
     catalogue: Catalogue = field(default=BUILT_IN, compare=False, repr=False)
 
@@ -193,6 +195,13 @@ class Target:
         match = _SSH.fullmatch(self.ssh or "")
         assert match is not None
         return match["user"], match["host"].strip("[]"), int(match["port"] or 22)
+
+    @property
+    def ssh_port(self) -> int | None:
+        """Port of ``ssh``, which is set; ``None`` leaves it to the ssh configuration."""
+        match = _SSH.fullmatch(self.ssh or "")
+        assert match is not None
+        return int(match["port"]) if match["port"] else None
 
     @property
     def private_mode(self) -> int:
@@ -302,6 +311,7 @@ class Target:
             "pkcs12_password_file": self.pkcs12_password_file,
             "ssh_key": self.ssh_key,
             "ssh_known_hosts": self.ssh_known_hosts,
+            "ssh_config": self.ssh_config,
             "remote_directory": self.remote_directory,
         }
         for setting, path in paths.items():
@@ -338,8 +348,10 @@ class Target:
 
     def _check_ssh(self) -> None:
         if self.ssh is None:
-            if self.ssh_key or self.ssh_known_hosts or self.remote_directory:
-                raise self._refuse("ssh_key, ssh_known_hosts and remote_directory go with ssh")
+            if self.ssh_key or self.ssh_known_hosts or self.ssh_config or self.remote_directory:
+                raise self._refuse(
+                    "ssh_key, ssh_known_hosts, ssh_config and remote_directory go with ssh"
+                )
             return
         if not _SSH.fullmatch(self.ssh) or not _is_host(self.ssh_parts[1]):
             raise self._refuse(f"ssh {self.ssh!r:.200} is not USER@HOST or USER@HOST:PORT")

@@ -251,5 +251,6 @@ _OPTIONAL: Final[dict[str, tuple[Any, Callable[[str, object], Any], Callable[[An
     "ssh": (None, text_of, str),
     "ssh_key": (None, path_of, str),
     "ssh_known_hosts": (None, path_of, str),
+    "ssh_config": (None, path_of, str),
     "remote_directory": (None, path_of, str),
 }

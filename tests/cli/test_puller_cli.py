@@ -271,6 +271,7 @@ CHANGES: dict[str, tuple[tuple[str, ...], str, object]] = {
         "ssh_key",
         "/k",
     ),
+    "ssh-config": (("--ssh", "root@[::1]:22", "--ssh-config", "/c"), "ssh_config", "/c"),
 }
 
 

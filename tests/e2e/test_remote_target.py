@@ -169,19 +169,19 @@ def test_what_cannot_be_tidied_there_takes_nothing_back(elsewhere: Elsewhere) ->
     assert not kept.exists()
 
 
-def test_the_known_hosts_of_the_user(elsewhere: Elsewhere, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where none is named it is the user's own, held to the same."""
-    monkeypatch.setenv("HOME", str(elsewhere.base))
-    missing = elsewhere.put(1, ssh_known_hosts=None).error
-    assert isinstance(missing, StageFailed) and "There is no ssh_known_hosts file" in missing.what
-    own = elsewhere.base / ".ssh" / "known_hosts"
-    own.parent.mkdir()
+def test_the_known_hosts_that_ssh_compares_with(elsewhere: Elsewhere) -> None:
+    """Where none is named it is what ssh takes, held to the same."""
+    own, config = elsewhere.base / "own_hosts", elsewhere.base / "config"
+    config.write_text(f"UserKnownHostsFile {own}\nGlobalKnownHostsFile none\n")
+    changes = {"ssh_known_hosts": None, "ssh_config": config}
+    missing = elsewhere.put(1, **changes).error
+    assert isinstance(missing, StageFailed) and f"known_hosts file {own}" in missing.what
     own.write_text(elsewhere.ssh.known_hosts.read_text())
     own.chmod(0o666)
-    loose = elsewhere.put(1, ssh_known_hosts=None).error
+    loose = elsewhere.put(1, **changes).error
     assert isinstance(loose, StageFailed) and "can be changed by other users" in loose.what
     own.chmod(0o644)
-    assert elsewhere.put(1, ssh_known_hosts=None).error is None
+    assert elsewhere.put(1, **changes).error is None
 
 
 def test_what_others_could_read_or_change_is_refused(elsewhere: Elsewhere) -> None:

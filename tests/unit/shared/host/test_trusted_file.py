@@ -8,7 +8,7 @@ import shlex
 import stat
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import pytest
 
@@ -19,7 +19,7 @@ from external_agent.settings import keys
 from external_agent.settings.config import CaSection
 from external_agent.settings.config import load_settings as load_agent
 from internal_puller.install.formats import read_password
-from internal_puller.install.remote import Remote
+from internal_puller.install.remote_settings import Machine, check_files
 from internal_puller.install.roots import roots_in
 from internal_puller.settings.config import CONFIG_VARIABLE, load_settings
 from internal_puller.settings.targets import load_targets
@@ -41,13 +41,15 @@ Read = Callable[[Path], object]
 
 
 def _known_hosts(path: Path) -> None:
-    Remote("u", "h", 22, PurePosixPath("/x"), known_hosts=path)._require_files()
+    check_files(Machine("u", "h", known_hosts=path))
 
 
 def _ssh_key(path: Path) -> None:
-    hosts = path.with_name("hosts")
-    hosts.touch(mode=0o600)
-    Remote("u", "h", 22, PurePosixPath("/x"), key=path, known_hosts=hosts)._require_files()
+    check_files(Machine("u", "h", key=path))
+
+
+def _ssh_config(path: Path) -> None:
+    check_files(Machine("u", "h", config=path))
 
 
 def _acme_dns_root(path: Path) -> None:
@@ -79,6 +81,7 @@ FILES: dict[str, Read] = {
     "ca_root": _roots_file,
     "ca_root of acme-dns": _acme_dns_root,
     "ssh_known_hosts": _known_hosts,
+    "ssh_config": _ssh_config,
     "certificate_file": _relay_certificate,
 }
 SECRETS: dict[str, Read] = {
