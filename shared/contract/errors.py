@@ -478,7 +478,7 @@ class NotTakenUp(InstallError):
 class NotRunning(InstallError):
     type = "install/not-running"
     means = "The new certificate is in place; the server takes it up when it starts."
-    do = "Start the server."
+    do = "If it was stopped on purpose there is nothing to do."
 
 
 class ConfigurationBrokenBefore(InstallError):
