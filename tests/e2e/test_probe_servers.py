@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -19,7 +18,7 @@ from internal_puller.settings.targets import ProbePoint
 from tests import probed_servers as servers
 from tests.lab.peers import require
 from tests.more_servers import missing
-from tests.unit.internal_puller.install.probe.fakes import NAME, Pair, mixed_pair, pair
+from tests.unit.internal_puller.install.probe.fakes import NAME, Pair, mixed_pair, pair, sha256
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(180)]
 
@@ -36,7 +35,7 @@ class Pairs:
     def of(self, seen: Look) -> str | None:
         """Return whose leaf was seen."""
         for name in ("ecdsa", "rsa"):
-            if hashlib.sha256(getattr(self, name).leaf).hexdigest() == seen.leaf_sha256:
+            if sha256(getattr(self, name)) == seen.leaf_sha256:
                 return name
         return None
 

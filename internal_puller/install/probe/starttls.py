@@ -221,10 +221,11 @@ def _xmpp(namespace: str) -> Callable[[Talk], None]:
 
 def _element(talk: Talk, *names: str) -> str:
     """Return what is said up to the end of the first of these elements of a stream."""
-    said = ""
+    said = part = ""
     last = re.compile(rf"</(?:\w+:)?(?:{'|'.join(names)})\s*>$|<(?:\w+:)?(?:{'|'.join(names)})/>$")
-    while not last.search(said):
-        said += talk.up_to(b">")
+    while not last.search(part):
+        part = talk.up_to(b">")
+        said += part
         if len(said) > _LONGEST:
             raise NoTls("it says too much before TLS")
     return said

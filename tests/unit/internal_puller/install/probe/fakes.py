@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import hashlib
 import socket
 import ssl
 import threading
@@ -35,6 +36,10 @@ class Pair:
     chain: Path
     key: Path
     leaf: bytes
+
+
+def sha256(one: Pair) -> str:
+    return hashlib.sha256(one.leaf).hexdigest()
 
 
 @cache
