@@ -134,7 +134,7 @@ def test_ip_version_6(site: Site) -> None:
     points = tuple(ProbePoint(address, port, NAME) for address in ("127.0.0.1", "::1"))
     report = site.put(2, probe=points)
     assert report.error is None, report.error.explain()
-    assert [each.address for each in report.served if each.matched] == ["127.0.0.1", "::1"]
+    assert [each.address for each in report.served if each.leaf_sha256] == ["127.0.0.1", "::1"]
 
 
 def _has_ipv6() -> bool:

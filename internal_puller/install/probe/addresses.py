@@ -8,10 +8,10 @@ import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Set
 
 
-def resolve(names: Iterable[str], seconds: float) -> dict[str, tuple[str, ...] | str]:
+def resolve(names: Set[str], seconds: float) -> dict[str, tuple[str, ...] | str]:
     """Return the addresses of each name, or in words why there are none.
 
     Args:
@@ -20,16 +20,21 @@ def resolve(names: Iterable[str], seconds: float) -> dict[str, tuple[str, ...] |
     """
     found: dict[str, tuple[str, ...] | str] = {}
     looking = []
-    for name in set(names):
+    for name in names:
+        try:
+            found[name] = tuple(_ask(name, socket.AI_NUMERICHOST))
+            continue
+        except (OSError, ValueError):
+            pass  # a name, then: it may take long
         # Not of a pool, whose threads the end of the program waits for, however long they hang.
         thread = threading.Thread(target=_resolve, args=(name, found), daemon=True)
         thread.start()
-        looking.append((name, thread))
+        looking.append(thread)
     end = time.monotonic() + seconds
-    for _, thread in looking:
+    for thread in looking:
         thread.join(max(0.0, end - time.monotonic()))
     late = f"the name was not resolved within {seconds:.3g} s"
-    return {name: found.get(name, late) for name, _ in looking}
+    return {name: found.get(name, late) for name in names}
 
 
 def _resolve(name: str, found: dict[str, tuple[str, ...] | str]) -> None:

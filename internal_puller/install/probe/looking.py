@@ -10,7 +10,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from internal_puller.install.active import read_active
-from internal_puller.install.presets import probe_points
 from internal_puller.install.probe import kinds
 from internal_puller.install.probe.addresses import resolve
 from internal_puller.install.probe.handshake import Seen
@@ -46,7 +45,7 @@ def look_all(
 ) -> tuple[Look, ...]:
     """Look once at every address of every point, at some of them at a time; see ``look``."""
     begun = time.monotonic()
-    found = resolve((point.address for point in points), timeout * RESOLVING)
+    found = resolve({point.address for point in points}, timeout * RESOLVING)
     left = timeout - (time.monotonic() - begun)
     looks: list[Callable[[], Look]] = []
     for point in points:
@@ -63,6 +62,8 @@ def look_all(
 
 def probe_target(target: Target) -> tuple[Look, ...]:
     """Look once at every probe point of a target, for the kind of key that is in place there."""
+    from internal_puller.install.presets import probe_points  # it loads what writes files
+
     return look_all(probe_points(target), target.probe_timeout, kind_in_place(target))
 
 

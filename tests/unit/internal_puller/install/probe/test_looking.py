@@ -6,6 +6,7 @@ import errno
 import re
 import socket
 import ssl
+import subprocess
 import sys
 import threading
 import time
@@ -41,6 +42,7 @@ from tests.unit.internal_puller.install.probe.fakes import (
 )
 
 LIMIT = 20.0
+ROOT = Path(__file__).parents[5]
 
 
 def seen(serve: Serve, timeout: float = LIMIT, kind: str | None = None) -> Look:
@@ -202,9 +204,10 @@ def test_name_that_does_not_resolve() -> None:
 def test_resolver_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
     over = threading.Event()
 
-    def hang(*_: Any, **__: Any) -> list[Any]:
-        over.wait(60)
-        return []
+    def hang(name: str, *_: Any, flags: int, **__: Any) -> list[Any]:
+        if not flags & socket.AI_NUMERICHOST:
+            over.wait(60)
+        raise socket.gaierror(socket.EAI_NONAME, "no such name")
 
     monkeypatch.setattr(socket, "getaddrinfo", hang)
     begun = time.monotonic()
@@ -346,3 +349,19 @@ def test_target_is_looked_at_for_its_own_kind_and_as_long_as_it_says(
     (target.directory / "current/generation.json").write_text("{}")
     probe_target(looked)
     assert asked == [(points, 7.5, "ecdsa"), (points, 7.5, None)]
+
+
+def test_only_the_standard_library() -> None:
+    """So that the quiet path of ``pull`` may look, and in what runs by itself nothing of ours."""
+    code = (
+        "import sys; from internal_puller.install.probe import await_leaf, look\n"
+        "names = {name.partition('.')[0] for name in sys.modules}\n"
+        "print(sorted(names - set(sys.stdlib_module_names) - {'internal_puller', 'shared'}))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "['__main__']\n"
+    alone = [sys.executable, "-I", "-S", handshake.__file__]
+    done = subprocess.run([*alone, "x"], cwd="/", capture_output=True, text=True, check=False)
+    assert "not enough values to unpack" in done.stderr
