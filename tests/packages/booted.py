@@ -18,16 +18,80 @@ from tests.topology.namespaces import Namespace
 _BOOT_SECONDS = 90.0
 
 
-@dataclass(frozen=True)
+@dataclass
 class Booted:
     """
     Attributes:
         root: the file system, as we see it.
-        leader: process 1, as we see it.
+        host: on whose network it is.
+        enter: what puts its processes into a cgroup of their own.
+        leader: process 1 of this boot, as we see it.
     """
 
     root: Path
-    leader: int
+    host: Namespace
+    enter: list[str]
+    leader: int = 0
+    _process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Boot it, with what is on its disk, and wait until it is up."""
+        with self._console.open("wb") as console:
+            self._process = subprocess.Popen(
+                [
+                    *self.enter,
+                    *("systemd-nspawn", "--quiet", "--boot", "--register=no", "--keep-unit"),
+                    *("--resolv-conf=off", "--timezone=off", "--link-journal=no"),
+                    *("--console=pipe", f"--directory={self.root}", f"--machine={self.host.name}"),
+                    *(
+                        f"--network-namespace-path=/run/netns/{self.host.name}",
+                        "systemd.unit=basic.target",
+                    ),
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=console,
+                stderr=subprocess.STDOUT,
+                env=clean_environment(),
+            )
+        self.leader = wait_until(self._leader, what="process 1")
+        try:
+            wait_until(self._is_up, _BOOT_SECONDS, what="a booted system", pause=0.5)
+        except AssertionError as error:
+            jobs = self.run("systemctl", "list-jobs", "--no-pager", expect=None)
+            state = self.run("systemctl", "is-system-running", expect=None)
+            said = self._console.read_text(errors="replace")[-3000:]
+            told = (state.out, state.err, jobs.out, jobs.err, said, self.journal())
+            raise AssertionError("\n".join([str(error), *told])) from error
+
+    @property
+    def _console(self) -> Path:
+        return self.root.parent / "console"
+
+    def _leader(self) -> int:
+        """Process 1, as we see it; 0 while there is none."""
+        assert self._process is not None
+        assert self._process.poll() is None, self._console.read_text(errors="replace")
+        number = self._process.pid
+        children = Path(f"/proc/{number}/task/{number}/children").read_text().split()
+        return next((int(word) for word in children if _is_first(word)), 0)
+
+    def _is_up(self) -> bool:
+        told = self.run("systemctl", "is-system-running", expect=None).out.strip()
+        return told in {"running", "degraded"}
+
+    def switch_off(self) -> None:
+        """End it in good order, or else at once."""
+        if self._process is not None:
+            self._process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(20)
+            self.cut_off()
+
+    def cut_off(self) -> None:
+        """Take the power away: nothing is ended in good order."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
 
     def __truediv__(self, name: str) -> Path:
         return self.root / name.lstrip("/")
@@ -70,46 +134,9 @@ def booted(base: Path, host: Namespace, *packages: Path) -> Iterator[Booted]:
         (root / "etc/resolv.conf").unlink(missing_ok=True)
         (root / "etc/resolv.conf").write_text(host.etc("resolv.conf").read_text())
         (root / "etc/hostname").write_text(f"{host.name}\n")
-        enter = stack.enter_context(own_cgroup(host.name))
-        log = base / "console"
-        with log.open("wb") as console:
-            process = subprocess.Popen(
-                [
-                    *enter,
-                    *("systemd-nspawn", "--quiet", "--boot", "--register=no", "--keep-unit"),
-                    *("--resolv-conf=off", "--timezone=off", "--link-journal=no"),
-                    *("--console=pipe", f"--directory={root}", f"--machine={host.name}"),
-                    *(
-                        f"--network-namespace-path=/run/netns/{host.name}",
-                        "systemd.unit=basic.target",
-                    ),
-                ],
-                stdin=subprocess.DEVNULL,
-                stdout=console,
-                stderr=subprocess.STDOUT,
-                env=clean_environment(),
-            )
-        stack.callback(_switch_off, process)
-        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-
-        def leader() -> int:
-            assert process.poll() is None, log.read_text(errors="replace")
-            return next((int(word) for word in children.read_text().split() if _is_first(word)), 0)
-
-        machine = Booted(root, wait_until(leader, what="process 1"))
-
-        def is_up() -> bool:
-            told = machine.run("systemctl", "is-system-running", expect=None).out.strip()
-            return told in {"running", "degraded"}
-
-        try:
-            wait_until(is_up, _BOOT_SECONDS, what="a booted system", pause=0.5)
-        except AssertionError as error:
-            jobs = machine.run("systemctl", "list-jobs", "--no-pager", expect=None)
-            state = machine.run("systemctl", "is-system-running", expect=None)
-            said = log.read_text(errors="replace")[-3000:]
-            told = (state.out, state.err, jobs.out, jobs.err, said, machine.journal())
-            raise AssertionError("\n".join([str(error), *told])) from error
+        machine = Booted(root, host, stack.enter_context(own_cgroup(host.name)))
+        stack.callback(machine.switch_off)
+        machine.start()
         yield machine
 
 
@@ -145,11 +172,3 @@ def _copy_on_write(base: Path) -> Iterator[Path]:
 
 def _run(*command: str) -> None:
     subprocess.run(command, check=True, capture_output=True)
-
-
-def _switch_off(process: subprocess.Popen[bytes]) -> None:
-    process.terminate()
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(20)
-    process.kill()
-    process.wait()
