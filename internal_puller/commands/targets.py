@@ -278,12 +278,8 @@ def show_added(new: Target) -> None:
     """Say where it goes, and what the server has to name."""
     where = f" at {new.ssh}" if new.ssh else ""
     emit(f"{new.certificate} will be installed in {current_of(new).parent}{where}.")
-    _show_hints(new)
+    emit(*hint_lines(new))
     emit("Next: internal-puller pull")
-
-
-def _show_hints(one: Target) -> None:
-    emit("Configuration lines:", *hint_lines(one))
 
 
 def takes_own_keys_only(certificate: str) -> str:
@@ -389,7 +385,7 @@ def _show_changed(old: Target, new: Target) -> bool:
     if before != after:
         emit(f"The files in {before.parent} stay.")
     if before != after or old.preset != new.preset:
-        _show_hints(new)
+        emit(*hint_lines(new))
     return bool(what)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from internal_puller.settings.presets.catalogue import BUILT_IN, Catalogue
-from internal_puller.settings.presets.preset import KEY_FIRST, NO_PAIR, holds_pair
+from internal_puller.settings.presets.preset import LEAF_FIRST, NO_PAIR, holds_pair
 from shared.contract.errors import ConfigurationError, PolicyError
 from shared.contract.identifiers import check_certificate_id
 
@@ -173,7 +173,7 @@ class Target:
     @property
     def combined(self) -> tuple[str, ...]:
         """What ``combined.pem`` holds, in its order."""
-        return next((one.combined for one in self.presets if one.combined), KEY_FIRST)
+        return next((one.combined for one in self.presets if one.combined), LEAF_FIRST)
 
     @property
     def ssh_parts(self) -> tuple[str, str, int]:
