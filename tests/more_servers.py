@@ -281,11 +281,11 @@ def await_tls(server: RunningServer, protocol: str) -> None:
     point = ProbePoint(server.address, server.port, NAME, protocol)
     deadline = time.monotonic() + START_SECONDS
     while (seen := look(point)).leaf_sha256 is None:
-        assert time.monotonic() < deadline, f"{seen.error}\n{log_of(server)}"
+        assert time.monotonic() < deadline, f"{seen.error}\n{_log(server)}"
         time.sleep(0.05)
 
 
-def log_of(server: RunningServer) -> str:
+def _log(server: RunningServer) -> str:
     return server.log.read_text()[-2000:] if server.log.exists() else "no log"
 
 
