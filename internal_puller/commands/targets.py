@@ -61,13 +61,6 @@ class TargetOptions:
             "servers read the files."
         ),
     ]
-    server: Annotated[
-        str | None,
-        typer.Option(
-            help="Name of the server of --test-command and --reload-command; targets with one "
-            "name are installed together."
-        ),
-    ]
     directory: Annotated[Path | None, typer.Option(help="Where the files go.")]
     format: Annotated[list[str] | None, typer.Option(help=f"Of {', '.join(FORMATS)}; repeated.")]
     owner: Annotated[str | None, typer.Option(help="User that owns the files.")]
@@ -81,6 +74,13 @@ class TargetOptions:
         str | None,
         typer.Option(
             help="Reloads the server; empty: none. Quoted as in a shell, but run without one."
+        ),
+    ]
+    server: Annotated[
+        str | None,
+        typer.Option(
+            help="Name of the server of --test-command and --reload-command; targets with one "
+            "name are installed together."
         ),
     ]
     probe: Annotated[

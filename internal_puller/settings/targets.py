@@ -24,6 +24,7 @@ PROTOCOLS: Final = {
     "pop3": 110,
     "postgresql": 5432,
     "ftp": 21,
+    "ldap": 389,
     "mysql": 3306,
     "xmpp": 5222,
 }
