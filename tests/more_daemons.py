@@ -104,22 +104,26 @@ def _hangup(pid: int) -> tuple[str, ...]:
 
 @contextlib.contextmanager
 def openldap(current: Path, base: Path) -> Iterator[RunningServer]:
-    port, config = free_port(), base / "slapd.conf"
-    (base / "db").mkdir()
+    port, config, made = free_port(), base / "config.ldif", base / "slapd.d"
+    made.mkdir()
     config.write_text(
-        f"""include /etc/ldap/schema/core.schema
-pidfile {base}/pid
-modulepath /usr/lib/ldap
-moduleload back_mdb
-TLSCertificateFile {current}/fullchain.pem
-TLSCertificateKeyFile {current}/privkey.pem
-database mdb
-suffix "dc=example,dc=com"
-directory {base}/db
+        f"""dn: cn=config
+objectClass: olcGlobal
+cn: config
+olcPidFile: {base}/pid
+olcTLSCertificateFile: {current}/fullchain.pem
+olcTLSCertificateKeyFile: {current}/privkey.pem
+
+dn: cn=schema,cn=config
+objectClass: olcSchemaConfig
+cn: schema
+
+include: file:///etc/ldap/schema/core.ldif
 """
     )
-    command = f"slapd -d 0 -f {config} -h ldaps://127.0.0.1:{port}"
-    with _restarted(command, config, port, ("slaptest", "-u", "-f", str(config))) as server:
+    run("slapadd", "-n", "0", "-F", str(made), "-l", str(config))
+    command = f"slapd -d 0 -F {made} -h ldaps://127.0.0.1:{port}"
+    with _restarted(command, config, port, ("slaptest", "-u", "-F", str(made))) as server:
         yield server
 
 

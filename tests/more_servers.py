@@ -285,7 +285,7 @@ def await_tls(server: RunningServer, protocol: str) -> None:
         time.sleep(0.05)
 
 
-def log_of(server: RunningServer) -> str:
+def _log(server: RunningServer) -> str:
     return server.log.read_text()[-2000:] if server.log.exists() else "no log"
 
 

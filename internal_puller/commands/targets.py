@@ -61,13 +61,6 @@ class TargetOptions:
             "servers read the files."
         ),
     ]
-    server: Annotated[
-        str | None,
-        typer.Option(
-            help="Name of the server of --test-command and --reload-command; targets with one "
-            "name are installed together."
-        ),
-    ]
     directory: Annotated[Path | None, typer.Option(help="Where the files go.")]
     format: Annotated[list[str] | None, typer.Option(help=f"Of {', '.join(FORMATS)}; repeated.")]
     layout: Annotated[
@@ -88,6 +81,13 @@ class TargetOptions:
         str | None,
         typer.Option(
             help="Reloads the server; empty: none. Quoted as in a shell, but run without one."
+        ),
+    ]
+    server: Annotated[
+        str | None,
+        typer.Option(
+            help="Name of the server of --test-command and --reload-command; targets with one "
+            "name are installed together."
         ),
     ]
     probe: Annotated[
@@ -296,12 +296,8 @@ def show_added(new: Target) -> None:
     """Say where it goes, and what the server has to name."""
     where = f" at {new.ssh}" if new.ssh else ""
     emit(f"{new.certificate} will be installed in {current_of(new).parent}{where}.")
-    _show_hints(new)
+    emit(*hint_lines(new))
     emit("Next: internal-puller pull" if new.ssh is None else "Next: internal-puller doctor")
-
-
-def _show_hints(one: Target) -> None:
-    emit("Configuration lines:", *hint_lines(one))
 
 
 def takes_own_keys_only(certificate: str) -> str:
@@ -407,7 +403,7 @@ def _show_changed(old: Target, new: Target) -> bool:
     if before != after:
         emit(f"The files in {before.parent} stay.")
     if before != after or old.preset != new.preset:
-        _show_hints(new)
+        emit(*hint_lines(new))
     return bool(what)
 
 

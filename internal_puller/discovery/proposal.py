@@ -111,7 +111,7 @@ def _covers(grant: Grant, names: Sequence[str]) -> bool:
 
 def _changes(site: Site, current: Path) -> Iterator[Change]:
     preset = known(site.preset)
-    one_file = site.key is None and bool(preset.combined)
+    one_file = site.key is None and "combined" in preset.formats
     yield _change(site.certificate, current / ("combined.pem" if one_file else "fullchain.pem"))
     if site.key is not None:
         yield _change(site.key, current / "privkey.pem")

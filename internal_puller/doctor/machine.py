@@ -141,36 +141,39 @@ def _configuration(plan: Plan, subject: str) -> Iterator[Finding]:
 
 
 def reload_findings(plan: Plan, subject: str) -> Iterator[Finding]:
-    """Say whether the command that reloads would find its unit running."""
-    argv = plan.reload_command
-    command = " ".join(argv)
-    if plan.remote is not None:
-        yield reload_there(plan.remote, argv, _reloaded_units(argv), subject)
-        return
-    units = _reloaded_units(argv) if systemctl.is_there() else []
-    for unit in units:
-        state = systemctl.state_of(unit)
-        if state is None:
-            what = f"systemctl does not say whether {unit} runs, which {command} needs."
-            yield Finding("reload", Verdict.UNKNOWN, subject, what, f"systemctl status {unit}")
-        elif state != "active":
-            what = f"{unit} is {state}: {command} will fail."
-            yield Finding("reload", Verdict.PROBLEM, subject, what, f"systemctl status {unit}")
+    """Say of each server whether the command that reloads it would find its unit running."""
+    for server in plan.servers:
+        if not server.reload:
+            continue
+        command = " ".join(server.reload)
+        if plan.remote is not None:
+            units = [server.unit] if server.unit and not _starts(server.reload) else []
+            yield reload_there(plan.remote, server.reload, units, subject)
+        elif systemctl.is_there() and server.unit and not _starts(server.reload):
+            yield _unit(server.unit, command, subject)
         else:
-            yield Finding("reload", Verdict.OK, subject, f"{command} is there, and {unit} runs.")
-    if not units:
-        yield Finding("reload", Verdict.OK, subject, f"{command} is there.")
+            yield Finding("reload", Verdict.OK, subject, f"{command} is there.")
 
 
-def _reloaded_units(argv: tuple[str, ...]) -> list[str]:
-    """Return the units that a command reloads and that therefore have to be active.
+def _unit(unit: str, command: str, subject: str) -> Finding:
+    state = systemctl.state_of(unit)
+    if state is None:
+        what = f"systemctl does not say whether {unit} runs, which {command} needs."
+        return Finding("reload", Verdict.UNKNOWN, subject, what, f"systemctl status {unit}")
+    if state == "active":
+        return Finding("reload", Verdict.OK, subject, f"{command} is there, and {unit} runs.")
+    socket = f"{unit.removesuffix('.service')}.socket"
+    if systemctl.state_of(socket) == "active":  # such as Cockpit's
+        what = f"{command} is there; {unit} is started when a client connects."
+        return Finding("reload", Verdict.OK, subject, what)
+    what = f"{unit} is {state}: {command} does not start it."
+    return Finding("reload", Verdict.PROBLEM, subject, what, f"systemctl status {unit}")
 
-    ``restart``, ``reload-or-restart`` and the like start what does not run.
-    """
-    if Path(argv[0]).name != "systemctl":
-        return []
-    words = [word for word in argv[1:] if not word.startswith("-")]
-    return words[1:] if words[:1] == ["reload"] else []
+
+def _starts(argv: tuple[str, ...]) -> bool:
+    """Tell whether a command of an administrator's own starts what does not run."""
+    verbs = ("start", "restart", "reload-or-restart", "force-reload")
+    return Path(argv[0]).name == "systemctl" and any(verb in argv for verb in verbs)
 
 
 def _life(not_after: int, least: float, subject: str) -> Finding:

@@ -40,12 +40,12 @@ def _of(preset: Preset, target: Target) -> Iterator[str]:
     version = version_of(preset.version) if target.ssh is None else None
     known = len(preset.hints) == 1 or version is not None
     for hint in [_taken(preset, version)] if known else preset.hints:
-        yield f"{preset.title}{_versions(preset, hint)}:"
+        yield f"Let {preset.title}{_versions(preset, hint)} use:"
         yield from (f"    {line}" for line in hint.shown(current))
     if preset.reads_as and target.ssh is None and not (target.owner or target.group):
         yield (
-            f"{preset.title} reads them as the account {preset.reads_as}: internal-puller target "
-            f"change {target.certificate} --group {preset.reads_as}"
+            f"{preset.title} reads the files as the account {preset.reads_as}: internal-puller "
+            f"target change {target.certificate} --group {preset.reads_as}"
         )
 
 

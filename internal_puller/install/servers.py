@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from internal_puller.settings.presets.preset import Preset
     from internal_puller.settings.targets import Target
 
-_SUDO: Final = ("sudo", "-n")
 _RESTARTING: Final = ("restart", "try-restart", "reload-or-restart", "try-reload-or-restart")
 
 
@@ -105,7 +104,7 @@ def _own(target: Target) -> Server:
 
 def _systemctl(argv: Argv) -> tuple[str, str | None]:
     """Return verb and unit of a command that is systemctl's, also by sudo."""
-    words = [word for word in argv if word not in _SUDO]
+    words = [word for word in argv if word != "sudo" and not word.startswith("-")]
     if len(words) == 3 and Path(words[0]).name == "systemctl":
         return words[1], words[2]
     return "", None

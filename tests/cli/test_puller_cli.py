@@ -224,12 +224,18 @@ def test_change_takes_what_add_takes() -> None:
     assert members == {one.name for one in dataclasses.fields(Target)} - {
         "certificate",
         "command_timeout",
+        "catalogue",
     }
 
 
 CHANGES: dict[str, tuple[tuple[str, ...], str, object]] = {
     "name": (("--name", OTHER), "names", (OTHER,)),
-    "preset": (("--preset", "systemd", "--unit", "x.service"), "preset", "systemd"),
+    "preset": (
+        ("--preset", "systemd", "--unit", "x.service", "--reload-command", "/bin/true"),
+        "preset",
+        "systemd",
+    ),
+    "server": (("--server", "web", "--reload-command", "/bin/true"), "server", "web"),
     "directory": (("--directory", "{base}/new"), "directory", "{base}/new"),
     "format": (("--format", "combined"), "formats", ("combined",)),
     "layout": (("--layout", "copy"), "layout", "copy"),
@@ -359,7 +365,9 @@ def test_a_change_that_changes_nothing_writes_nothing(
         (("--root", "/nonexistent.pem"), "/nonexistent.pem"),
         (("--reload-command", "/nonexistent/x"), "/nonexistent/x"),
         (("--directory", "{base}/other"), "Two targets have the directory"),
-        (("--unset", "owner", "--preset", "systemd"), "unit and the preset systemd"),
+        (("--unset", "owner", "--preset", "systemd"), "the preset systemd needs unit"),
+        (("--server", "web"), "server goes with test_command and reload_command"),
+        (("--preset", "nginxx"), "There is no preset 'nginxx'; the nearest is 'nginx'."),
     ],
 )
 def test_a_change_that_is_refused_writes_nothing(
@@ -614,7 +622,8 @@ def test_disk_full(
     [
         (("app.example.org",), 4, "granted: www.intra.example.com"),
         (("not a name",), 4, "not granted"),
-        ((NAME, "--preset", "iis"), 3, "preset"),
+        ((NAME, "--preset", "nginxx"), 3, "There is no preset 'nginxx'; the nearest is 'nginx'."),
+        ((NAME, "--preset", "none", "--preset", "systemd"), 3, "the preset none does not go with"),
         ((NAME, "--directory", "/dev/null"), 3, "/dev/null"),
         ((NAME, "--reload-command", "/nonexistent/x y"), 3, "/nonexistent/x"),
         ((NAME, "--reload-command", "echo 'open"), 3, "quotation"),
@@ -850,3 +859,52 @@ def test_a_token_that_is_no_text(
         main()
     assert ended.value.code == 5
     assert "no text" in capsys.readouterr().err
+
+
+OWN_PRESET = """title = "Gitea"
+programs = []
+units = []
+test = ["true", "test"]
+reload = ["true", "reload"]
+without_systemd = ["true", "reload"]
+restarts = false
+patience = 5
+formats = ["fullchain", "privkey"]
+combined = []
+probe = []
+reads_as = ""
+
+[hints]
+any = ["CERT_FILE = {current}/fullchain.pem"]
+"""
+
+
+def test_a_preset_of_ones_own(agent: FakeAgent, machine: Machine, run: Run) -> None:
+    """From the file in presets.d to the installed certificate; what is wrong in it is said."""
+    machine.enrol(agent)
+    (machine.base / "root.pem").write_bytes(agent.ca.root_pem)
+    own = machine.settings.targets_file.parent / "presets.d"
+    own.mkdir()
+    add = ("target", "add", NAME, "--root", str(machine.base / "root.pem"), "--preset")
+    for number, text in enumerate((OWN_PRESET, OWN_PRESET.replace("programs", "progams"))):
+        (own / f"mine-{number}.toml").write_text(text)
+    code, _, error = run(*add, "mine-1")
+    assert code == 3
+    assert f"{own}/mine-1.toml: unknown key 'progams'; the nearest is 'programs'." in error
+    assert not machine.targets()
+    assert "use one of" in run(*add, "mine-3")[2].lower()
+    code, out, error = run(*add, "mine-0")
+    assert (code, error) == (0, "")
+    current = machine.base / "tls" / NAME / "current"
+    assert f"Let Gitea use:\n    CERT_FILE = {current}/fullchain.pem\n" in out
+    issued = agent.issue(NAME)
+    assert run("pull")[0] == 0
+    assert machine.active() == issued.generation
+    assert {path.name for path in current.iterdir()} >= {"fullchain.pem", "privkey.pem"}
+    assert not (current / "chain.pem").exists()
+    code, out, _ = run("target", "change", NAME, "--preset", "mine-0", "--preset", "systemd")
+    assert code == 3
+    (own / "mine-0.toml").write_text(OWN_PRESET.replace("patience = 5", ""))
+    code, _, error = run("pull")
+    assert code == 3
+    assert "mine-0.toml: patience is missing." in error

@@ -164,9 +164,9 @@ def _resolver_of_the_lab(vm: Booted) -> None:
 
 def _lines_that_enroll_printed(inside: Booted, said: str) -> None:
     """Give nginx the lines that ``enroll`` printed; the README leaves it to the administrator."""
-    found = re.search(r"^Let the server use: (ssl_certificate .*;)", said, re.MULTILINE)
-    assert found is not None, said
-    site = f"server {{ listen 443 ssl; server_name {WWW}; {found[1]} }}\n"
+    found = re.findall(r"^    (ssl_certificate.* .*;)", said, re.MULTILINE)
+    assert len(found) == 2, said
+    site = f"server {{ listen 443 ssl; server_name {WWW}; {' '.join(found)} }}\n"
     (inside / "etc/nginx/sites-enabled/www").write_text(site)
 
 

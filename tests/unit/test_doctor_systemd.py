@@ -14,6 +14,7 @@ from internal_puller.doctor.machine import reload_findings, timer_findings
 from internal_puller.doctor.service import Service, find_service, service_findings, setting_findings
 from internal_puller.facts.schedule import SERVICE_STATE
 from internal_puller.install.presets import Plan, resolve
+from internal_puller.install.servers import servers_of
 from internal_puller.settings.config import load_settings
 from internal_puller.settings.targets import Target, save_targets
 from shared.contract.diagnosis import Verdict
@@ -34,7 +35,7 @@ class Systemctl:
         self.answer(
             f"""case "$1 $2" in
             show*) cat {base}/shown;;
-            "is-active on"*) echo active;;
+            "is-active on"*|"is-active woken.socket") echo active;;
             *) echo inactive; exit 3;;
             esac"""
         )
@@ -61,13 +62,15 @@ def systemctl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Systemctl:
         ("systemctl reload on", Verdict.OK, "on runs"),
         ("systemctl reload on --no-block", Verdict.OK, "on runs"),
         ("/usr/bin/systemctl --no-block reload off", Verdict.PROBLEM, "off is inactive"),
+        ("systemctl try-restart off", Verdict.PROBLEM, "off is inactive"),
+        ("systemctl try-restart woken", Verdict.OK, "started when a client connects"),
         ("systemctl reload-or-restart off", Verdict.OK, "is there"),
         ("systemctl restart off", Verdict.OK, "is there"),
         ("systemctl start off.service", Verdict.OK, "is there"),
         ("nginx -s reload", Verdict.OK, "is there"),
     ],
 )
-def test_only_a_reload_needs_a_unit_that_runs(
+def test_what_leaves_a_stopped_unit_needs_one_that_runs(
     systemctl: Systemctl, tmp_path: Path, command: str, verdict: Verdict, words: str
 ) -> None:
     (found,) = reload_findings(plan(tmp_path, command), "it")
@@ -244,7 +247,8 @@ def test_a_port_that_systemd_holds_for_the_agent_is_no_other_programs(
 def plan(base: Path, command: str) -> Plan:
     """A plan whose command need not exist on the machine of the test."""
     target = Target(NAME, (NAME,), base / "tls", test_command=(), reload_command=())
-    return dataclasses.replace(resolve(target), reload_command=tuple(command.split()))
+    told = dataclasses.replace(target, reload_command=tuple(command.split()))
+    return dataclasses.replace(resolve(target), servers=servers_of(told))
 
 
 def test_files_of_roots_are_the_services_only_by_group_and_mode() -> None:

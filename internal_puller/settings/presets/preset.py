@@ -68,7 +68,7 @@ class Preset:
         restarts: ``reload`` ends the server and starts it anew.
         patience: seconds that it may take until it serves; more than 0, at most 600.
         formats: names of the files that are written for it.
-        combined: what ``combined.pem`` holds, in its order; empty where it is not read.
+        combined: what ``combined.pem`` has to hold, in the order that it demands; empty: any.
         probe: protocol and port of each place where TLS is usual; empty: nowhere.
         version: prints the version, if the hints differ by it; else empty.
         hints: what its configuration has to say; the newest version first.
@@ -95,8 +95,8 @@ class Preset:
 
     @property
     def reads_one_file(self) -> bool:
-        """Whether it may open certificate and key as one file, once; not known is yes."""
-        return bool(self.combined) or not self.units
+        """Whether it may open ``combined.pem`` alone; so does what nothing is known of."""
+        return "combined" in self.formats or not (self.programs or self.units)
 
     @property
     def needs_unit(self) -> bool:
@@ -123,8 +123,8 @@ class Preset:
             (not self.formats, "formats is empty"),
             (bool(self.formats) and not holds_pair(self.formats), NO_PAIR),
             (
-                ("combined" in self.formats) != bool(self.combined),
-                "combined.pem needs its order, and the order needs the format combined",
+                bool(self.combined) and "combined" not in self.formats,
+                "combined is the order of combined.pem, which formats do not have",
             ),
             (
                 bool(self.combined) and sorted(self.combined) != sorted(KEY_FIRST),

@@ -21,6 +21,7 @@ from internal_puller.install.as_root import Request
 from internal_puller.install.perform import Answer, Step
 from internal_puller.install.server import Running
 from internal_puller.settings import account
+from internal_puller.settings.presets.catalogue import beside
 from internal_puller.settings.targets import Target, save_targets
 from shared.contract.errors import ConfigurationError
 from shared.host import commands, trusted_file
@@ -220,6 +221,34 @@ def test_what_is_not_one_group_is_refused(unit: Unit, tmp_path: Path) -> None:
     ):
         answer = unit.asked(*places, server=server)
         assert answer["ok"] is False and "there is no one server" in str(answer["how"]), answer
+    assert not told.exists()
+
+
+def test_a_preset_of_ones_own_is_read_as_the_targets_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its commands are run by root, so only root may be able to write its file."""
+    told, own = tmp_path / "told", tmp_path / "presets.d" / "mine.toml"
+    own.parent.mkdir()
+    command = json.dumps(["sh", "-c", f"echo $RELAY_GENERATION > {told}"])
+    own.write_text(
+        f"title = 'Mine'\nprograms = []\nunits = []\ntest = {command}\nreload = ['true']\n"
+        "without_systemd = ['true']\nrestarts = false\npatience = 5\nformats = ['combined']\n"
+        "combined = []\nprobe = []\nreads_as = ''\nhints.any = ['{current}']\n"
+    )
+    file = tmp_path / "targets.toml"
+    place = tmp_path / "live"
+    save_targets(file, [Target(NAME, (NAME,), place, preset="mine", catalogue=beside(file))])
+    monkeypatch.setenv("RELAY_PULLER_TARGETS_FILE", str(file))
+    request = json.dumps({"directory": str(place), "step": "test", "generation": 7}).encode()
+    with standard_input(request):
+        assert json.loads(CliRunner().invoke(app, ["serve-commands"]).stdout)["ok"] is True
+    assert told.read_text() == "7\n"
+    told.unlink()
+    own.chmod(0o622)
+    with standard_input(request):
+        answer = json.loads(CliRunner().invoke(app, ["serve-commands"]).stdout)
+    assert "can be changed by other users" in answer["how"]
     assert not told.exists()
 
 
