@@ -19,7 +19,7 @@ from internal_puller.commands.tables import print_table
 from internal_puller.install.layout import active_generation
 from internal_puller.install.lock import installation_lock
 from internal_puller.install.presets import check_target, resolve
-from internal_puller.pull.puller import LOCK_WAIT, NO_CONTACT, connect
+from internal_puller.pull.puller import LOCK_WAIT
 from internal_puller.settings.config import Settings, load_settings
 from internal_puller.settings.targets import (
     FORMATS,
@@ -32,6 +32,7 @@ from internal_puller.settings.targets import (
     save_targets,
 )
 from internal_puller.settings.targets_file import check_distinct
+from internal_puller.sources.agent.contact import NO_CONTACT, connect
 from internal_puller.sources.direct.settings import load_direct
 from internal_puller.state.pending import PendingKeys
 from internal_puller.state.state import StateDirectory

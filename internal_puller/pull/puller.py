@@ -20,8 +20,8 @@ from internal_puller.pull.remembered import follow, forget, without_target
 from internal_puller.settings.config import Settings
 from internal_puller.settings.targets import Target, load_targets
 from internal_puller.sources.agent.client import RelayClient
+from internal_puller.sources.agent.contact import NO_CONTACT, connect, lost_contact
 from internal_puller.sources.agent.this_machine import this_machine
-from internal_puller.sources.agent.transport import Transport
 from internal_puller.state.files import sweep
 from internal_puller.state.pending import PendingKeys, pending_certificates
 from internal_puller.state.progress import CertificateProgress, LastError, Progress
@@ -34,7 +34,6 @@ from shared.contract.errors import (
     PolicyError,
     RelayError,
     RequestRefused,
-    TransportError,
 )
 from shared.contract.wire import Listing, Machine, Offer, clamp_come_back
 
@@ -44,7 +43,6 @@ if TYPE_CHECKING:
     from internal_puller.sources.direct.installation import DirectInstallation
     from internal_puller.sources.direct.part import DirectPart
 
-NO_CONTACT = (TransportError, ClockWrong)
 WhileWaiting = Callable[[], AbstractContextManager[None]]
 LOCK_WAIT = 20.0
 _NEXT_CSR = 0
@@ -276,7 +274,7 @@ class Puller:
             outcome = self._attempt(installation, work, progress)
             if outcome is not None:
                 report.outcomes.append(outcome)
-                if _lost_contact(outcome.error):
+                if lost_contact(outcome.error):
                     report.contact = outcome.error
                 if outcome.error is None:
                     _note_shapes(progress, work.targets)
@@ -413,7 +411,7 @@ class Puller:
             try:
                 self._leave_csr(client, offer, targets)
             except RelayError as error:
-                if _lost_contact(error):
+                if lost_contact(error):
                     self._note_error(progress, error, report)
                     break
                 mine.csr_error = error.what
@@ -462,7 +460,7 @@ class Puller:
             what = f"{work.certificate}: unexpected {type(fault).__name__}: {fault}."
             ours = RelayError(what, do="Please report it: it is our fault.")
             outcome = self._failed(installation, work, mine, ours)
-        if outcome is None or outcome.error is None or _lost_contact(outcome.error):
+        if outcome is None or outcome.error is None or lost_contact(outcome.error):
             self._pauses.pop(key, None)  # a lost connection is the caller's to wait for
         else:
             self._defer(key)
@@ -707,32 +705,6 @@ class Puller:
         progress.error = LastError(error.type, error.what, int(self._clock()))
 
 
-def connect(
-    settings: Settings,
-    state: StateDirectory,
-    clock: Callable[[], float] = time.time,
-    identify: Callable[[], Machine | None] = this_machine,
-) -> RelayClient:
-    """Return a client for the agent that this machine is enrolled with."""
-    enrolment = state.require_enrolment()
-    transport = Transport(
-        enrolment.relay_url,
-        enrolment.tls_pin,
-        proxy=settings.proxy,
-        roots_file=settings.roots_file,
-        prefer=state.progress().tls_check,
-    )
-    return RelayClient(
-        enrolment.relay_url,
-        enrolment.agent,
-        state.signing_key(),
-        transport,
-        timeout=settings.timeout,
-        clock=clock,
-        machine=identify(),
-    )
-
-
 def _places(
     targets: Sequence[Target],
 ) -> tuple[list[InPlace], list[tuple[Target, RelayError]]]:
@@ -769,11 +741,6 @@ def _end_of(target: Target) -> int:
         active = read_active(target)
         return 0 if active is None else active.not_after
     return 0
-
-
-def _lost_contact(error: RelayError | None) -> bool:
-    """Whether the agent went away; a refusal is its answer."""
-    return isinstance(error, NO_CONTACT) and not isinstance(error, RequestRefused)
 
 
 def _report_standing(plan: Plan, installation: Installation, progress: Progress) -> None:

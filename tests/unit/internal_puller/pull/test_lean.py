@@ -47,7 +47,7 @@ OF_OURS = {
     "internal_puller.pull": "lean_pull plan puller remembered",
     "internal_puller.settings": "account config targets targets_file toml_file",
     "internal_puller.sources.agent": (
-        "client lean_httpx network peer_key proxies this_machine transport"
+        "client contact lean_httpx network peer_key proxies this_machine transport"
     ),
     "internal_puller.state": "files floor pending progress state",
     "shared.contract": (
