@@ -25,6 +25,23 @@ class LastError:
 
 
 @dataclass(slots=True)
+class Standing:
+    """What is in place in a target's directory and was not seen to be served yet.
+
+    Attributes:
+        verdict: ``Verdict`` of the last look, one of ``LOOKED_AT_AGAIN``.
+        since: unix seconds since when it was not once seen to be served.
+        again_at: unix seconds; not looked at again before.
+        what: the error's sentence.
+    """
+
+    verdict: str
+    since: int
+    again_at: int
+    what: str
+
+
+@dataclass(slots=True)
 class CertificateProgress:
     """
     Attributes:
@@ -72,6 +89,8 @@ class Progress:
         error: the last failure to reach the agent, until the next success.
         reports_paused_until: unix seconds; no receipt is sent before, and all else is done.
         shapes: ``Target.shape`` that the files in place were written for, by directory.
+        standing: what is in place and was not seen to be served yet, by directory; it goes with
+            its target.
     """
 
     version: str = ""
@@ -82,6 +101,7 @@ class Progress:
     error: LastError | None = None
     certificates: dict[str, CertificateProgress] = field(default_factory=dict)
     shapes: dict[str, str] = field(default_factory=dict)
+    standing: dict[str, Standing] = field(default_factory=dict)
     reports_paused_until: int = 0
 
     @property
@@ -113,7 +133,10 @@ class Progress:
                 for name, entry in values.pop("certificates").items()
             }
             error = _error(values.pop("error"))
-            return cls(**values, error=error, certificates=certificates)
+            standing = {
+                directory: Standing(**entry) for directory, entry in values.pop("standing").items()
+            }
+            return cls(**values, error=error, certificates=certificates, standing=standing)
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             return cls()
 
