@@ -20,7 +20,7 @@ from internal_puller.settings.targets import load_targets
 from internal_puller.settings.toml_file import replace_toml
 from internal_puller.sources.agent.proxies import check_proxy_url
 from internal_puller.sources.direct.file import add_certificate, remove_certificate, render
-from internal_puller.sources.direct.part import missing_extra
+from internal_puller.sources.direct.ordering import missing_extra
 from internal_puller.sources.direct.record import DirectFiles, DirectProgress
 from internal_puller.sources.direct.settings import (
     CHALLENGES,

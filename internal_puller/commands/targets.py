@@ -19,7 +19,7 @@ from internal_puller.commands.tables import print_table
 from internal_puller.install.layout import active_generation
 from internal_puller.install.lock import installation_lock
 from internal_puller.install.presets import check_target, resolve
-from internal_puller.pull.puller import LOCK_WAIT
+from internal_puller.pull.turn import LOCK_WAIT
 from internal_puller.settings.config import Settings, load_settings
 from internal_puller.settings.targets import (
     FORMATS,

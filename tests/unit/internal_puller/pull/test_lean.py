@@ -43,11 +43,12 @@ OF_OURS = {
     "internal_puller": "cli",
     "internal_puller.facts": "expiry",
     "internal_puller.install": "active layout lock",
-    "internal_puller.outbox": "report",
-    "internal_puller.pull": "lean_pull plan puller remembered",
+    "internal_puller.outbox": "outcome report verdict",
+    "internal_puller.pull": "deciding lean_pull pauses plan puller remembered standing turn",
     "internal_puller.settings": "account config targets targets_file toml_file",
+    "internal_puller.sources": "source",
     "internal_puller.sources.agent": (
-        "client contact lean_httpx network peer_key proxies this_machine transport"
+        "client contact lean_httpx network peer_key proxies source this_machine transport"
     ),
     "internal_puller.state": "files floor pending progress state",
     "shared.contract": (
@@ -56,7 +57,7 @@ OF_OURS = {
     ),
     "shared.host": "terminal trusted_file whole_file",
 }
-WITH_DIRECT = {"internal_puller.sources.direct": "part record schedule settings"}
+WITH_DIRECT = {"internal_puller.sources.direct": "record schedule settings source"}
 
 PROGRAM = """
 import sys
