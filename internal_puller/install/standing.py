@@ -8,9 +8,9 @@ from internal_puller.install.active import read_active
 from internal_puller.install.judge import Case, Leaf, Reload, Test, judge
 from internal_puller.install.layout import GENERATIONS, RECORD, read_json
 from internal_puller.install.probe import probe_target
-from internal_puller.install.server import Running
+from internal_puller.install.server import Running, Server
+from internal_puller.install.words import About, error_of
 from internal_puller.outbox.outcome import Outcome
-from internal_puller.outbox.verdict import ERRORS
 from shared.contract.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -47,12 +47,19 @@ def look_at(target: Target, clock: Callable[[], float]) -> Outcome | None:
             now=clock(),
         )
     )
-    kind = ERRORS[verdict]
+    about = About(
+        target.certificate,
+        active.generation,
+        active.leaf_sha256,
+        _server(target),
+        previous=None,
+        looks=looks,
+    )
     return Outcome(
         target.certificate,
         active.generation,
         verdict,
-        kind(_what(target, active, looks)) if kind else None,
+        error_of(verdict, about),
         directory=str(target.directory),
         active=active.generation,
         digest=active.digest,
@@ -61,12 +68,10 @@ def look_at(target: Target, clock: Callable[[], float]) -> Outcome | None:
     )
 
 
-def _what(target: Target, active: Active, looks: tuple[Look, ...]) -> str:
-    others = (one.describe() for one in looks if one.leaf_sha256 != active.leaf_sha256)
-    return (
-        f"{target.certificate}: generation {active.generation} is in place in {target.directory} "
-        f"and is not what is seen: {'; '.join(others)}."
-    )
+def _server(target: Target) -> Server:
+    """As far as words need it: nothing is tested or reloaded."""
+    name = target.unit or (target.preset if target.preset != "none" else "the server")
+    return Server(name, target.ssh or "", (), ())
 
 
 def _shown_of_ours(target: Target, active: Active, looks: tuple[Look, ...]) -> Leaf | None:

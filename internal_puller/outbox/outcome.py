@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from shared.contract.errors import RelayError
 
 EXIT_EXPIRING: Final = 13  # shared.host.watching.NEEDS_ATTENTION; the lean path does not import it
-_WORST_FIRST: Final = (12, 9, 8, 1, 3, 4, 5, EXIT_EXPIRING, 11, 7, 6, 10)
+WORST_FIRST: Final = (12, 9, 8, 1, 3, 4, 5, EXIT_EXPIRING, 11, 7, 6, 10)
 """A certificate here comes near its end; only codes that need a person sooner go before it."""
 
 
@@ -119,8 +119,8 @@ def sum_up(outcomes: Sequence[Outcome]) -> Outcome:
 
 
 def _urgency(code: int) -> tuple[int, int]:
-    known = code in _WORST_FIRST
-    return _WORST_FIRST.index(code) if known else len(_WORST_FIRST), -code
+    known = code in WORST_FIRST
+    return WORST_FIRST.index(code) if known else len(WORST_FIRST), -code
 
 
 def _badness(outcome: Outcome) -> tuple[bool, tuple[int, int], bool]:

@@ -19,7 +19,7 @@ from internal_puller.pull.looking import look_again
 from internal_puller.pull.next_csr import leave_csrs
 from internal_puller.pull.pauses import note_look
 from internal_puller.pull.plan import Plan, set_aside_outcome
-from internal_puller.pull.settling import is_in_place, note, note_shapes
+from internal_puller.pull.settling import forget_places, is_in_place, note, note_shapes
 from internal_puller.pull.turn import Turn
 from internal_puller.sources.agent.contact import NO_CONTACT, lost_contact
 from internal_puller.sources.source import Source, Work
@@ -35,6 +35,7 @@ def carry_out(turn: Turn, decision: Decision) -> None:
         ConfigurationError: what this machine has to know cannot be written.
     """
     sweep(turn.state.path)
+    forget_places(turn)
     _report_standing(turn, decision)
     worked_on = _install(turn, decision.plan.work)
     look_again(turn, [one for one in decision.look if one.certificate not in worked_on])

@@ -28,6 +28,7 @@ def forget_removed(turn: Turn) -> None:
     here = {target.certificate for target in turn.targets}
     for certificate in without_target(turn.progress, here):
         forget(turn.progress, certificate, _removed_receipt(turn, certificate))
+    forget_places(turn)
     turn.save()
     for certificate in pending_certificates(turn.state.path) - here:
         PendingKeys(turn.state.path, certificate).clear()
@@ -68,11 +69,16 @@ def reshape(turn: Turn) -> None:
     found = turn.engine.reshape(changed)
     note(turn, [one for one in found if one.changed or one.error])
     note_shapes(turn, changed)
+    forget_places(turn)
+    turn.save()
+
+
+def forget_places(turn: Turn) -> None:
+    """Forget what was known of directories that no target has any more."""
     here = {str(one.directory) for one in turn.targets}
     shapes, standing = turn.progress.shapes, turn.progress.standing
     turn.progress.shapes = {place: one for place, one in shapes.items() if place in here}
     turn.progress.standing = {place: one for place, one in standing.items() if place in here}
-    turn.save()
 
 
 def note(turn: Turn, outcomes: list[Outcome]) -> None:

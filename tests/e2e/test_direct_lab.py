@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from internal_puller.outbox.report import EXIT_EXPIRING
+from internal_puller.outbox.outcome import EXIT_EXPIRING
 from internal_puller.settings.targets import save_targets
 from internal_puller.sources.direct.settings import require_direct
 from internal_puller.sources.direct.status import direct_status

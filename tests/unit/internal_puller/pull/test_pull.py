@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from internal_puller.install.lock import installation_lock
-from internal_puller.outbox.report import EXIT_EXPIRING
+from internal_puller.outbox.outcome import EXIT_EXPIRING
 from internal_puller.state.floor import Floor
 from shared.contract.errors import (
     AnotherServer,
