@@ -18,6 +18,8 @@ from internal_puller.commands import (
     pulling,
     rehearsing,
     serving,
+    target_change,
+    target_remove,
     targets,
 )
 from internal_puller.settings.config import CONFIG_VARIABLE
@@ -40,6 +42,10 @@ app = typer.Typer(
     "ours.",
 )
 app.command()(enrolling.enroll)
+targets.target.command("add")(targets.add)
+targets.target.command("change")(target_change.change)
+targets.target.command("list")(targets.list_targets)
+targets.target.command("remove")(target_remove.remove)
 app.add_typer(targets.target, name="target")
 direct.direct.add_typer(direct_persist.dns_persist, name="dns-persist")
 direct.direct.add_typer(direct_account.account, name="account")
