@@ -19,7 +19,7 @@ from internal_puller.pull.looking import look_again
 from internal_puller.pull.next_csr import leave_csrs
 from internal_puller.pull.pauses import note_look
 from internal_puller.pull.plan import Plan, set_aside_outcome
-from internal_puller.pull.settling import forget_places, is_in_place, note, note_shapes
+from internal_puller.pull.settling import forget_places, note, note_shapes, tell
 from internal_puller.pull.turn import Turn
 from internal_puller.sources.agent.contact import NO_CONTACT, lost_contact
 from internal_puller.sources.source import Source, Work
@@ -77,11 +77,11 @@ def _report_standing(turn: Turn, decision: Decision) -> None:
     for certificate, generation, mark in plan.failed:
         if (certificate, generation) in decision.untold:
             outbox.keep([set_aside_outcome(certificate, generation, mark)])
-    for target in plan.unreported:
-        found = look_at(target, turn.clock)
-        if found is not None:
-            outbox.keep([found])
-            note_look(turn.progress, found, turn.clock())
+    looked = [look_at(target, turn.clock) for target in plan.unreported]
+    found = [one for one in looked if one is not None]
+    for one in found:
+        note_look(turn.progress, one, turn.clock())
+    tell(turn, found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,10 +109,12 @@ def _install(turn: Turn, works: Sequence[Work]) -> set[str]:
             _failed(turn, one.work, _as_ours(one.work, fault))
         return {work.certificate for work in works}
     note(turn, outcomes)
-    turn.outbox.keep(outcomes)
+    tell(turn, outcomes)
+    of: dict[str, list[Outcome]] = {}
+    for each in outcomes:
+        of.setdefault(each.certificate, []).append(each)
     for one in fetched:
-        mine = [each for each in outcomes if each.certificate == one.work.certificate]
-        _settle(turn, one, mine)
+        _settle(turn, one, of[one.work.certificate])
     return {work.certificate for work in works}
 
 
@@ -161,9 +163,9 @@ def _failed(turn: Turn, work: Work, error: RelayError) -> None:
 def _settle(turn: Turn, fetched: _Fetched, outcomes: list[Outcome]) -> None:
     """Draw from the outcomes at all its targets what follows for a certificate."""
     work, told = fetched.work, sum_up(outcomes)
-    in_place = {one.directory for one in outcomes if is_in_place(one)}
+    in_place = {one.directory for one in outcomes if one.word == "installed"}
     note_shapes(turn, [one for one in work.targets if str(one.directory) in in_place])
-    if is_in_place(told):
+    if told.word == "installed":
         fetched.source.in_place(fetched.material, turn.progress.of(work.certificate))
         turn.pauses.over(work.certificate, work.generation)
     else:

@@ -11,8 +11,8 @@ from internal_puller.install.layout import active_generation
 from internal_puller.install.standing import look_at
 from internal_puller.outbox.outcome import Outcome
 from internal_puller.outbox.receipts import seen
-from internal_puller.pull.pauses import note_look
-from internal_puller.pull.standing import standing_outcome
+from internal_puller.pull.pauses import note_look, put_off
+from internal_puller.pull.settling import note, tell
 from internal_puller.pull.turn import Turn
 from internal_puller.settings.targets import Target
 from shared.contract.errors import ConfigurationError
@@ -27,20 +27,14 @@ def look_again(turn: Turn, targets: Sequence[Target]) -> None:
         return
     before = {place: one.verdict for place, one in turn.progress.standing.items()}
     outcomes = turn.engine.look_again(targets)
-    changed = set()
-    for one in outcomes:
-        note_look(turn.progress, one, turn.clock())
-        if one.verdict != before.get(one.directory) or _is_new(turn, one):
-            changed.add(one.certificate)
-    turn.report.outcomes += outcomes
-    looked_at = {one.directory for one in outcomes}
-    others = [
-        found
-        for target in turn.targets
-        if str(target.directory) not in looked_at
-        and (found := standing_outcome(turn, target)) is not None
-    ]
-    turn.outbox.keep(one for one in (*outcomes, *others) if one.certificate in changed)
+    note(turn, outcomes)
+    put_off(turn.progress, targets, turn.clock())
+    changed = {
+        one.certificate
+        for one in outcomes
+        if one.verdict and (one.verdict != before.get(one.directory) or _is_new(turn, one))
+    }
+    tell(turn, [one for one in outcomes if one.verdict and one.certificate in changed])
 
 
 def look_around(turn: Turn) -> bool:
@@ -57,7 +51,7 @@ def look_around(turn: Turn) -> bool:
         if outcome is not None and _is_new(turn, outcome):
             note_look(turn.progress, outcome, turn.clock())
             found.append(outcome)
-    turn.outbox.keep(found)
+    tell(turn, found)
     return bool(found)
 
 

@@ -86,6 +86,8 @@ def leave_csrs(turn: Turn, due: Sequence[Offer], worked_on: Collection[str]) -> 
         return
     used = [one for one in agent.offers() if one.certificate in worked_on]
     offers = {one.certificate: one for one in (*due, *csrs_due(turn, used))}
+    if not offers:
+        return
     for offer in offers.values():
         try:
             algorithm = algorithm_for(offer.certificate, turn.targets, turn.settings.key_algorithm)

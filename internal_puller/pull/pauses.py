@@ -151,6 +151,15 @@ def note_look(progress: Progress, outcome: Outcome, now: float) -> None:
     )
 
 
+def put_off(progress: Progress, targets: Iterable[Target], now: float) -> None:
+    """Let those wait that were looked at in vain, as what is in place could not even be read."""
+    for target in targets:
+        one = progress.standing.get(str(target.directory))
+        if one is not None and not 0 < one.again_at - now <= LOOK_LONGEST:
+            one.pause = int(next_pause(one.pause, LOOK_LONGEST / LOOK_SHARE))
+            one.again_at = int(now + one.pause)
+
+
 def next_pause(before: float, left: float) -> float:
     """Return the seconds until the next look.
 

@@ -78,9 +78,9 @@ class Plan:
 def set_aside_outcome(certificate: str, generation: int, mark: SetAside) -> Outcome:
     """Return the outcome that a generation was set aside for in an earlier run."""
     kinds = {kind.type: verdict for verdict in BACK if (kind := ERRORS[verdict])}
-    kind = ERRORS.get(kinds.get(mark.error_type, Verdict.BACK_BY_LEAF)) or InstallError
-    what = f"{certificate}: generation {generation} failed here: {mark.what}"
     verdict = kinds.get(mark.error_type, Verdict.BACK_BY_LEAF)
+    kind = ERRORS[verdict] or InstallError
+    what = f"{certificate}: generation {generation} failed here: {mark.what}"
     return Outcome(certificate, generation, verdict, kind(what, do=TRIED_AGAIN))
 
 
@@ -129,7 +129,7 @@ def make_plan(
                 and reported.get(offer.certificate) != offer.generation
                 and all(target.certificate != offer.certificate for target, _ in unusable)
             ):
-                unreported += [one.target for one in here if one.active == offer.generation][:1]
+                unreported += [one.target for one in here if one.active == offer.generation]
     return Plan(
         work=tuple(work),
         behind=behind,

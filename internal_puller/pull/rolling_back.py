@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from internal_puller.pull.installing import send
 from internal_puller.pull.looking import in_place_now
-from internal_puller.pull.settling import note
+from internal_puller.pull.settling import note, tell
 from internal_puller.pull.turn import Turn
 from internal_puller.settings.targets import Target
 
@@ -22,6 +22,6 @@ def roll_back(turn: Turn, targets: Sequence[Target], to: int | None) -> None:
     note(turn, outcomes)
     done = {one.directory for one in outcomes if one.verdict is not None}
     standing = (in_place_now(turn, one) for one in targets if str(one.directory) in done)
-    turn.outbox.keep(one for one in standing if one is not None)
+    tell(turn, [one for one in standing if one is not None])
     turn.save()
     send(turn)

@@ -5,15 +5,16 @@ The caller holds the installation lock. The quiet path of ``pull`` never comes h
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 
 from internal_puller.outbox.outcome import Outcome
 from internal_puller.outbox.receipts import removed_receipt
-from internal_puller.outbox.verdict import BACK
 from internal_puller.pull.deciding import reshaped
 from internal_puller.pull.pauses import note_look
 from internal_puller.pull.remembered import forget, without_target
+from internal_puller.pull.standing import with_others
 from internal_puller.pull.turn import Turn
 from internal_puller.settings.targets import Target
 from internal_puller.sources.direct.record import DirectFiles
@@ -51,7 +52,7 @@ def resume(turn: Turn) -> None:
     turn.refresh()
     outcomes = [_with_digest(turn, one) for one in turn.engine.resume()]
     note(turn, outcomes)
-    turn.outbox.keep(one for one in outcomes if one.verdict and one.digest)
+    tell(turn, [one for one in outcomes if one.verdict and one.digest])
     turn.save()
 
 
@@ -88,11 +89,11 @@ def note(turn: Turn, outcomes: list[Outcome]) -> None:
         note_look(turn.progress, one, turn.clock())
 
 
+def tell(turn: Turn, outcomes: Sequence[Outcome]) -> None:
+    """Write the receipt of each certificate, of all its targets."""
+    turn.outbox.keep(with_others(turn, outcomes))
+
+
 def note_shapes(turn: Turn, written: list[Target]) -> None:
     """The files in place at these targets are as they are wanted now."""
     turn.progress.shapes |= {str(one.directory): one.shape for one in written}
-
-
-def is_in_place(outcome: Outcome) -> bool:
-    """Whether what it is about is in place."""
-    return outcome.verdict is not None and outcome.verdict not in BACK

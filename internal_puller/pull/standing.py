@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 
 from internal_puller.install.active import Active, read_active
@@ -20,6 +21,25 @@ def note_standing(turn: Turn) -> None:
         for target in turn.targets
         if str(target.directory) not in done
         and (found := standing_outcome(turn, target)) is not None
+    ]
+
+
+def with_others(turn: Turn, outcomes: Sequence[Outcome]) -> list[Outcome]:
+    """Add what stands at the other targets of the same certificates.
+
+    A receipt speaks for each server, also for those that nothing was done about.
+    """
+    done = {one.directory for one in outcomes}
+    certificates = {one.certificate for one in outcomes}
+    return [
+        *outcomes,
+        *(
+            found
+            for target in turn.targets
+            if target.certificate in certificates
+            and str(target.directory) not in done
+            and (found := standing_outcome(turn, target)) is not None
+        ),
     ]
 
 

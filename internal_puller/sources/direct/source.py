@@ -63,7 +63,7 @@ class DirectSource:
         self._is_told, self._clock = is_told, clock
         self._while_waiting, self._say = while_waiting, say
 
-    @property
+    @cached_property
     def certificates(self) -> frozenset[str]:
         return frozenset(one.certificate for one in self.direct.certificates)
 
