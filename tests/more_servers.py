@@ -281,7 +281,7 @@ def await_tls(server: RunningServer, protocol: str) -> None:
     point = ProbePoint(server.address, server.port, NAME, protocol)
     deadline = time.monotonic() + START_SECONDS
     while (seen := look(point, START_SECONDS)[0]).leaf_sha256 is None:
-        assert time.monotonic() < deadline, f"{seen.why}\n{log_of(server)}"
+        assert time.monotonic() < deadline, f"{seen.why}\n{_log(server)}"
         time.sleep(0.05)
 
 

@@ -10,6 +10,7 @@ import typer
 from internal_puller.commands import (
     direct,
     direct_account,
+    direct_init,
     direct_persist,
     discovering,
     doctor,
@@ -19,6 +20,8 @@ from internal_puller.commands import (
     recovering,
     rehearsing,
     serving,
+    target_change,
+    target_remove,
     targets,
 )
 from internal_puller.settings.config import CONFIG_VARIABLE
@@ -41,7 +44,17 @@ app = typer.Typer(
     "ours.",
 )
 app.command()(enrolling.enroll)
+targets.target.command("add")(targets.add)
+targets.target.command("change")(target_change.change)
+targets.target.command("list")(targets.list_targets)
+targets.target.command("remove")(target_remove.remove)
 app.add_typer(targets.target, name="target")
+direct.direct.command()(direct_init.init)
+direct.direct.command()(direct.add)
+direct.direct.command("list")(direct.list_direct)
+direct.direct.command()(direct.renew)
+direct.direct.command()(direct.remove)
+direct.direct.command()(direct.revoke)
 direct.direct.add_typer(direct_persist.dns_persist, name="dns-persist")
 direct.direct.add_typer(direct_account.account, name="account")
 app.add_typer(direct.direct, name="direct")

@@ -4,23 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import time
-import tomllib
 from collections.abc import Sequence
 from contextlib import closing
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from internal_puller.commands.tables import print_table
 from internal_puller.install.lock import installation_lock
-from internal_puller.settings.account import service_ids
 from internal_puller.settings.config import Settings, load_settings
 from internal_puller.settings.targets import load_targets
-from internal_puller.settings.toml_file import replace_toml
-from internal_puller.sources.agent.proxies import check_proxy_url
-from internal_puller.sources.direct.file import add_certificate, remove_certificate, render
-from internal_puller.sources.direct.part import missing_extra
+from internal_puller.sources.direct.file import add_certificate, remove_certificate
+from internal_puller.sources.direct.ordering import missing_extra
 from internal_puller.sources.direct.record import DirectFiles, DirectProgress
 from internal_puller.sources.direct.settings import (
     CHALLENGES,
@@ -28,18 +23,14 @@ from internal_puller.sources.direct.settings import (
     DirectCertificate,
     DirectSettings,
     certificate_from,
-    check_contact,
     load_direct,
     require_direct,
-    settings_from,
 )
 from internal_puller.sources.direct.status import direct_status
 from internal_puller.state.state import StateDirectory
-from shared.acme.directories import directory_url, require_binding_options
 from shared.acme.revocation import REASONS, reason_code
 from shared.contract.errors import ConfigurationError, IssuanceRateLimited, PolicyError
-from shared.host.kept_file import keep
-from shared.host.terminal import ask, can_ask, emit, emit_json
+from shared.host.terminal import emit, emit_json
 
 LOCK_WAIT = 20.0
 direct = typer.Typer(
@@ -50,77 +41,6 @@ direct = typer.Typer(
 Certificate = Annotated[str, typer.Argument(help="Its id, or a name in it.")]
 
 
-@direct.command()
-def init(
-    context: typer.Context,
-    *,
-    ca: Annotated[
-        str,
-        typer.Option(
-            help="A known CA, such as letsencrypt-staging or zerossl, or a directory URL."
-        ),
-    ] = "letsencrypt",
-    ca_root: Annotated[
-        Path | None, typer.Option(help="PEM file with the root of a private CA's own HTTPS.")
-    ] = None,
-    contact: Annotated[
-        list[str] | None, typer.Option(help="For the CA: mailto:ops@example.com.")
-    ] = None,
-    agree_terms: Annotated[
-        bool, typer.Option("--agree-terms", help="You agree to the CA's terms of service.")
-    ] = False,
-    eab_key_id: Annotated[
-        str | None, typer.Option(help="External account binding: its id.")
-    ] = None,
-    eab_hmac_key_file: Annotated[
-        Path | None, typer.Option(help="External account binding: file with its key.")
-    ] = None,
-    proxy: Annotated[
-        str | None, typer.Option(help="The way out to the CA: http://proxy:3128, or none.")
-    ] = None,
-) -> None:
-    """Make an ACME account key and a commented file direct.toml. No agent is needed."""
-    settings = load_settings(context.obj)
-    directory = directory_url(ca)
-    require_binding_options(directory, eab_key_id)
-    contacts = tuple(check_contact("--contact", one) for one in contact or ())
-    way_out = proxy if proxy in (None, "none") else check_proxy_url("--proxy", proxy)
-    if settings.direct_file.exists():
-        raise ConfigurationError(
-            f"{settings.direct_file} exists already.", do="Edit it, or remove it first."
-        )
-    beside = settings.direct_file.with_name
-    _, group = service_ids() or (None, None)
-    found = DirectSettings(
-        settings.direct_file,
-        directory,
-        terms_agreed=True,
-        contact=contacts,
-        ca_root=ca_root and keep(ca_root, beside("direct-ca-root.pem"), say=emit),
-        proxy=way_out,
-        eab_key_id=eab_key_id,
-        eab_hmac_key_file=eab_hmac_key_file
-        and keep(eab_hmac_key_file, beside("direct-eab.key"), mode=0o640, group=group, say=emit),
-    )
-    text = render(found)
-    settings_from(settings.direct_file, tomllib.loads(text))
-    _agree(found.directory, agreed=agree_terms)
-    _make_account_key(settings)
-    replace_toml(settings.direct_file, text)
-    emit(
-        f"Settings: {settings.direct_file}",
-        f"Account key: {DirectFiles(settings.state_directory).path}/account.key (back it up)",
-        f"CA: {found.directory}",
-    )
-    if not found.contact:
-        emit("No --contact was given: the CA has nobody to write to.")
-    emit(
-        "Next, for dns-01: say in that file how TXT records are written ([dns01]).",
-        "Then: internal-puller direct add www.intra.example.com --challenge dns-01",
-    )
-
-
-@direct.command()
 def add(
     context: typer.Context,
     names: Annotated[list[str], typer.Argument(help="DNS names; the first one names it.")],
@@ -175,7 +95,6 @@ def add(
         emit(f"Next: internal-puller target add {wanted.certificate} --preset nginx")
 
 
-@direct.command("list")
 def list_direct(
     context: typer.Context,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
@@ -211,7 +130,6 @@ def list_direct(
     print_table(("certificate", "names", "challenge", "issued", "expires", "next order"), rows)
 
 
-@direct.command()
 def renew(context: typer.Context, certificate: Certificate) -> None:
     """Order a new generation at the next pull, a pause after a failure notwithstanding."""
     settings = load_settings(context.obj)
@@ -228,7 +146,6 @@ def renew(context: typer.Context, certificate: Certificate) -> None:
     _say_pause(progress)
 
 
-@direct.command()
 def remove(context: typer.Context, certificate: Certificate) -> None:
     """Want a certificate no more. What is installed stays, and its server goes on serving it."""
     settings = load_settings(context.obj)
@@ -249,7 +166,6 @@ def remove(context: typer.Context, certificate: Certificate) -> None:
             break
 
 
-@direct.command()
 def revoke(
     context: typer.Context,
     certificate: Certificate,
@@ -317,31 +233,6 @@ def _client(known: DirectSettings, settings: Settings, directory: str) -> Any:
     except ModuleNotFoundError as error:
         raise missing_extra(error) from error
     return DirectConnection(known, settings, DirectFiles(settings.state_directory)).open(directory)
-
-
-def _agree(directory: str, *, agreed: bool) -> None:
-    if agreed:
-        return
-    if not can_ask():
-        raise ConfigurationError(
-            f"The terms of service of the CA at {directory} were not agreed to.",
-            do="Read them (its directory names them) and give --agree-terms.",
-        )
-    if not ask(f"Do you agree to the terms of service of the CA at {directory}?"):
-        raise ConfigurationError("Without agreeing to its terms no CA issues certificates.")
-
-
-def _make_account_key(settings: Settings) -> None:
-    """A key that is there already is kept: records and CAA may name its account."""
-    try:
-        from shared.acme.keys import generate_account_key
-    except ModuleNotFoundError as error:
-        raise missing_extra(error) from error
-    StateDirectory.create(settings.state_directory)
-    files = DirectFiles(settings.state_directory)
-    files.create()
-    if not files.has_account_key():
-        files.save_account_key(generate_account_key())
 
 
 def _check_challenge(known: DirectSettings, challenge: str) -> None:

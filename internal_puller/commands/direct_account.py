@@ -9,7 +9,7 @@ import typer
 
 from internal_puller.install.lock import installation_lock
 from internal_puller.settings.config import Settings, load_settings
-from internal_puller.sources.direct.part import missing_extra
+from internal_puller.sources.direct.ordering import missing_extra
 from internal_puller.sources.direct.record import DirectFiles
 from internal_puller.sources.direct.settings import require_direct
 from shared.contract.errors import ConfigurationError

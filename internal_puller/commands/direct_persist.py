@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from internal_puller.settings.config import load_settings
-from internal_puller.sources.direct.part import missing_extra
+from internal_puller.sources.direct.ordering import missing_extra
 from internal_puller.sources.direct.record import DirectFiles
 from internal_puller.sources.direct.settings import DirectSettings, require_direct
 from shared.contract.errors import DnsFailure

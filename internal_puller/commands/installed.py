@@ -14,6 +14,7 @@ from internal_puller.facts.status import Status, TargetStatus, read_status
 from internal_puller.install.probe import probe_target
 from internal_puller.install.verify import verify_active
 from internal_puller.outbox.look import TROUBLE_WORDS, Answer, Look
+from internal_puller.outbox.outcome import worst_code
 from internal_puller.pull.puller import Puller
 from internal_puller.settings.config import load_settings
 from internal_puller.settings.targets import load_targets
@@ -91,13 +92,12 @@ def rollback(
         puller.close()
     for outcome in report.outcomes:
         if outcome.error is None:
-            where = ", ".join(outcome.directories)
-            emit(f"{certificate}: generation {outcome.generation} is back in {where}")
+            emit(f"{certificate}: generation {outcome.generation} is back in {outcome.directory}")
         else:
             explain(outcome.error)
     if report.contact is not None:
         say(f"The receipt waits: {report.contact.what}")
-    raise typer.Exit(next((one.error.exit_code for one in report.outcomes if one.error), 0))
+    raise typer.Exit(worst_code(one.exit_code for one in report.outcomes))
 
 
 def verify(context: typer.Context) -> None:

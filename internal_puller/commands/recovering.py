@@ -18,7 +18,7 @@ def recover(context: typer.Context) -> None:
 
     Nothing is reloaded or started; the next pull tells the servers and looks at what they serve.
     """
-    from internal_puller.install.engine import Engine  # type: ignore[import-not-found]
+    from internal_puller.install.engine import Engine
 
     settings = load_settings(context.obj)
     targets = load_targets(settings.targets_file)

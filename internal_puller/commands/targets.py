@@ -1,26 +1,23 @@
-"""``target add | change | list | remove``: where certificates are installed on this machine."""
+"""``target add | list``: where certificates are installed on this machine."""
 
 from __future__ import annotations
 
-import dataclasses
-import inspect
-import itertools
 import re
 import shlex
-import socket
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any, Final, get_type_hints
+from typing import Annotated, Any
 
 import typer
 
+from internal_puller.commands.granted import find_granted
+from internal_puller.commands.shared_options import taking
 from internal_puller.commands.tables import print_table
+from internal_puller.commands.target_roots import check_root, with_kept_root
 from internal_puller.install.hints import current_of, hint_lines
 from internal_puller.install.layout import active_generation
-from internal_puller.install.lock import installation_lock
 from internal_puller.install.presets import check_target, resolve
-from internal_puller.pull.puller import LOCK_WAIT, NO_CONTACT, connect
 from internal_puller.settings.config import Settings, load_settings
 from internal_puller.settings.presets.catalogue import NAMES, beside
 from internal_puller.settings.protocols import usual_port
@@ -33,13 +30,10 @@ from internal_puller.settings.targets import (
     save_targets,
 )
 from internal_puller.settings.targets_file import check_distinct
-from internal_puller.sources.direct.settings import load_direct
-from internal_puller.state.pending import PendingKeys
 from internal_puller.state.state import StateDirectory
-from shared.contract.errors import ConfigurationError, NameRefused, PolicyError
+from shared.contract.errors import ConfigurationError
 from shared.contract.identifiers import DnsName
 from shared.contract.wire import Grant
-from shared.host.kept_file import is_copied, keep
 from shared.host.terminal import emit, emit_json, explain
 
 target = typer.Typer(
@@ -128,7 +122,7 @@ class TargetOptions:
     ]
 
     def names(self) -> tuple[str, ...]:
-        return _parsed(self.name)
+        return parsed(self.name)
 
     def members(self, names: tuple[str, ...]) -> dict[str, Any]:
         """Return what was given, as members of a target that needs these names."""
@@ -164,48 +158,8 @@ class TargetOptions:
         return {member: value for member, value in members.items() if value is not None}
 
 
-_DEFAULTS: Final = {one.name: one.default for one in fields(Target) if one.default is not MISSING}
-_MEMBER_OF: Final = {"format": "formats", "root": "roots"}
-"""Options that are called otherwise than what they set in a target."""
-UNSET: Final = tuple(
-    option
-    for option in (one.name.replace("_", "-") for one in fields(TargetOptions))
-    if option not in ("name", "directory")
-)
-
-
-def _taking_options(**shown: object) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Let a command have the options of ``TargetOptions``; ``shown`` are defaults that differ."""
-
-    def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        hints = get_type_hints(TargetOptions, include_extras=True)
-        options = [
-            inspect.Parameter(
-                name,
-                inspect.Parameter.KEYWORD_ONLY,
-                default=shown.get(name),
-                annotation=hints[name],
-            )
-            for name in (one.name for one in fields(TargetOptions))
-        ]
-        own = inspect.signature(command, eval_str=True).parameters.values()
-
-        def called(**given: Any) -> None:
-            found = {one.name: given.pop(one.name) for one in options}
-            command(**given, options=TargetOptions(**found))
-
-        called.__doc__ = command.__doc__
-        called.__annotations__ = {}
-        called.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-            [*(one for one in own if one.name != "options"), *options]
-        )
-        return called
-
-    return decorate
-
-
-@target.command("add")
-@_taking_options(
+@taking(
+    TargetOptions,
     preset=[Target.preset],
     probe_timeout=Target.probe_timeout,
     keep=Target.keep,
@@ -222,7 +176,7 @@ def add(
     If there is a target in that directory already, nothing is written, and it ends with 3.
     """
     settings = load_settings(context.obj)
-    grant, names = _find(settings, certificate, options.names())
+    grant, names = find_granted(settings, certificate, options.names())
     new = Target(
         **{
             "certificate": grant.certificate,
@@ -249,7 +203,7 @@ def check_preset(settings: Settings, preset: Sequence[str], root: Path | None) -
     """
     name = "www.example.com"
     sample = preset_target(settings, Grant(name, (name,)), preset, root)
-    _check_root(settings, sample)
+    check_root(settings, sample)
     resolve(sample)
 
 
@@ -285,9 +239,9 @@ def add_target(settings: Settings, new: Target) -> Target:
             f"replace it, first: internal-puller target remove {word}.",
         )
     check_distinct((*targets, new))
-    _check_root(settings, new)
+    check_root(settings, new)
     check_target(new)
-    new = _with_kept_root(settings, new, targets)
+    new = with_kept_root(settings, new, targets)
     save_targets(settings.targets_file, [*targets, new])
     return new
 
@@ -309,89 +263,7 @@ def takes_own_keys_only(certificate: str) -> str:
     )
 
 
-@target.command("change")
-@_taking_options()
-def change(
-    context: typer.Context,
-    certificate: Annotated[
-        str, typer.Argument(help="Certificate (all its targets), or one target's directory.")
-    ],
-    *,
-    add_name: Annotated[
-        list[str] | None, typer.Option(help="A name that the server needs too; may be repeated.")
-    ] = None,
-    remove_name: Annotated[
-        list[str] | None, typer.Option(help="A name that it needs no more; may be repeated.")
-    ] = None,
-    unset: Annotated[
-        list[str] | None,
-        typer.Option(help=f"Set back to the default, repeated: {', '.join(UNSET)}."),
-    ] = None,
-    options: TargetOptions,
-) -> None:
-    """Change a target. What is not given stays as it is; see --unset for what is to go.
-
-    A target that has had a key made on this machine takes no other, so that nobody outside can
-    bring one in: --key-origin any is the word that it may, once, go back to the agent's.
-    """
-    settings = load_settings(context.obj)
-    targets = load_targets(settings.targets_file)
-    mine = _matching(targets, certificate)
-    others = [one for one in targets if one not in mine]
-    if not (
-        unset or add_name or remove_name or any(one is not None for one in vars(options).values())
-    ):
-        raise ConfigurationError(
-            "There is nothing to change.", do="See internal-puller target change --help."
-        )
-    changed = {}
-    for one in mine:
-        names = _names(one, options.names(), _parsed(add_name), _parsed(remove_name))
-        members = _with_defaults(options.members(names), unset or ())
-        new = _with_names(one, names, looked_at="probe" in members)
-        changed[one.directory] = dataclasses.replace(new, **members)
-    check_distinct((*others, *changed.values()))
-    for one in mine:
-        _check_changed(settings, one, changed[one.directory])
-    if options.root is not None:
-        changed = {
-            directory: _with_kept_root(settings, one, others) for directory, one in changed.items()
-        }
-    save_targets(settings.targets_file, [changed.get(one.directory, one) for one in targets])
-    told = [_show_changed(one, changed[one.directory]) for one in mine]
-    if options.key_origin == "any" or "key-origin" in (unset or ()):
-        told.append(_take_other_keys_again(settings, {one.certificate for one in mine}))
-    if any(told):
-        emit("Next: internal-puller pull" if new.ssh is None else "Next: internal-puller doctor")
-
-
-def _with_defaults(given: Mapping[str, Any], unset: Sequence[str]) -> dict[str, Any]:
-    """Return what is given, and the default of each option that is unset."""
-    members = dict(given)
-    for option in unset:
-        if option not in UNSET:
-            raise ConfigurationError(f"--unset {option!r:.60} is none of {', '.join(UNSET)}.")
-        member = _MEMBER_OF.get(option, option.replace("-", "_"))
-        if member in given:
-            raise ConfigurationError(f"--{option} and --unset {option} exclude each other.")
-        members[member] = _DEFAULTS[member]
-    return members
-
-
-def _check_changed(settings: Settings, old: Target, new: Target) -> None:
-    """Find out whether it can be used, if anything but names and keys is another thing now."""
-    quiet: dict[str, Any] = {
-        "names": new.names,
-        "key_origin": new.key_origin,
-        "key_algorithm": new.key_algorithm,
-    }
-    if dataclasses.replace(old, **quiet) == dataclasses.replace(new, probe=old.probe):
-        return
-    _check_root(settings, new)
-    check_target(new)
-
-
-def _show_changed(old: Target, new: Target) -> bool:
+def show_changed(old: Target, new: Target) -> bool:
     """Say what is another thing now; ``False`` if nothing is."""
     what = [
         f"{one.name} {_told(one.name, getattr(new, one.name))}"
@@ -420,66 +292,11 @@ def _told(member: str, value: Any) -> str:
     return ", ".join(value) if isinstance(value, tuple) else str(value)
 
 
-def _take_other_keys_again(settings: Settings, certificates: set[str]) -> bool:
-    """Last, so that whatever ends the command before leaves the stricter rule.
-
-    Returns:
-        Whether the rule held for one of them.
-    """
-    if not settings.state_directory.exists():
-        return False
-    state = StateDirectory.open(settings.state_directory)
-    with installation_lock(settings.lock, wait=LOCK_WAIT):
-        held = sorted(certificates & state.own_keys())
-        for certificate in held:
-            state.forget_own_keys(certificate)
-            emit(f"{certificate}: the agent's keys are taken again.")
-    return bool(held)
-
-
-def _parsed(names: list[str] | None) -> tuple[str, ...]:
+def parsed(names: list[str] | None) -> tuple[str, ...]:
+    """Return names as they were given, checked."""
     return tuple(str(DnsName.parse(one)) for one in names or ())
 
 
-def _names(
-    one: Target, all_of_them: tuple[str, ...], more: tuple[str, ...], fewer: tuple[str, ...]
-) -> tuple[str, ...]:
-    """Return the names that a target needs from now on."""
-    if all_of_them and (more or fewer):
-        raise ConfigurationError(
-            "--name gives all names of the target; --add-name and --remove-name do not go with it."
-        )
-    unknown = [name for name in fewer if name not in one.names]
-    if unknown:
-        raise ConfigurationError(
-            f"{unknown[0]} is no name of the target in {one.directory}; it needs "
-            f"{', '.join(one.names):.500}."
-        )
-    names = all_of_them or (*one.names, *more)
-    found = tuple(dict.fromkeys(name for name in names if name not in fewer))
-    if not found:
-        raise ConfigurationError(f"Target {one.certificate}: names is empty.")
-    return found
-
-
-def _with_names(one: Target, names: tuple[str, ...], *, looked_at: bool) -> Target:
-    """Return the target with other names; points that look for a name that goes, go with it.
-
-    Args:
-        looked_at: other points are given with them.
-    """
-    gone = {DnsName(name).probe_name for name in one.names if name not in names}
-    points = one.probe and tuple(point for point in one.probe if point.sni not in gone)
-    if one.probe and not points and not looked_at:
-        raise ConfigurationError(
-            f"Nothing would be probed any more in {one.directory}: every point of it looks for a "
-            "name that goes.",
-            do="Say where to look from now on, in the same command: --probe ADDRESS:PORT/NAME.",
-        )
-    return dataclasses.replace(one, names=names, probe=points)
-
-
-@target.command("list")
 def list_targets(
     context: typer.Context,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
@@ -503,101 +320,6 @@ def list_targets(
     for each in errors:
         explain(each)
     raise typer.Exit(ConfigurationError.exit_code if errors else 0)
-
-
-@target.command("remove")
-def remove(
-    context: typer.Context,
-    certificate: Annotated[str, typer.Argument(help="Certificate, or the target's directory.")],
-) -> None:
-    """Forget a target. Its files stay, and its server goes on serving them."""
-    settings = load_settings(context.obj)
-    targets = load_targets(settings.targets_file)
-    gone = _matching(targets, certificate)
-    left = [one for one in targets if one not in gone]
-    save_targets(settings.targets_file, left)
-    for name in {one.certificate for one in gone} - {one.certificate for one in left}:
-        PendingKeys(settings.state_directory, name).clear()
-    for one in gone:
-        emit(f"Removed. The files stay in {one.directory}.")
-
-
-def _matching(targets: Sequence[Target], text: str) -> list[Target]:
-    found = [one for one in targets if text in (one.certificate, str(one.directory))]
-    if not found:
-        raise ConfigurationError(f"There is no target {text!r:.200}.")
-    return found
-
-
-def _find(settings: Settings, asked: str, names: tuple[str, ...]) -> tuple[Grant, tuple[str, ...]]:
-    """Return the grant that is meant, and the names that are needed here."""
-    granted = _granted(settings)
-    found = _among(granted, asked, names)
-    if found is not None:
-        return found
-    try:
-        granted = _granted_by_now(settings) or granted
-    except NO_CONTACT as error:
-        raise _not_granted(
-            asked, granted, f" Whether there is more is not known: {error.what}"
-        ) from error
-    found = _among(granted, asked, names)
-    if found is None:
-        raise _not_granted(asked, granted)
-    return found
-
-
-def _among(
-    granted: tuple[Grant, ...], asked: str, names: tuple[str, ...]
-) -> tuple[Grant, tuple[str, ...]] | None:
-    for grant in granted:
-        if grant.certificate == asked:
-            return grant, names or grant.names
-    try:
-        name = DnsName.parse(asked)
-    except NameRefused:
-        return None
-    for grant in granted:
-        if any(DnsName(one).covers(name) for one in grant.names):
-            return grant, names or (str(name),)
-    return None
-
-
-def _granted(settings: Settings) -> tuple[Grant, ...]:
-    """Return what this machine may install: what it gets itself, and what its agent grants."""
-    state = StateDirectory.open(settings.state_directory)
-    direct = load_direct(settings.direct_file)
-    if direct is None:
-        return state.require_enrolment().granted
-    own = tuple(Grant(one.certificate, one.names) for one in direct.certificates)
-    enrolment = state.enrolment()
-    return own + (enrolment.granted if enrolment else ())
-
-
-def _granted_by_now(settings: Settings) -> tuple[Grant, ...]:
-    """Ask the agent: since this machine was enrolled more may have been granted.
-
-    Raises:
-        TransportError: it cannot be asked.
-        ClockWrong: nor can it be while our clocks differ by more than 300 s.
-    """
-    state = StateDirectory.open(settings.state_directory)
-    if state.enrolment() is None:
-        return ()
-    client = connect(settings, state)
-    try:
-        return tuple(Grant(one.certificate, one.names) for one in client.listing().offers)
-    finally:
-        client.close()
-
-
-def _not_granted(asked: str, granted: tuple[Grant, ...], more: str = "") -> PolicyError:
-    return PolicyError(
-        f"{asked!r:.200} is not granted to this machine; granted: "
-        f"{', '.join(grant.certificate for grant in granted) or 'nothing'}.{more}",
-        do=f"Grant it on the agent: external-agent puller grant {socket.gethostname()} NAME; or, "
-        "in direct mode: internal-puller direct add NAME.",
-    )
 
 
 def _mode(text: str | None) -> int | None:
@@ -645,30 +367,3 @@ def _point(text: str, name: str) -> ProbePoint:
         return ProbePoint(match["address"].strip("[]"), port, sni, protocol)
     except ConfigurationError as error:
         raise ConfigurationError(f"--probe {text!r:.200}: {error.what}", do=error.do) from error
-
-
-def _with_kept_root(settings: Settings, new: Target, others: Sequence[Target]) -> Target:
-    """Return it with its root where the service finds it; copies for others are left alone."""
-    if new.roots is None:
-        return new
-    _check_root(settings, new)
-    kept = keep(new.roots, _copy_of_root(settings, new, others), say=emit)
-    return dataclasses.replace(new, roots=kept)
-
-
-def _copy_of_root(settings: Settings, new: Target, others: Sequence[Target] = ()) -> Path:
-    """Return where a copy goes: those of other targets are left alone."""
-    copies = settings.targets_file.parent / "roots"
-    taken = {one.roots for one in others}
-    numbered = (f"{new.certificate}-{number}.pem" for number in itertools.count(2))
-    names = itertools.chain((f"{new.certificate}.pem",), numbered)
-    return next(copies / name for name in names if copies / name not in taken)
-
-
-def _check_root(settings: Settings, new: Target) -> None:
-    """Refuse roots that cannot be used; of a file that is copied now, only what is in it counts."""
-    if new.roots is not None:
-        from internal_puller.install.roots import roots_in
-
-        copied = is_copied(new.roots, _copy_of_root(settings, new))
-        roots_in(new.roots, trusted=not copied)

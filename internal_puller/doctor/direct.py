@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from internal_puller.settings.config import Settings
-from internal_puller.sources.direct.part import RECORD_ENDS_SOON, missing_extra
+from internal_puller.sources.direct.ordering import missing_extra
 from internal_puller.sources.direct.record import DirectFiles, DirectProgress
 from internal_puller.sources.direct.settings import DirectCertificate, DirectSettings, load_direct
+from internal_puller.sources.direct.source import RECORD_ENDS_SOON
 from shared.contract.diagnosis import Finding, Verdict
 from shared.contract.errors import ClockWrong, IssuanceUnavailable, RelayError
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from internal_puller.outbox.look import Look
+from internal_puller.outbox.outcome import Outcome
 from shared.contract import wire
-from shared.contract.errors import RelayError
 
 
 def seen(served: Sequence[Look]) -> dict[str, str]:
@@ -14,25 +14,15 @@ def seen(served: Sequence[Look]) -> dict[str, str]:
     return {f"{one.address} {one.port} {one.sni}": one.leaf_sha256 or "nothing" for one in served}
 
 
-def make_receipt(
-    certificate: str,
-    generation: int,
-    digest: str,
-    outcome: str,
-    *,
-    error: RelayError | None,
-    served: Sequence[Look],
-    report_addresses: bool,
-    now: int,
-) -> str:
+def make_receipt(outcome: Outcome, *, report_addresses: bool, now: int) -> str:
     """Return an encoded receipt. Addresses of the intranet go out only if the operator says so."""
     receipt = wire.Receipt(
-        certificate=certificate,
-        generation=generation,
-        digest=digest,
-        outcome=outcome,
-        error=wire.receipt_error(error),
-        served=served_entries(served, report_addresses=report_addresses),
+        certificate=outcome.certificate,
+        generation=outcome.generation,
+        digest=outcome.digest or wire.NO_DIGEST,
+        outcome=outcome.word,
+        error=wire.receipt_error(outcome.error),
+        served=served_entries(outcome.looks, report_addresses=report_addresses),
         at=now,
     )
     return receipt.encode().decode()
@@ -40,16 +30,10 @@ def make_receipt(
 
 def removed_receipt(certificate: str, generation: int, *, now: int) -> str:
     """Return what the agent is told when the last target of a certificate is gone."""
-    return make_receipt(
-        certificate,
-        generation,
-        wire.NO_DIGEST,
-        "removed",
-        error=None,
-        served=(),
-        report_addresses=False,
-        now=now,
+    receipt = wire.Receipt(
+        certificate, generation, wire.NO_DIGEST, "removed", error="none", served=(), at=now
     )
+    return receipt.encode().decode()
 
 
 def served_entries(served: Sequence[Look], *, report_addresses: bool) -> tuple[wire.Served, ...]:

@@ -4,32 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from internal_puller.outbox.outcome import EXIT_EXPIRING, Outcome, error_members, worst_code
 from shared.contract.errors import RelayError
-
-# A certificate here comes near its end; only codes that need a person sooner go before it.
-EXIT_EXPIRING = 13  # shared.host.watching.NEEDS_ATTENTION; the lean path does not import it
-_WORST_FIRST = (12, 9, 8, 1, 3, 4, 5, EXIT_EXPIRING, 11, 7, 6, 10)
-
-
-@dataclass(frozen=True, slots=True)
-class CertificateOutcome:
-    """
-    Attributes:
-        outcome: ``installed``, ``rolled_back``, ``refused`` (the bundle), or ``failed`` (before
-            anything was tried).
-        changed: whether anything was changed in place.
-        directories: of the targets.
-        served: addresses at which the new leaf was seen.
-    """
-
-    certificate: str
-    generation: int
-    outcome: str
-    changed: bool
-    error: RelayError | None = None
-    not_after: int = 0
-    directories: tuple[str, ...] = ()
-    served: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -38,7 +14,10 @@ class PullReport:
     Attributes:
         contact: why the agent could not be asked, if so.
         fault: what on this machine ended the pull before its end.
-        outcomes: one for each certificate that was worked on; empty means nothing was new.
+        outcomes: one for each target that was worked on, and for each certificate that could not
+            be; empty means nothing was new.
+        standing: what is in place since an earlier run, was not seen to be served, and was not
+            looked at in this one.
         warnings: certificates with little life left, and what else an operator should know.
         expiring: certificates with little life left.
         csrs_left: certificates for whose next generation a CSR was left with the agent.
@@ -47,7 +26,8 @@ class PullReport:
 
     contact: RelayError | None = None
     fault: RelayError | None = None
-    outcomes: list[CertificateOutcome] = field(default_factory=list)
+    outcomes: list[Outcome] = field(default_factory=list)
+    standing: list[Outcome] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     expiring: list[str] = field(default_factory=list)
     csrs_left: list[str] = field(default_factory=list)
@@ -55,42 +35,28 @@ class PullReport:
 
     @property
     def errors(self) -> list[RelayError]:
-        found = [one.error for one in self.outcomes if one.error]
+        found = [one.error for one in self.outcomes if one.error] + self.standing_errors
         return [*found, self.contact] if self.contact else found
+
+    @property
+    def standing_errors(self) -> list[RelayError]:
+        """What stands as an earlier run left it."""
+        return [one.error for one in self.standing if one.error]
 
     @property
     def exit_code(self) -> int:
         """0, or the worst of what happened."""
         codes = {error.exit_code for error in self.errors}
-        if self.expiring:
-            codes.add(EXIT_EXPIRING)
-        return next((code for code in _WORST_FIRST if code in codes), max(codes, default=0))
+        return worst_code(codes | {EXIT_EXPIRING} if self.expiring else codes)
 
     def members(self) -> dict[str, object]:
         """Return it for ``--json``."""
         return {
             "exit_code": self.exit_code,
-            "contact": _error(self.contact),
-            "certificates": [
-                {
-                    "certificate": one.certificate,
-                    "generation": one.generation,
-                    "outcome": one.outcome,
-                    "changed": one.changed,
-                    "not_after": one.not_after,
-                    "directories": list(one.directories),
-                    "served": list(one.served),
-                    "error": _error(one.error),
-                }
-                for one in self.outcomes
-            ],
+            "contact": error_members(self.contact),
+            "certificates": [one.members() for one in self.outcomes],
+            "standing": [one.members() for one in self.standing],
             "csrs_left": self.csrs_left,
             "expiring": self.expiring,
             "warnings": self.warnings,
         }
-
-
-def _error(error: RelayError | None) -> dict[str, str] | None:
-    if error is None:
-        return None
-    return {"type": error.type, "what": error.what, "do": error.do}

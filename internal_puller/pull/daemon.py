@@ -28,7 +28,7 @@ _SIGN_OF_LIFE = 60.0
 log = logging.getLogger("internal_puller")
 
 
-class _Woken(Exception):
+class _Woken(BaseException):
     """A signal came while nothing was being done."""
 
 
@@ -190,6 +190,7 @@ class Daemon:
                 log.info("%s", describe(outcome))
             else:
                 current.add(f"{outcome.error.what} {outcome.error.do}")
+        current |= {f"{one.what} {one.do}" for one in report.standing_errors}
         for certificate in report.csrs_left:
             log.info("%s: a CSR for the next generation was left with the agent", certificate)
         if report.contact is not None:

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from internal_puller.outbox.report import CertificateOutcome, PullReport
+from internal_puller.outbox.outcome import Outcome
+from internal_puller.outbox.report import PullReport
 from shared.contract.errors import RelayError
 from shared.host.terminal import emit, emit_json, explain, progress, say
 
@@ -69,7 +70,10 @@ def run_pull(options: PullOptions) -> int:
 
 
 def print_report(report: PullReport, *, as_json: bool) -> None:
-    """One line for each certificate that was worked on; failures go to standard error."""
+    """One line for each target that was worked on; failures go to standard error.
+
+    What stands as it was is one line: a timer's mail names it each time, and explains it once.
+    """
     if as_json:
         emit_json(report.members())
         return
@@ -78,6 +82,8 @@ def print_report(report: PullReport, *, as_json: bool) -> None:
             emit(describe(outcome))
         else:
             explain(outcome.error)
+    for one in report.standing:
+        say(one.error.what if one.error else one.certificate)
     for certificate in report.csrs_left:
         emit(f"{certificate}: a CSR for the next generation was left with the agent")
     if report.contact is not None:
@@ -86,12 +92,11 @@ def print_report(report: PullReport, *, as_json: bool) -> None:
         say(f"warning: {warning}")
 
 
-def describe(outcome: CertificateOutcome) -> str:
+def describe(outcome: Outcome) -> str:
     """Return one line about a certificate that was installed."""
     until = time.strftime("%Y-%m-%d", time.gmtime(outcome.not_after))
-    where = ", ".join(outcome.directories)
-    served = f"; served at {', '.join(outcome.served)}" if outcome.served else ""
+    seen = ", ".join(f"{one.address} port {one.port}" for one in outcome.looks)
     return (
-        f"{outcome.certificate}: generation {outcome.generation} installed in {where}, "
-        f"valid until {until}{served}"
+        f"{outcome.certificate}: generation {outcome.generation} installed in {outcome.directory}, "
+        f"valid until {until}{f'; served at {seen}' if seen else ''}"
     )

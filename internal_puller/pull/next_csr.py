@@ -5,14 +5,19 @@ The caller holds the installation lock. The quiet path of ``pull`` never comes h
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from internal_puller.outbox.outcome import Outcome
+from internal_puller.pull.deciding import csrs_due
+from internal_puller.pull.pauses import NEXT_CSR
+from internal_puller.pull.turn import Turn
 from internal_puller.settings.targets import Target
 from internal_puller.sources.agent.client import RelayClient
+from internal_puller.sources.agent.contact import lost_contact
 from internal_puller.state.pending import Entry, PendingKey, PendingKeys
-from shared.contract.errors import ConfigurationError, RequestRefused
+from shared.contract.errors import ConfigurationError, RelayError, RequestRefused
 from shared.contract.identifiers import parse_names
 from shared.contract.key_policy import KeyAlgorithm, generate_key, key_to_der
 from shared.contract.wire import Offer
@@ -66,6 +71,56 @@ def leave_next_csr(
         if error.problem_type == _REFUSED:
             pending.drop(entry)
         raise
+
+
+def leave_csrs(turn: Turn, due: Sequence[Offer], worked_on: Collection[str]) -> None:
+    """Leave a CSR for each certificate that is due.
+
+    Args:
+        due: those that were due before anything was installed.
+        worked_on: certificates that were: what was installed a moment ago has used its key, and the
+            next one's is left at once.
+    """
+    agent = turn.agent
+    if agent is None or turn.report.contact is not None:
+        return
+    used = [one for one in agent.offers() if one.certificate in worked_on]
+    offers = {one.certificate: one for one in (*due, *csrs_due(turn, used))}
+    if not offers:
+        return
+    for offer in offers.values():
+        try:
+            algorithm = algorithm_for(offer.certificate, turn.targets, turn.settings.key_algorithm)
+            pending = PendingKeys(turn.state.path, offer.certificate)
+            leave_next_csr(agent.client, pending, offer, algorithm, say=turn.say)
+        except RelayError as error:
+            if lost_contact(error):
+                turn.note_no_contact(error)
+                break
+            _not_left(turn, offer, error)
+        else:
+            _left(turn, offer)
+    turn.save()
+
+
+def _not_left(turn: Turn, offer: Offer, error: RelayError) -> None:
+    mine = turn.progress.of(offer.certificate)
+    mine.csr_error = error.what
+    turn.pauses.defer(offer.certificate, NEXT_CSR)
+    if not isinstance(error, RequestRefused):
+        reported = mine.reported  # what is in place is none the worse for it
+        turn.outbox.keep_fault(offer.certificate, mine.offered, error)
+        mine.reported = reported
+    turn.report.outcomes.append(Outcome(offer.certificate, 0, None, error))
+
+
+def _left(turn: Turn, offer: Offer) -> None:
+    mine = turn.progress.of(offer.certificate)
+    if mine.csr_error:
+        mine.error, mine.fault, mine.reported = None, "", 0
+    mine.csr_error, mine.csr_wanted = "", False
+    turn.pauses.over(offer.certificate, NEXT_CSR)
+    turn.report.csrs_left.append(offer.certificate)
 
 
 def _offer_again(

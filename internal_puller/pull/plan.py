@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from internal_puller.install.layout import SetAside
+from internal_puller.install.layout import TRIED_AGAIN, SetAside
+from internal_puller.outbox.outcome import Outcome
+from internal_puller.outbox.verdict import BACK, ERRORS, Verdict
 from internal_puller.settings.targets import Target
+from internal_puller.sources.source import Work
 from internal_puller.state.floor import Floor
-from shared.contract.errors import RelayError
+from shared.contract.errors import InstallError, PolicyError, RelayError
 from shared.contract.wire import Offer
 
 AGAIN_AFTER = 86400
@@ -28,23 +31,6 @@ class InPlace:
     target: Target
     active: int | None
     set_aside: Mapping[int, SetAside]
-
-
-@dataclass(frozen=True, slots=True)
-class Work:
-    """Fetch one certificate and install it.
-
-    Attributes:
-        generation: the one that the agent offers.
-        after: what to ask for: the newest above this one.
-        again: it failed here before, and is tried all the same.
-    """
-
-    certificate: str
-    generation: int
-    after: int
-    targets: tuple[Target, ...]
-    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +57,31 @@ class Plan:
     @property
     def asks_for_something(self) -> bool:
         return bool(self.work or self.behind or self.unreported or self.unusable)
+
+    def obstacles(self) -> list[Outcome]:
+        """Return what keeps something from being installed, and is not being worked on."""
+        found = [
+            Outcome(target.certificate, 0, None, reason, directory=str(target.directory))
+            for target, reason in self.unusable
+        ]
+        found += [set_aside_outcome(*each) for each in self.failed]
+        for certificate in self.not_granted:
+            denied = PolicyError(
+                f"{certificate}: there is a target for it, but the agent does not grant it "
+                "(any more).",
+                do="Grant it there, or remove it here: internal-puller target remove.",
+            )
+            found.append(Outcome(certificate, 0, None, denied))
+        return found
+
+
+def set_aside_outcome(certificate: str, generation: int, mark: SetAside) -> Outcome:
+    """Return the outcome that a generation was set aside for in an earlier run."""
+    kinds = {kind.type: verdict for verdict in BACK if (kind := ERRORS[verdict])}
+    verdict = kinds.get(mark.error_type, Verdict.BACK_BY_LEAF)
+    kind = ERRORS[verdict] or InstallError
+    what = f"{certificate}: generation {generation} failed here: {mark.what}"
+    return Outcome(certificate, generation, verdict, kind(what, do=TRIED_AGAIN))
 
 
 def make_plan(
@@ -118,7 +129,7 @@ def make_plan(
                 and reported.get(offer.certificate) != offer.generation
                 and all(target.certificate != offer.certificate for target, _ in unusable)
             ):
-                unreported += [one.target for one in here if one.active == offer.generation][:1]
+                unreported += [one.target for one in here if one.active == offer.generation]
     return Plan(
         work=tuple(work),
         behind=behind,

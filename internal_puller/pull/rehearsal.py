@@ -15,10 +15,10 @@ from internal_puller.install.presets import resolve
 from internal_puller.install.probe import kind_in_place, look_all
 from internal_puller.install.roots import roots_in
 from internal_puller.outbox.look import TROUBLE_WORDS, Answer, Look
-from internal_puller.pull.puller import connect
 from internal_puller.settings.config import Settings
 from internal_puller.settings.targets import Target, load_targets
 from internal_puller.sources.agent.client import RelayClient
+from internal_puller.sources.agent.contact import connect
 from internal_puller.state.state import Enrolment, StateDirectory
 from shared.contract.bundle import REHEARSAL_TYPE, Manifest, parse_envelope
 from shared.contract.errors import (

@@ -33,12 +33,14 @@ class Standing:
         since: unix seconds since when it was not once seen to be served.
         again_at: unix seconds; not looked at again before.
         what: the error's sentence.
+        pause: seconds from the last look to ``again_at``; the next one is longer.
     """
 
     verdict: str
     since: int
     again_at: int
     what: str
+    pause: int = 0
 
 
 @dataclass(slots=True)
@@ -55,8 +57,8 @@ class CertificateProgress:
         receipt: encoded receipt or report that the agent has not confirmed yet.
         direct: it is a report of a certificate that this machine gets by itself.
         error: the last failure, until the next success.
-        fault: generation and type of the fault of this machine that a receipt told last; empty
-            when all is well since.
+        fault: generation and type of the failure that a receipt told last; empty when what was
+            offered is in place since.
         target: ``none`` yet, ``here``, or ``removed`` since.
         withdrawn_at: unix seconds since when the agent does not offer what has a target here; 0:
             it does.
@@ -75,6 +77,10 @@ class CertificateProgress:
     fault: str = ""
     target: str = "none"
     withdrawn_at: int = 0
+
+    def has_told_of(self, generation: int) -> bool:
+        """Tell whether a receipt was written of why a generation is not in place."""
+        return self.fault.partition(" ")[0] == str(generation)
 
 
 @dataclass(slots=True)

@@ -247,6 +247,10 @@ class StateDirectory:
             content = None
         return Progress() if content is None else Progress.decode(content)
 
+    def progress_version(self) -> object:
+        """Return what is another thing once any process has saved progress."""
+        return file_version(self.path / "progress.json")
+
     def save_progress(self, progress: Progress, *, durable: bool) -> None:
         write_private(self.path / "progress.json", progress.encode(), durable=durable)
 

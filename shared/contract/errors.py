@@ -112,6 +112,16 @@ class RelayError(Exception):
         return "\n".join(one_line(part) for part in (self.what, self.means, self.do) if part)
 
 
+def unexpected(subject: str, fault: Exception) -> RelayError:
+    """Return what is said of a bug that must not stop the work on anything else.
+
+    Args:
+        subject: what was being worked on.
+    """
+    what = f"{subject}: unexpected {type(fault).__name__}: {fault}."
+    return RelayError(what, do="Please report it: it is our fault.")
+
+
 # --- configuration ---------------------------------------------------------------------------
 
 

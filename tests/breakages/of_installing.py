@@ -34,8 +34,8 @@ BREAKAGES: Final = (
     Breakage(
         6,
         "what was accepted is not remembered",
-        "internal_puller/install/installation.py",
-        "        self._state.raise_floor(work.certificate, accepted.floor)\n",
+        "internal_puller/sources/acceptance.py",
+        "        self._state.raise_floor(manifest.certificate, accepted.floor)\n",
         "",
         "test_floor_survives_another_agent",
     ),
@@ -163,10 +163,8 @@ BREAKAGES: Final = (
         14,
         "without the agent nothing is warned of",
         "internal_puller/pull/puller.py",
-        "        except NO_CONTACT as error:\n"
-        "            self._note_failure(error, report)\n"
-        "        else:",
-        "        except NO_CONTACT:\n            raise\n        else:",
+        "        except NO_CONTACT as error:\n            turn.refresh()\n",
+        "        except NO_CONTACT as error:\n            raise\n",
         "test_little_life_left_warns",
     ),
 )

@@ -142,19 +142,19 @@ BREAKAGES: Final = (
     Breakage(
         29,
         "installations are not counted",
-        "internal_puller/pull/puller.py",
-        "            self._pace.note(work.certificate)\n",
+        "internal_puller/pull/pauses.py",
+        "            self._pace.note(certificate)\n",
         "            pass\n",
         "test_an_agent_with_something_new_at_every_poll",
     ),
     Breakage(
         29,
         "what failed does not count",
-        "internal_puller/pull/puller.py",
-        "            self._defer(key)\n",
-        "            self._defer(key)\n"
-        "            if self._pace is not None:\n"
-        "                self._pace._attempts.clear()\n",
+        "internal_puller/pull/pauses.py",
+        "        self._failed[certificate, generation] = (pause, self._monotonic() + pause)\n",
+        "        self._failed[certificate, generation] = (pause, self._monotonic() + pause)\n"
+        "        if self._pace is not None:\n"
+        "            self._pace._attempts.clear()\n",
         "test_what_fails_each_time_counts_too",
     ),
     Breakage(

@@ -122,20 +122,11 @@ BREAKAGES: Final = (
     Breakage(
         4,
         "an own key is in place before that is remembered",
-        "internal_puller/install/installation.py",
-        '        if accepted.manifest.key_origin == "puller":\n'
-        "            self._state.learn_own_keys(work.certificate)\n"
-        "        self._state.raise_floor(work.certificate, accepted.floor)\n"
-        "        leaf = accepted.chain[0]\n"
-        "        progress.lifetime = int(\n"
-        "            (leaf.not_valid_after_utc - leaf.not_valid_before_utc).total_seconds()\n"
-        "        )\n"
-        "        return self._install(accepted, work, progress)\n",
-        "        self._state.raise_floor(work.certificate, accepted.floor)\n"
-        "        outcome = self._install(accepted, work, progress)\n"
-        '        if accepted.manifest.key_origin == "puller":\n'
-        "            self._state.learn_own_keys(work.certificate)\n"
-        "        return outcome\n",
+        "internal_puller/sources/acceptance.py",
+        '        if manifest.key_origin == "puller":\n'
+        "            self._state.learn_own_keys(manifest.certificate)\n"
+        "        self._state.raise_floor(",
+        "        self._state.raise_floor(",
         "test_killed_while_it_learns",
     ),
     Breakage(

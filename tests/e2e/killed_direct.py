@@ -13,9 +13,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from internal_puller.install.engine import Engine
 from internal_puller.pull.puller import Puller
 from internal_puller.settings.config import Settings
-from internal_puller.sources.direct import connection, installation, issuing, record
+from internal_puller.sources.direct import connection, issuing, record
 from internal_puller.sources.direct.record import CertificateFiles
 from internal_puller.state.state import StateDirectory
 from tests.failpoints import Failpoint, Killer
@@ -28,7 +29,7 @@ WRITES = (
     (CertificateFiles, "drop_attempt"),
     (StateDirectory, "raise_floor"),
     (StateDirectory, "save_progress"),
-    (installation.DirectInstallation, "_install"),
+    (Engine, "install"),
 )
 assert issuing
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from internal_puller.outbox.report import EXIT_EXPIRING
+from internal_puller.outbox.outcome import EXIT_EXPIRING
 from internal_puller.settings.targets import save_targets
 from internal_puller.sources.direct.settings import require_direct
 from internal_puller.sources.direct.status import direct_status
@@ -65,7 +65,7 @@ def world(tmp_path: Path, clock: Clock) -> Iterator[DirectWorld]:
 
 def error_of(world: DirectWorld) -> IssuanceError:
     [outcome] = world.machine.pull().outcomes
-    assert outcome.outcome == "failed"
+    assert outcome.word == "failed"
     assert isinstance(outcome.error, IssuanceError)
     return outcome.error
 
@@ -74,7 +74,7 @@ def test_dns_01_by_update_without_any_agent(world: DirectWorld) -> None:
     world.want()
     target = world.target()
     report = world.machine.pull()
-    assert [one.outcome for one in report.outcomes] == ["installed"], report.members()
+    assert [one.word for one in report.outcomes] == ["installed"], report.members()
     assert len(world.ca.orders) == 1
     [issued] = world.ca.issued
     assert issued.names == (NAME,)
@@ -288,7 +288,7 @@ def test_chain_to_another_root_is_refused_and_not_ordered_again(
     for _ in range(2):
         [outcome] = world.machine.pull().outcomes
         assert isinstance(outcome.error, UntrustedChain)
-        assert outcome.outcome == "refused"
+        assert outcome.word == "refused"
     assert len(world.ca.orders) == 1
     assert world.machine.active(target) is None
 

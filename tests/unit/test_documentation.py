@@ -19,7 +19,7 @@ import external_agent.cli
 import internal_puller.commands.app
 from external_agent.settings.config import Settings as AgentSettings
 from external_agent.settings.config import known_settings
-from internal_puller.outbox import report
+from internal_puller.outbox import outcome
 from internal_puller.settings import targets_file
 from internal_puller.settings.config import Settings as PullerSettings
 from internal_puller.settings.presets.catalogue import NAMES as PRESETS
@@ -173,7 +173,7 @@ def test_exit_codes_are_those_of_the_help(program: str) -> None:
 
 def test_every_exit_code_is_explained() -> None:
     tree = {kind.exit_code for kind in subclasses(errors.RelayError)}
-    others = {errors.EXIT_OK, errors.EXIT_UNEXPECTED, errors.EXIT_USAGE, report.EXIT_EXPIRING}
+    others = {errors.EXIT_OK, errors.EXIT_UNEXPECTED, errors.EXIT_USAGE, outcome.EXIT_EXPIRING}
     assert codes("external-agent") | codes("internal-puller") == tree | others
 
 
@@ -181,7 +181,7 @@ def test_the_worst_code_comes_first() -> None:
     order = re.search(r"in the order ([\d, ]+)\.", OPERATIONS.read_text())
     assert order is not None
     assert [int(code) for code in order[1].split(",")] == [
-        code for code in report._WORST_FIRST if code in codes("internal-puller")
+        code for code in outcome.WORST_FIRST if code in codes("internal-puller")
     ]
 
 

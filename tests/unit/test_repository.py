@@ -327,3 +327,24 @@ def test_accounts_and_directories(tmp_path: Path, program: str, configuration: s
         check=False,
     )
     assert (done.returncode, done.stderr if "ailed" in done.stderr else "") == (0, "")
+
+
+MOST_LINES, MOST_IN_A_FUNCTION = 400, 60
+KEPT_SHORT = ("internal_puller",)
+"""Packages of which no file and no function is longer; what is long does more than one thing."""
+
+
+@pytest.mark.parametrize("package", KEPT_SHORT)
+def test_no_file_and_no_function_is_too_long_to_be_read(package: str) -> None:
+    long = []
+    for path in sorted((ROOT / package).rglob("*.py")):
+        text, place = path.read_text(), path.relative_to(ROOT)
+        lines = text.count("\n")
+        if lines > MOST_LINES:
+            long.append(f"{place}: {lines} lines")
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                lines = (node.end_lineno or node.lineno) - node.lineno + 1
+                if lines > MOST_IN_A_FUNCTION:
+                    long.append(f"{place}: {node.name} has {lines} lines")
+    assert long == []

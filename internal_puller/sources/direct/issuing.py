@@ -10,13 +10,13 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from internal_puller.sources.direct.noting import Notes, is_account_gone, standings
 from internal_puller.sources.direct.record import (
-    NO_MOMENT,
     Attempt,
     CertificateFiles,
     DirectFiles,
@@ -27,16 +27,12 @@ from internal_puller.sources.direct.record import (
 from internal_puller.sources.direct.schedule import wants_order
 from internal_puller.sources.direct.settings import DirectCertificate, DirectSettings
 from internal_puller.sources.direct.solving import explained, longest_wait, solver_for
-from internal_puller.state.progress import LastError
 from shared.acme import ari
 from shared.acme.client import AcmeClient
 from shared.acme.dns_persist_use import NameReport
 from shared.acme.order import drive_order
 from shared.acme.ports import ChallengeSolver, Clock, Sleep
-from shared.acme.problems import problem_code
 from shared.contract.errors import (
-    ClockWrong,
-    IssuanceError,
     IssuanceRejected,
     IssuanceUnavailable,
     OutsideValidity,
@@ -44,18 +40,14 @@ from shared.contract.errors import (
 )
 from shared.contract.identifiers import DnsName
 from shared.contract.key_policy import KeyAlgorithm, generate_key, key_to_pem
-from shared.contract.x509 import chain_to_pem, check_validity, leaf_sha256, load_chain, make_csr
-from shared.issuing.ca_choice import Setback, Standing, after_failure, in_turn, without_own_pauses
+from shared.contract.x509 import chain_to_pem, check_validity, load_chain, make_csr
+from shared.issuing.ca_choice import in_turn
 from shared.issuing.renewal import (
     HURRY_PERIOD,
     Advice,
-    Life,
     Reason,
     after_failed_look,
     after_look,
-    first_look,
-    pause_after,
-    renewal_due,
 )
 
 ORDER_SECONDS = 300.0
@@ -112,6 +104,7 @@ class DirectIssuing:
         self._direct, self._files, self._connector = direct, files, connector
         self._floors, self._clock, self._sleep = floors, clock, sleep
         self._draw, self._solvers, self._say = draw, solvers, say
+        self._notes = Notes(direct, clock, draw)
 
     def settle(self, wanted: DirectCertificate) -> DirectProgress:
         """Return how it stands, after what a killed run left was brought in order.
@@ -128,7 +121,7 @@ class DirectIssuing:
             return progress
         attempt = files.attempt()
         if progress.generation != issued.generation:
-            self._note_issued(wanted, progress, issued)
+            self._notes.issued(wanted, progress, issued)
             files.save_progress(progress)
         if attempt is not None and attempt.generation <= issued.generation:
             files.drop_attempt()
@@ -147,13 +140,15 @@ class DirectIssuing:
             with closing(self._connector.open(url)) as client:
                 issued = self._run(client, wanted, progress, files, url)
         except RelayError as error:
-            self._failed(wanted, progress, files, error, url)
+            if is_account_gone(error):
+                self._connector.forget_account(url)
+            self._notes.failed(wanted, progress, files, error, url)
             raise
         files.save_issued(issued)
         if issued.hurried:
             recent = self._now() - HURRY_PERIOD
             progress.hurried = [*(at for at in progress.hurried if at > recent), self._now()]
-        self._note_issued(wanted, progress, issued)
+        self._notes.issued(wanted, progress, issued)
         files.save_progress(progress)
         files.drop_attempt()
 
@@ -170,7 +165,7 @@ class DirectIssuing:
             advice = after_look(advice, window, self._now(), self._draw())
         except RelayError as error:
             advice = after_failed_look(advice, error, self._now(), self._draw())
-        self._note_due(wanted, progress, advice)
+        self._notes.due(wanted, progress, advice)
         files.save_progress(progress)
 
     # --- one attempt --------------------------------------------------------------------------
@@ -182,7 +177,7 @@ class DirectIssuing:
         found = self._unfinished(wanted, files)
         if found is not None:
             return found.directory
-        return in_turn(self._direct.directories(wanted), _standings(progress), self._now())
+        return in_turn(self._direct.directories(wanted), standings(progress), self._now())
 
     def _unfinished(self, wanted: DirectCertificate, files: CertificateFiles) -> Attempt | None:
         found = files.attempt()
@@ -319,81 +314,6 @@ class DirectIssuing:
             ) from error
         return chain_to_pem(chain)
 
-    # --- notes --------------------------------------------------------------------------------
-
-    def _failed(
-        self,
-        wanted: DirectCertificate,
-        progress: DirectProgress,
-        files: CertificateFiles,
-        error: RelayError,
-        url: str,
-    ) -> None:
-        setback = self._setback(wanted, progress, error, url)
-        if isinstance(error, IssuanceRejected) or (setback is not None and setback.gives_way):
-            files.drop_attempt()
-        if isinstance(error, IssuanceError) and problem_code(error.problem) == (
-            "accountDoesNotExist"
-        ):
-            self._connector.forget_account(url)
-        progress.failures += 1
-        progress.paused_at = self._now()
-        pause = pause_after(error, progress.failures, wanted.certificate)
-        progress.paused_until = progress.paused_at + pause
-        if setback is not None:
-            progress.paused_until = setback.paused_until
-            progress.standings[url] = asdict(setback.standing)
-        progress.error = LastError(error.type, error.what, progress.paused_at)
-        files.save_progress(progress)
-
-    def _setback(
-        self, wanted: DirectCertificate, progress: DirectProgress, error: RelayError, url: str
-    ) -> Setback | None:
-        """Return what follows where there are several CAs; ``None`` where there is one."""
-        directories = self._direct.directories(wanted)
-        if len(directories) < 2 or isinstance(error, ClockWrong):
-            return None
-        life = Life(progress.not_before, progress.not_after, progress.issued_at)
-        return after_failure(
-            directories,
-            _standings(progress),
-            url,
-            error,
-            certificate=wanted.certificate,
-            life=life if progress.generation else None,
-            now=self._now(),
-        )
-
-    def _note_issued(
-        self, wanted: DirectCertificate, progress: DirectProgress, issued: Issued
-    ) -> None:
-        leaf = load_chain(issued.chain)[0]
-        progress.generation = issued.generation
-        progress.not_before = int(leaf.not_valid_before_utc.timestamp())
-        progress.not_after = int(leaf.not_valid_after_utc.timestamp())
-        progress.issued_at = issued.issued_at
-        progress.leaf_sha256 = leaf_sha256(leaf)
-        progress.made_for, progress.issued_by = issued.made_for, issued.directory
-        progress.renew, progress.error = "", None
-        progress.failures = progress.paused_at = progress.paused_until = 0
-        keep_asked(progress, self._now())
-        self._note_due(wanted, progress, first_look(self._now(), self._draw()))
-
-    def _note_due(
-        self, wanted: DirectCertificate, progress: DirectProgress, advice: Advice
-    ) -> None:
-        life = Life(progress.not_before, progress.not_after, progress.issued_at)
-        recent = [at for at in progress.hurried if at > self._now() - HURRY_PERIOD]
-        due = renewal_due(
-            life,
-            advice,
-            certificate=wanted.certificate,
-            generation=progress.generation,
-            hurried=len(recent),
-        )
-        progress.due_at, progress.reason = int(due.at), str(due.reason)
-        progress.advice, progress.look_at = asdict(advice), min(advice.next_look, NO_MOMENT)
-
     def _now(self) -> int:
         return int(self._clock())
 
@@ -414,16 +334,6 @@ class _Journal:
 
     def certificate_url(self, url: str) -> None:
         """Nothing new to keep: the order names it."""
-
-
-def keep_asked(progress: DirectProgress, now: int) -> None:
-    """Forget how CAs stand, but for pauses that they asked for."""
-    kept = without_own_pauses(_standings(progress), now)
-    progress.standings = {url: asdict(one) for url, one in kept.items()}
-
-
-def _standings(progress: DirectProgress) -> dict[str, Standing]:
-    return {url: Standing(**members) for url, members in progress.standings.items()}
 
 
 def _leaf_pem(issued: Issued) -> bytes:

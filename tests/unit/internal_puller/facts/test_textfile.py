@@ -51,7 +51,7 @@ def test_no_room_for_numbers_is_a_warning(agent: FakeAgent, machine: Machine) ->
     nowhere = Path("/nonexistent/relay.prom")
     machine.settings = replace(machine.settings, metrics_file=nowhere)
     report = machine.pull()
-    assert [one.outcome for one in report.outcomes] == ["installed"]
+    assert [one.word for one in report.outcomes] == ["installed"]
     (warning,) = report.warnings
     assert f"metrics_file {nowhere} cannot be written" in warning
 

@@ -13,6 +13,8 @@ import pytest
 from internal_puller.sources.direct.record import DirectFiles, DirectProgress, fingerprint
 from internal_puller.sources.direct.settings import DirectCertificate
 from internal_puller.state.floor import Floor
+from internal_puller.state.progress import Standing
+from shared.contract.errors import NotTakenUp
 from tests.fake_agent import FakeAgent
 from tests.machine import NAME, Machine
 
@@ -43,12 +45,13 @@ OF_OURS = {
     "internal_puller": "cli",
     "internal_puller.facts": "expiry",
     "internal_puller.install": "active layout lock",
-    "internal_puller.outbox": "report",
-    "internal_puller.pull": "lean_pull plan puller remembered",
+    "internal_puller.outbox": "outcome report verdict",
+    "internal_puller.pull": "deciding lean_pull pauses plan puller remembered standing turn",
     "internal_puller.settings": "account config protocols targets targets_file toml_file",
     "internal_puller.settings.presets": "catalogue file preset",
+    "internal_puller.sources": "source",
     "internal_puller.sources.agent": (
-        "client lean_httpx network peer_key proxies this_machine transport"
+        "client contact lean_httpx network peer_key proxies source this_machine transport"
     ),
     "internal_puller.state": "files floor pending progress state",
     "shared.contract": (
@@ -57,7 +60,7 @@ OF_OURS = {
     ),
     "shared.host": "terminal trusted_file whole_file",
 }
-WITH_DIRECT = {"internal_puller.sources.direct": "part record schedule settings"}
+WITH_DIRECT = {"internal_puller.sources.direct": "record schedule settings source"}
 
 PROGRAM = """
 import sys
@@ -74,8 +77,12 @@ print(*sorted(set(sys.modules) - before))
 """
 
 
-def quiet_pull(machine: Machine) -> tuple[int, int, set[str]]:
-    """Return exit code, peak memory in KiB, and the modules that were loaded."""
+def quiet_pull(machine: Machine, says: str = "") -> tuple[int, int, set[str]]:
+    """Return exit code, peak memory in KiB, and the modules that were loaded.
+
+    Args:
+        says: all that is to be on standard error.
+    """
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)} | machine.environment
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM],
@@ -85,7 +92,7 @@ def quiet_pull(machine: Machine) -> tuple[int, int, set[str]]:
         timeout=60,
         check=True,
     )
-    assert done.stderr == ""
+    assert done.stderr == says
     code, memory, modules = done.stdout.splitlines()
     return int(code), int(memory), set(modules.split())
 
@@ -159,3 +166,21 @@ def test_modules_with_a_direct_certificate_that_is_not_due(
     assert packages & FORBIDDEN == set()
     assert ours(modules) - permitted(OF_OURS | WITH_DIRECT) == set()
     assert memory <= 40 * 1024
+
+
+def test_what_was_not_seen_to_be_served_is_said_in_one_line_until_it_is_looked_at(
+    agent: FakeAgent, machine: Machine
+) -> None:
+    target = machine.target(agent)
+    issued = agent.issue(NAME)
+    machine.pull()
+    progress, later = machine.progress, int(time.time()) + 3600
+    what = f"{NAME}, generation {issued.generation}: nginx goes on showing the one before."
+    progress.standing[str(target.directory)] = Standing("not-taken-up", 1, later, what)
+    machine.state.save_progress(progress, durable=False)
+    receipts = len(agent.receipts)
+    code, memory, modules = quiet_pull(machine, says=f"{what}\n")
+    assert code == NotTakenUp.exit_code
+    assert ours(modules) - permitted(OF_OURS) == set()
+    assert memory <= 40 * 1024
+    assert len(agent.receipts) == receipts

@@ -9,10 +9,9 @@ from pathlib import Path
 import pytest
 
 from internal_puller.facts.status import read_status
-from internal_puller.install.installation import Installation
 from internal_puller.install.layout import CURRENT, GENERATIONS, RECORD, UNFINISHED
-from internal_puller.pull.plan import Work
-from internal_puller.state.progress import CertificateProgress
+from internal_puller.sources.agent.source import AgentSource
+from internal_puller.sources.source import Work
 from shared.contract.wire import Listing, Offer
 from tests.fake_agent import FakeAgent
 from tests.machine import NAME, Machine
@@ -49,14 +48,14 @@ def test_an_unfinished_installation_whose_files_are_gone(agent: FakeAgent, two: 
 def test_a_fault_of_ours_in_one(
     agent: FakeAgent, two: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    genuine = Installation.carry_out
+    genuine = AgentSource.fetch
 
-    def faulty(self: Installation, work: Work, mine: CertificateProgress) -> object:
+    def faulty(self: AgentSource, work: Work) -> object:
         if work.certificate == NAME:
             raise ZeroDivisionError("by zero")
-        return genuine(self, work, mine)
+        return genuine(self, work)
 
-    monkeypatch.setattr(Installation, "carry_out", faulty)
+    monkeypatch.setattr(AgentSource, "fetch", faulty)
     agent.issue(NAME)
     newest = agent.issue(OTHER).generation
     report = two.pull()

@@ -72,7 +72,7 @@ def test_first_a_csr_then_a_certificate_then_the_next_csr(
 
     issued = agent.issue(NAME)
     report = machine.pull()
-    assert [one.outcome for one in report.outcomes] == ["installed"]
+    assert [one.word for one in report.outcomes] == ["installed"]
     assert machine.active() == issued.generation
     assert installed_key(machine) == first
     assert report.csrs_left == [NAME], "the next one is left at once"

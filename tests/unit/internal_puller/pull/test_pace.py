@@ -70,11 +70,11 @@ def test_an_agent_with_something_new_at_every_poll(agent: FakeAgent, machine: Ma
     for _ in range(IN_A_ROW + 5):
         agent.issue(NAME)
         report = puller.pull()
-        installed += [one.outcome for one in report.outcomes]
+        installed += [one.word for one in report.outcomes]
     assert installed == ["installed"] * IN_A_ROW
     assert any("without end" in one for one in report.warnings)
     clock.now += LONGEST
-    assert [one.outcome for one in puller.pull().outcomes] == ["installed"]
+    assert [one.word for one in puller.pull().outcomes] == ["installed"]
     puller.close()
 
 
@@ -109,5 +109,5 @@ def test_a_pull_that_somebody_began_is_not_delayed(agent: FakeAgent, machine: Ma
     for _ in range(IN_A_ROW + 2):
         agent.issue(NAME)
         puller = machine.puller()
-        assert [one.outcome for one in puller.pull().outcomes] == ["installed"]
+        assert [one.word for one in puller.pull().outcomes] == ["installed"]
         puller.close()

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from internal_puller.install.lock import installation_lock
-from internal_puller.outbox.report import EXIT_EXPIRING
+from internal_puller.outbox.outcome import EXIT_EXPIRING
 from internal_puller.state.floor import Floor
 from shared.contract.errors import (
+    AnotherServer,
     BadSignature,
     ClockWrong,
     ConfigurationError,
@@ -50,7 +51,7 @@ def test_new_generation_is_installed_and_reported(agent: FakeAgent, machine: Mac
     target = machine.target(agent)
     issued = agent.issue(NAME)
     report = machine.pull()
-    assert [one.outcome for one in report.outcomes] == ["installed"]
+    assert [one.word for one in report.outcomes] == ["installed"]
     assert machine.active() == issued.generation
     assert (target.directory / "current" / "privkey.pem").is_file()
     [receipt] = agent.receipts
@@ -85,8 +86,8 @@ def test_two_targets_of_one_certificate(agent: FakeAgent, machine: Machine, tmp_
     one = machine.target(agent)
     two = machine.target(agent, directory=machine.base / "second")
     issued = agent.issue(NAME)
-    [outcome] = machine.pull().outcomes
-    assert len(outcome.directories) == 2
+    outcomes = machine.pull().outcomes
+    assert [each.directory for each in outcomes] == [str(one.directory), str(two.directory)]
     assert machine.active(one) == machine.active(two) == issued.generation
     assert len(agent.receipts) == 1
 
@@ -522,7 +523,7 @@ def test_a_warning_knows_of_a_newer_generation_that_was_set_aside(
 def test_second_pull_at_once_leaves_politely(
     agent: FakeAgent, machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("internal_puller.pull.puller.LOCK_WAIT", 0.05)
+    monkeypatch.setattr("internal_puller.pull.turn.LOCK_WAIT", 0.05)
     machine.target(agent)
     agent.issue(NAME)
     assert machine.settings.lock_file is not None
@@ -562,5 +563,5 @@ def test_what_is_served_is_looked_at_again(agent: FakeAgent, machine: Machine) -
     assert puller.look_again()
     assert not puller.look_again()
     puller.close()
-    assert agent.receipts[-1].error == ServedMismatch.type
+    assert agent.receipts[-1].error == AnotherServer.type
     assert agent.receipts[-1].outcome == "installed"

@@ -38,7 +38,7 @@ def test_new_formats_and_modes_of_the_same_generation(agent: FakeAgent, machine:
     fetched, receipts = len(agent.requests), len(agent.receipts)
     _change(machine, formats=("combined", "privkey"), key_mode=0o640)
     report = machine.pull()
-    assert [(one.outcome, one.changed) for one in report.outcomes] == [("installed", True)]
+    assert [(one.word, one.changed) for one in report.outcomes] == [("installed", True)]
     assert active_name(machine.targets()[0]) == f"{first}.1"
     files = sorted(one.name for one in _current(machine).iterdir())
     assert files == ["combined.pem", "generation.json", "privkey.pem"]
@@ -65,7 +65,7 @@ def test_without_the_agent_too(agent: FakeAgent, machine: Machine) -> None:
     first = _installed(agent, machine)
     agent.stop()
     _change(machine, mode=0o640)
-    assert [one.outcome for one in machine.pull().outcomes] == ["installed"]
+    assert [one.word for one in machine.pull().outcomes] == ["installed"]
     assert active_name(machine.targets()[0]) == f"{first}.1"
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from internal_puller.sources.direct.file import add_certificate, remove_certificate, render
-from internal_puller.sources.direct.part import restored
 from internal_puller.sources.direct.record import (
     Attempt,
     DirectFiles,
@@ -24,6 +23,7 @@ from internal_puller.sources.direct.settings import (
     certificate_from,
     load_direct,
 )
+from internal_puller.sources.direct.source import restored
 from internal_puller.state.progress import LastError
 from shared.contract.errors import (
     ConfigurationError,

@@ -1,68 +1,78 @@
-"""Direct certificates inside a pull; with nothing due, little is imported."""
+"""Direct mode as a source of certificates; with nothing due, little is imported."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from internal_puller.install.lock import installation_lock
-from internal_puller.outbox.report import CertificateOutcome, PullReport
+from internal_puller.outbox.outcome import Outcome
+from internal_puller.outbox.report import PullReport
 from internal_puller.settings.config import Settings
 from internal_puller.settings.targets import Target
 from internal_puller.sources.direct.record import DirectFiles, DirectProgress
 from internal_puller.sources.direct.schedule import is_due, is_paused, next_moment, wants_look
 from internal_puller.sources.direct.settings import DirectCertificate, DirectSettings
-from internal_puller.state.progress import LastError
-from shared.contract.errors import ConfigurationError, InstallBusy, RelayError
+from internal_puller.sources.source import WhileWaiting, Work
+from internal_puller.state.progress import CertificateProgress, LastError
+from internal_puller.state.state import StateDirectory
+from shared.contract.errors import BundleError, InstallBusy, RelayError
 from shared.contract.wire import Offer
 
 if TYPE_CHECKING:
-    from internal_puller.pull.puller import WhileWaiting
-    from internal_puller.sources.direct.issuing import DirectIssuing
-
+    from internal_puller.install.material import Material
+    from internal_puller.sources.acceptance import Acceptance
 
 RECORD_ENDS_SOON = 30 * 86400
 
 
-class DirectPart:
-    """What one pull does about direct certificates.
+class DirectSource:
+    """What this machine gets from CAs by itself.
 
     Args:
-        floors: certificate to the highest generation that was ever accepted here.
+        targets: of this machine.
+        is_told: whether there is an agent that is told of it.
         clock: unix seconds.
         while_waiting: entered around every pause in an order; may raise to end it.
+        say: told in words what is being done.
 
     Attributes:
         failed: certificates whose order failed in this pull, and why.
     """
 
+    is_direct = True
+
     def __init__(
         self,
         direct: DirectSettings,
         settings: Settings,
+        state: StateDirectory,
+        targets: Sequence[Target],
         *,
-        floors: Callable[[str], int],
+        is_told: bool,
         clock: Callable[[], float],
         while_waiting: WhileWaiting,
-        say: Callable[[str], None] = lambda text: None,
+        say: Callable[[str], None],
     ) -> None:
         self.direct = direct
         self.files = DirectFiles(settings.state_directory)
         self.failed: dict[str, RelayError] = {}
-        self._settings, self._floors, self._clock = settings, floors, clock
+        self._settings, self._state, self._targets = settings, state, targets
+        self._is_told, self._clock = is_told, clock
         self._while_waiting, self._say = while_waiting, say
 
-    @property
+    @cached_property
     def certificates(self) -> frozenset[str]:
         return frozenset(one.certificate for one in self.direct.certificates)
 
-    def order(self, targets: Sequence[Target], report: PullReport) -> None:
+    def order(self, report: PullReport) -> None:
         """Ask the CA for what is due, one certificate after another.
 
         Without a target nothing is ordered: nobody could use it.
         """
-        installed = {target.certificate for target in targets}
+        installed = {target.certificate for target in self._targets}
         wanted = []
         for one in self.direct.certificates:
             if one.certificate in installed:
@@ -78,61 +88,29 @@ class DirectPart:
         self.files.create()
         try:
             with installation_lock(self.files.lock_path):
-                self._work(todo)
+                self._ask(todo)
         except InstallBusy:
             self._say("another pull is at work with the CA")
 
-    def _work(self, todo: Sequence[DirectCertificate]) -> None:
-        try:
-            issuing = self._issuing()
-        except RelayError as error:
-            self.failed |= {one.certificate: error for one in todo}
-            return
-        for one in todo:
-            try:
-                progress = issuing.settle(one)
-                if wants_look(progress, self._clock()) and not self._is_due(one):
-                    issuing.look(one, progress)
-            except RelayError as error:
-                self.failed[one.certificate] = error
-                continue
-            self._order(issuing, one, progress)
+    def _ask(self, todo: Sequence[DirectCertificate]) -> None:
+        from internal_puller.sources.direct.ordering import Ordering
 
-    def _order(
-        self, issuing: DirectIssuing, one: DirectCertificate, progress: DirectProgress
-    ) -> None:
-        """Ask one CA after another, as long as one may be asked at once."""
-        for _ in self.direct.directories(one):
-            if not self._is_due(one):
-                return
-            try:
-                issuing.order(one, progress)
-                self.failed.pop(one.certificate, None)
-            except RelayError as error:
-                self.failed[one.certificate] = error
-
-    def _issuing(self) -> DirectIssuing:
-        try:
-            from internal_puller.sources.direct.connection import DirectConnection
-            from internal_puller.sources.direct.issuing import DirectIssuing
-        except ModuleNotFoundError as error:
-            raise missing_extra(error) from error
-        connection = DirectConnection(
-            self.direct, self._settings, self.files, clock=self._clock, sleep=self._sleep
-        )
-        return DirectIssuing(
+        ordering = Ordering(
             self.direct,
+            self._settings,
             self.files,
-            connection,
-            floors=self._floors,
+            floors=self._floor,
+            is_due=self._is_due,
             clock=self._clock,
-            sleep=self._sleep,
+            while_waiting=self._while_waiting,
             say=self._say,
         )
+        ordering.order(todo)
+        self.failed |= ordering.failed
 
-    def _sleep(self, seconds: float) -> None:
-        with self._while_waiting():
-            time.sleep(seconds)
+    def _floor(self, certificate: str) -> int:
+        known = self._state.floors().get(certificate)
+        return known.generation if known else 0
 
     def _progress(self, certificate: str) -> DirectProgress | None:
         return self.files.of(certificate).progress()
@@ -179,7 +157,60 @@ class DirectPart:
         moments = [next_moment(self._progress(one), now) for one in self.certificates]
         return int(min(moments, default=now + 86400) - now)
 
+    # --- one generation -----------------------------------------------------------------------
+
+    def fetch(self, work: Work) -> Material | Outcome | None:
+        """Take the newest generation; ``None`` if it is not here any more.
+
+        Raises:
+            ConfigurationError: its file is damaged.
+        """
+        from internal_puller.sources.direct.own import accept_own
+
+        issued = self.files.of(work.certificate).issued()
+        if issued is None or issued.generation != work.generation:
+            return None
+        floor = self._state.floors().get(work.certificate)
+        wanted = self._acceptance.wanted(work.certificate)
+        try:
+            accepted = accept_own(issued, wanted, floor, self._clock())
+        except BundleError as error:
+            return Outcome(work.certificate, work.generation, None, error)
+        return self._acceptance.keep(accepted)
+
+    @cached_property
+    def _acceptance(self) -> Acceptance:
+        from internal_puller.sources.acceptance import Acceptance
+
+        return Acceptance(self._state, self._targets)
+
+    def in_place(self, material: Material, progress: CertificateProgress) -> None:
+        """See :class:`internal_puller.sources.source.Source`."""
+        self._acceptance.in_place(material, progress)
+
+    def receipt(self, outcome: Outcome) -> str | None:
+        """Return the encoded report (docs/FORMAT.md), if there is an agent that is told."""
+        if not self._is_told:
+            return None
+        from internal_puller.sources.direct.reports import make_report
+
+        return make_report(
+            outcome,
+            self.direct,
+            self.files.of(outcome.certificate),
+            self._targets,
+            report_addresses=self._settings.report_addresses,
+            now=int(self._clock()),
+        )
+
     # --- for the report -----------------------------------------------------------------------
+
+    def failures(self) -> list[tuple[str, int, RelayError]]:
+        """Return of each order that failed: certificate, generation in place of it, and why."""
+        return [
+            (one, (self._progress(one) or DirectProgress()).generation, error)
+            for one, error in self.failed.items()
+        ]
 
     def note_troubles(self, report: PullReport) -> None:
         """Say of every certificate whose last order failed why, and when the next one is made."""
@@ -190,9 +221,7 @@ class DirectPart:
                 error = restored(known.error)
             if error is not None:
                 error = _with_next_attempt(one.certificate, error, known)
-                report.outcomes.append(
-                    CertificateOutcome(one.certificate, known.generation, "failed", False, error)
-                )
+                report.outcomes.append(Outcome(one.certificate, known.generation, None, error))
 
     def reasons(self) -> dict[str, str]:
         """Return, for a warning, why each certificate was not renewed."""
@@ -216,22 +245,6 @@ def restored(error: LastError) -> RelayError:
     else:
         kind = RelayError
     return kind(error.what)
-
-
-def missing_extra(error: ModuleNotFoundError) -> ConfigurationError:
-    """Return what to say where direct mode's libraries are not installed.
-
-    Raises:
-        ModuleNotFoundError: the one given, if it is one of our own modules that is missing.
-    """
-    package = (error.name or "").partition(".")[0]
-    if package in ("shared", "internal_puller", ""):
-        raise error
-    return ConfigurationError(
-        f"Direct mode needs the Python package {package}, which is not installed.",
-        do="Install split-horizon-relay with the extras puller and direct: "
-        "split-horizon-relay[puller,direct].",
-    )
 
 
 def _with_next_attempt(certificate: str, error: RelayError, known: DirectProgress) -> RelayError:
