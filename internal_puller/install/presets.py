@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Final
 from internal_puller.install import as_root, layout
 from internal_puller.install.durable import Ownership
 from internal_puller.install.formats import Rendering, read_password
-from internal_puller.install.generations import Accounts, prepare
+from internal_puller.install.generations import Accounts
+from internal_puller.install.places import prepare
 from internal_puller.settings.targets import (
     COMBINED_ORDERS,
     KEY_FIRST,
