@@ -116,10 +116,8 @@ def service_findings(service: Service, target: Target, subject: str) -> Iterator
     """Say what a pull by the service could not do that one by hand can."""
     unit, place = service.unit, target.directory
     if not service.may_write(place.parent):
-        what = (
-            f"{unit} may not write to {place} and beside it, where it makes the files before one "
-        )
-        what += "rename puts them in place: it installs nothing there, whoever else can."
+        what = f"{unit} may not write to {place} and beside it, from where one rename puts files "
+        what += "in place: it installs nothing there, whoever else can."
         yield Finding("target", Verdict.PROBLEM, subject, what, _room_for(service, target))
     staging = place.parent / staging_name(place)
     for one in (place, staging):

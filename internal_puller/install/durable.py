@@ -93,7 +93,8 @@ class Directory:
         """Open a directory next to this one, made if missing: of the same owner, 0700."""
         with self.parent() as parent:
             if not parent.has(name):
-                parent.make_directory(name).close()
+                with contextlib.suppress(FileExistsError):  # another process is as quick
+                    parent.make_directory(name).close()
                 with parent.opened() as readable:
                     readable.sync()
             opened = os.open(name, _OPEN_DIRECTORY, dir_fd=parent._fd)

@@ -9,6 +9,7 @@ that follows no links. What was not made by us is never touched.
 from __future__ import annotations
 
 import os
+import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -139,14 +140,15 @@ def wrong_names(target: Target) -> Iterator[tuple[str, str]]:
         if target.layout == "copy":
             if path.is_symlink() or not _same(path, current / name):
                 what = f"{path} is not the file of the generation in place."
-                yield what, f"cp --preserve=all {current / name} {path}"
+                yield what, shlex.join(("cp", "--preserve=all", f"{current / name}", f"{path}"))
         elif not os.path.lexists(path):
             what = f"{path} is missing, by which a container finds the file that mounts "
-            yield f"{what}{target.directory}.", f"ln -s {link} {path}"
+            yield f"{what}{target.directory}.", shlex.join(("ln", "-s", link, f"{path}"))
         elif not path.is_symlink() or str(path.readlink()) != link:
             what = f"{path} was not made by internal-puller, and is left alone: a container that "
             what += f"mounts {target.directory} reads it in place of {link}."
-            yield what, f"mv {path} {path}.old && ln -s {link} {path}"
+            moved = shlex.join(("mv", f"{path}", f"{path}.old"))
+            yield what, f"{moved} && {shlex.join(('ln', '-s', link, f'{path}'))}"
 
 
 def _same(path: Path, other: Path) -> bool:

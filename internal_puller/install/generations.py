@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
@@ -13,6 +12,7 @@ from internal_puller.install.durable import Directory, Ownership
 from internal_puller.install.fixed import FixedNames
 from internal_puller.install.formats import OWN_COPY, FileContent, same_content
 from internal_puller.install.layout import SetAside, generation_of, make_name, parse_name
+from internal_puller.install.places import open_directories, open_staging, refused
 from shared.contract.errors import ConfigurationError, StageFailed
 
 if TYPE_CHECKING:
@@ -58,66 +58,32 @@ class Generations:
         self._read_only = read_only
 
     def __enter__(self) -> Self:
+        create = not self._read_only
         with ExitStack() as stack:
             try:
-                self._open(stack, create=not self._read_only)
-                if not self._read_only:
-                    for name in self._staging.names():
-                        if name.startswith(layout.TEMPORARY):  # a killed run left it
-                            self._staging.remove(name)
+                self._root, self._all = open_directories(stack, self._target, create=create)
+                if create:
+                    self._staging = open_staging(stack, self._target, self._root, self._all)
+                    self._remove_leftovers()
             except OSError as error:
                 raise self._failed("be prepared", error) from error
             self._stack = stack.pop_all()
+        if create:
+            copies = self._target.layout == "copy"
+            self._fixed = FixedNames(self._root, self._all, self._staging, copies)
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    def _open(self, stack: ExitStack, *, create: bool) -> None:
-        place = self._target.directory
-        self._root = stack.enter_context(Directory.open(place, create=create))
-        self._all = stack.enter_context(self._root.child(layout.GENERATIONS, create=create))
-        if not create:
-            return
-        self._staging = stack.enter_context(self._open_staging())
-        if not self._all.is_one_mount_with(self._staging):
-            raise self._other_mount(self._all.path)
-        self._staging.inherit_as(self._all)
-        copies = self._target.layout == "copy"
-        self._fixed = FixedNames(self._root, self._all, self._staging, copies)
-
-    def _open_staging(self) -> Directory:
-        with self._root.parent() as parent:
-            if not parent.is_one_mount_with(self._root):
-                raise self._other_mount(self._root.path)
-        name = layout.staging_name(self._root.path)
-        try:
-            return self._root.beside(name)
-        except OSError as error:
-            place = self._root.path.parent / name
-            owner = self._root.path.stat().st_uid
-            raise StageFailed(
-                f"{self._target.certificate}: {place}, from which one rename puts a generation in "
-                f"place, cannot be used: {error.strerror or error}.",
-                do=f"As root: install -d -m 0700 -o {owner} {place}",
-            ) from error
-
-    def _other_mount(self, path: Path) -> ConfigurationError:
-        own = self._target.certificate
-        return ConfigurationError(
-            f"{own}: {path} is a mount of its own, so that no rename can put a generation in place "
-            "there at once.",
-            do=f"Name a directory below it: internal-puller target change {own} --directory "
-            f"{self._root.path / own}",
-        )
+    def _remove_leftovers(self) -> None:
+        """Remove what a killed run left under temporary names."""
+        for name in self._staging.names():
+            if name.startswith(layout.TEMPORARY):
+                self._staging.remove(name)
 
     def _failed(self, verb: str, error: OSError) -> StageFailed:
-        reason = error.strerror or str(error)
-        if error.errno == errno.ENOSPC:
-            reason = "the disk is full"
-        return StageFailed(
-            f"{self._target.certificate}: {self._target.directory} could not {verb}: {reason}."
-        )
+        return refused(self._target, verb, error)
 
     def active(self) -> str | None:
         """Return the name of the directory that ``current`` points to."""
@@ -357,20 +323,6 @@ class Generations:
             raise self._failed("take the files", error) from error
         finally:
             self._discard(temporary)
-
-
-def prepare(target: Target) -> None:
-    """Make the directories of a target, where they are missing; root makes them for the service.
-
-    Raises:
-        ConfigurationError, StageFailed: they cannot be used.
-    """
-    with ExitStack() as stack:
-        generations = Generations(target)
-        try:
-            generations._open(stack, create=True)
-        except OSError as error:
-            raise generations._failed("be prepared", error) from error
 
 
 def _readable(directory: Directory, name: str) -> bytes | None:

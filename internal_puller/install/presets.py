@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Final
 
 from internal_puller.install.durable import Ownership
 from internal_puller.install.formats import Rendering, read_password
-from internal_puller.install.generations import Accounts, prepare
+from internal_puller.install.generations import Accounts
+from internal_puller.install.places import prepare
 from internal_puller.install.servers import servers_of
 from internal_puller.settings.presets.catalogue import NAMES, known
 from internal_puller.settings.targets import ProbePoint

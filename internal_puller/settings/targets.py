@@ -268,6 +268,11 @@ class Target:
             )
         if self.pkcs12_password_file is not None:
             raise self._refuse("layout copy makes no bundle.p12: pkcs12_password_file is for link")
+        if self.owner is not None:
+            raise self._refuse(
+                "layout copy goes with group, not with owner: what was given to another account "
+                "could not be read to be copied"
+            )
         if self.ssh is not None:
             raise self._refuse("layout copy is for this machine; on another one use link")
 

@@ -133,17 +133,12 @@ def test_the_one_file_is_replaced(copied: Target) -> None:
 
 
 @needs_root
-def test_the_one_file_has_the_owner_of_the_others(copied: Target) -> None:
-    copied = dataclasses.replace(copied, owner="daemon", group="nogroup")
-    place(copied, 1)
+def test_the_one_file_has_the_group_of_the_others(copied: Target) -> None:
+    place(dataclasses.replace(copied, group="daemon"), 1)
     one = copied.directory / "combined.pem"
-    assert (one.owner(), one.group(), stat.S_IMODE(one.stat().st_mode)) == (
-        "daemon",
-        "nogroup",
-        0o640,
-    )
-    place(dataclasses.replace(copied, owner="bin"), 1)  # the same key and chain, another owner
-    assert one.owner() == "bin"
+    assert (one.group(), stat.S_IMODE(one.stat().st_mode)) == ("daemon", 0o640)
+    place(dataclasses.replace(copied, group="nogroup"), 1)  # the same key and chain
+    assert one.group() == "nogroup"
 
 
 def test_a_reader_of_the_one_file_never_sees_two(copied: Target) -> None:

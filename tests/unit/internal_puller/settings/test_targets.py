@@ -245,6 +245,7 @@ WRONG = {
     'pkcs12_algorithms = "des"': "is none of modern, legacy; the nearest is",
     'layout = "copy"\nformats = ["fullchain", "privkey"]': "takes the format combined alone",
     'layout = "copy"\npkcs12_password_file = "/p"': "layout copy makes no bundle.p12",
+    'layout = "copy"\nowner = "root"': "layout copy goes with group, not with owner",
     'layout = "copy"\nssh = "root@host"': "layout copy is for this machine",
 }
 
