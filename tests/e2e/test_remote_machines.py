@@ -126,15 +126,13 @@ def test_a_home_that_does_not_exist(tmp_path: Path) -> None:
 
 def test_one_session_at_a_time(tmp_path: Path) -> None:
     """A kept connection gives way to another, for the end of an overdue command, too."""
-    with machine(tmp_path / "ssh", MaxSessions=1) as (_, remote), remote.connected():
+    with machine(tmp_path / "ssh", MaxSessions=1) as (ssh, remote), remote.connected():
         put(remote)
         assert remote.run(("echo", "fine"), 10).ok
         started = time.monotonic()
-        assert not remote.run(("sh", "-c", "trap '' TERM; while :; do sleep 1; done"), 1).ok
+        assert not remote.run(endless(), 1).ok
         assert time.monotonic() - started < 30
-        assert (
-            remote.run(("pgrep", "-u", "64321", "-f", "trap"), 10).how == "ended with exit code 1"
-        )
+        wait_until(lambda: not alive(ssh), what="the end of the command")
 
 
 def test_one_connection_for_all_that_is_done_there(tmp_path: Path) -> None:
@@ -157,12 +155,24 @@ def test_a_connection_that_is_lost_in_between_is_made_anew(tmp_path: Path) -> No
         assert ssh.inside(f"{THERE}/current").readlink() == Path("generations/2")
 
 
-def test_a_command_and_all_that_it_began_are_ended(tmp_path: Path) -> None:
-    with machine(tmp_path / "ssh") as (_, remote):
-        began = "trap '' TERM; (while :; do sleep 3141; done) & while :; do sleep 3141; done"
-        done = remote.run(("sh", "-c", began), 1)
+def endless() -> tuple[str, ...]:
+    """Return a command that no TERM ends, nor what it begins; ``alive`` tells of both."""
+    loop = "while :; do sleep 30; done"
+    return ("sh", "-c", f"trap '' TERM; ({loop}) & echo $! $$ >{THERE}/pids; {loop}")
+
+
+def alive(ssh: SshServer) -> list[str]:
+    numbers = ssh.inside(f"{THERE}/pids").read_text().split()
+    assert len(numbers) == 2
+    return [number for number in numbers if Path("/proc", number).exists()]
+
+
+@pytest.mark.parametrize("shell", ["/bin/sh", "fish"])
+def test_a_command_and_all_that_it_began_are_ended(tmp_path: Path, shell: str) -> None:
+    with machine(tmp_path / "ssh", Account(shell=require(shell))) as (ssh, remote):
+        done = remote.run(endless(), 1)
         assert (done.ok, done.how) == (False, "did not end within 1 s")
-        wait_until(lambda: not remote.run(("pgrep", "-f", "sleep 3141"), 10).ok)
+        wait_until(lambda: not alive(ssh), what="the end of the command and its child")
 
 
 def test_a_daemon_that_keeps_the_output_open_is_not_waited_for(tmp_path: Path) -> None:
