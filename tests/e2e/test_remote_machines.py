@@ -118,6 +118,23 @@ def test_an_environment_of_the_accounts_own(tmp_path: Path) -> None:
         assert done.tail == "/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin\n"
 
 
+def test_looking_changes_nothing_and_trying_leaves_nothing(tmp_path: Path) -> None:
+    """What the doctor does, and a rehearsal; both say what an installation would."""
+    with machine(tmp_path / "ssh") as (ssh, remote):
+        remote.look()
+        assert not list(ssh.inside(THERE).iterdir())
+        remote.try_out()
+        assert [path.name for path in ssh.inside(THERE).rglob("*")] == ["generations"]
+        ssh.inside(THERE).chmod(0o777)
+        for each in (remote.look, remote.try_out):
+            with pytest.raises(StageFailed, match="can be changed by other users there"):
+                each()
+    account = Account(setup="mount -o remount,ro /srv")
+    with machine(tmp_path / "ro", account) as (_, remote), pytest.raises(StageFailed) as caught:
+        remote.try_out()
+    assert "read-only" in caught.value.what
+
+
 def test_a_home_that_does_not_exist(tmp_path: Path) -> None:
     with machine(tmp_path / "ssh", Account(home="/srv/nowhere")) as (_, remote):
         put(remote)
