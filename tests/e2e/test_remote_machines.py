@@ -13,9 +13,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
+import psutil
 import pytest
 
-from internal_puller.install import remote_settings
+from internal_puller.install import remote as remote_module
+from internal_puller.install import remote_files, remote_settings
 from internal_puller.install.remote import Remote, RemoteFile
 from shared.contract.errors import StageFailed
 from tests.lab.peers import require
@@ -351,6 +353,35 @@ def test_a_server_that_hangs_or_speaks_otherwise(
         assert time.monotonic() - started < 15
     for each in held:
         each.close()
+
+
+def test_a_machine_that_stops_answering_in_the_middle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Everything of it stands still, and no connection is closed: not even cleaning up waits."""
+    monkeypatch.setattr(remote_settings, "CONNECT_SECONDS", 2.0)
+    monkeypatch.setattr(remote_module, "EXCHANGE_SECONDS", 1.0)
+    stopped: list[psutil.Process] = []
+    with machine(tmp_path / "ssh") as (ssh, remote):
+
+        async def stand_still(*_: object) -> None:
+            if not stopped:
+                stopped.extend(psutil.Process(ssh.number).children(recursive=True))
+                for one in stopped:
+                    one.suspend()
+
+        with monkeypatch.context() as patched:
+            patched.setattr(remote_files.Mirror, "_require_owner", stand_still)
+            started = time.monotonic()
+            try:
+                with pytest.raises(StageFailed, match="did not answer in time") as caught:
+                    put(remote)
+                assert time.monotonic() - started < 20
+            finally:
+                for one in stopped:
+                    one.resume()
+        assert str(remote) in caught.value.what
+        put(remote)
 
 
 def test_no_such_name_and_nobody_there(tmp_path: Path) -> None:
