@@ -137,13 +137,15 @@ class _Running:
 
     async def end(self) -> None:
         """Read to the end of the command; what it leaves behind may hold its output open."""
+        has_ended = False
         while True:
             try:
                 async with asyncio.timeout(_POLL):
                     chunk = str(await self._process.stdout.read(8192))
             except TimeoutError:
-                if self._process.exit_status is not None:
-                    return
+                if has_ended:
+                    return  # a whole turn ago: what it wrote itself came before that
+                has_ended = self._process.exit_status is not None
                 continue
             if not chunk:
                 break

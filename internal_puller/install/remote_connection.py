@@ -50,16 +50,34 @@ class Connection:
         self.reach = self.reach or way_to(self.machine)
         limit = seconds + sum(2 * one.connect_seconds for one in self.reach)
 
+        is_late = False
+
+        def give_up() -> None:
+            nonlocal is_late
+            is_late = True
+            self._abort()
+
         async def bounded() -> T:
-            async with asyncio.timeout(limit):
-                return await work(self)
+            end = asyncio.get_running_loop().call_later(limit, give_up)
+            try:
+                async with asyncio.timeout(limit + _CLOSING):
+                    return await work(self)
+            finally:
+                end.cancel()
 
         try:
             return self._runner.run(bounded())
-        except StageFailed:
-            raise
-        except (OSError, ValueError, OverflowError, asyncssh.Error) as error:
+        except (OSError, ValueError, OverflowError, asyncssh.Error, StageFailed) as error:
+            if is_late:
+                raise remote_words.too_late(what, self.machine, limit) from error
+            if isinstance(error, StageFailed):
+                raise
             raise remote_words.not_done(what, self.machine, error, limit) from error
+
+    def _abort(self) -> None:
+        """Let all that waits for that machine fail at once, tidying up after a failure, too."""
+        for one in self._way:
+            one.abort()
 
     async def begin(self, start: Callable[[asyncssh.SSHClientConnection], Awaitable[T]]) -> T:
         """Begin something there; on a connection of its own where a kept one takes no more.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import socket
 from typing import TYPE_CHECKING, Final
@@ -100,12 +99,17 @@ def not_done(what: str, machine: Machine, error: Exception, limit: float) -> Sta
             f"{what} {machine}: the connection was lost: {_reason(error)}.",
             do="The next pull continues: internal-puller pull",
         )
-    if isinstance(error, TimeoutError | asyncio.TimeoutError):
-        return StageFailed(
-            f"{what} {machine}: it did not answer in time ({limit:g} s at most).",
-            do="See what keeps it busy; the next pull continues.",
-        )
+    if isinstance(error, TimeoutError):
+        return too_late(what, machine, limit)
     return StageFailed(f"{what} {machine}: {_reason(error)}.")
+
+
+def too_late(what: str, machine: Machine, limit: float) -> StageFailed:
+    """Return that a machine was waited for long enough: ``limit`` in seconds."""
+    return StageFailed(
+        f"{what} {machine}: it did not answer in time ({limit:g} s at most).",
+        do="See what keeps it busy; the next pull continues.",
+    )
 
 
 def no_sftp(machine: Machine, noise: str, error: Exception | None) -> StageFailed:

@@ -13,9 +13,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
+import psutil
 import pytest
 
-from internal_puller.install import remote_settings
+from internal_puller.install import remote as remote_module
+from internal_puller.install import remote_files, remote_settings
 from internal_puller.install.remote import Remote, RemoteFile
 from shared.contract.errors import StageFailed
 from tests.lab.peers import require
@@ -118,6 +120,23 @@ def test_an_environment_of_the_accounts_own(tmp_path: Path) -> None:
         assert done.tail == "/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin\n"
 
 
+def test_looking_changes_nothing_and_trying_leaves_nothing(tmp_path: Path) -> None:
+    """What the doctor does, and a rehearsal; both say what an installation would."""
+    with machine(tmp_path / "ssh") as (ssh, remote):
+        remote.look()
+        assert not list(ssh.inside(THERE).iterdir())
+        remote.try_out()
+        assert [path.name for path in ssh.inside(THERE).rglob("*")] == ["generations"]
+        ssh.inside(THERE).chmod(0o777)
+        for each in (remote.look, remote.try_out):
+            with pytest.raises(StageFailed, match="can be changed by other users there"):
+                each()
+    account = Account(setup="mount -o remount,ro /srv")
+    with machine(tmp_path / "ro", account) as (_, remote), pytest.raises(StageFailed) as caught:
+        remote.try_out()
+    assert "read-only" in caught.value.what
+
+
 def test_a_home_that_does_not_exist(tmp_path: Path) -> None:
     with machine(tmp_path / "ssh", Account(home="/srv/nowhere")) as (_, remote):
         put(remote)
@@ -126,15 +145,13 @@ def test_a_home_that_does_not_exist(tmp_path: Path) -> None:
 
 def test_one_session_at_a_time(tmp_path: Path) -> None:
     """A kept connection gives way to another, for the end of an overdue command, too."""
-    with machine(tmp_path / "ssh", MaxSessions=1) as (_, remote), remote.connected():
+    with machine(tmp_path / "ssh", MaxSessions=1) as (ssh, remote), remote.connected():
         put(remote)
         assert remote.run(("echo", "fine"), 10).ok
         started = time.monotonic()
-        assert not remote.run(("sh", "-c", "trap '' TERM; while :; do sleep 1; done"), 1).ok
+        assert not remote.run(endless(), 1).ok
         assert time.monotonic() - started < 30
-        assert (
-            remote.run(("pgrep", "-u", "64321", "-f", "trap"), 10).how == "ended with exit code 1"
-        )
+        wait_until(lambda: not alive(ssh), what="the end of the command")
 
 
 def test_one_connection_for_all_that_is_done_there(tmp_path: Path) -> None:
@@ -157,12 +174,24 @@ def test_a_connection_that_is_lost_in_between_is_made_anew(tmp_path: Path) -> No
         assert ssh.inside(f"{THERE}/current").readlink() == Path("generations/2")
 
 
-def test_a_command_and_all_that_it_began_are_ended(tmp_path: Path) -> None:
-    with machine(tmp_path / "ssh") as (_, remote):
-        began = "trap '' TERM; (while :; do sleep 3141; done) & while :; do sleep 3141; done"
-        done = remote.run(("sh", "-c", began), 1)
+def endless() -> tuple[str, ...]:
+    """Return a command that no TERM ends, nor what it begins; ``alive`` tells of both."""
+    loop = "while :; do sleep 30; done"
+    return ("sh", "-c", f"trap '' TERM; ({loop}) & echo $! $$ >{THERE}/pids; {loop}")
+
+
+def alive(ssh: SshServer) -> list[str]:
+    numbers = ssh.inside(f"{THERE}/pids").read_text().split()
+    assert len(numbers) == 2
+    return [number for number in numbers if Path("/proc", number).exists()]
+
+
+@pytest.mark.parametrize("shell", ["/bin/sh", "fish"])
+def test_a_command_and_all_that_it_began_are_ended(tmp_path: Path, shell: str) -> None:
+    with machine(tmp_path / "ssh", Account(shell=require(shell))) as (ssh, remote):
+        done = remote.run(endless(), 1)
         assert (done.ok, done.how) == (False, "did not end within 1 s")
-        wait_until(lambda: not remote.run(("pgrep", "-f", "sleep 3141"), 10).ok)
+        wait_until(lambda: not alive(ssh), what="the end of the command and its child")
 
 
 def test_a_daemon_that_keeps_the_output_open_is_not_waited_for(tmp_path: Path) -> None:
@@ -324,6 +353,35 @@ def test_a_server_that_hangs_or_speaks_otherwise(
         assert time.monotonic() - started < 15
     for each in held:
         each.close()
+
+
+def test_a_machine_that_stops_answering_in_the_middle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Everything of it stands still, and no connection is closed: not even cleaning up waits."""
+    monkeypatch.setattr(remote_settings, "CONNECT_SECONDS", 2.0)
+    monkeypatch.setattr(remote_module, "EXCHANGE_SECONDS", 1.0)
+    stopped: list[psutil.Process] = []
+    with machine(tmp_path / "ssh") as (ssh, remote):
+
+        async def stand_still(*_: object) -> None:
+            if not stopped:
+                stopped.extend(psutil.Process(ssh.number).children(recursive=True))
+                for one in stopped:
+                    one.suspend()
+
+        with monkeypatch.context() as patched:
+            patched.setattr(remote_files.Mirror, "_require_owner", stand_still)
+            started = time.monotonic()
+            try:
+                with pytest.raises(StageFailed, match="did not answer in time") as caught:
+                    put(remote)
+                assert time.monotonic() - started < 20
+            finally:
+                for one in stopped:
+                    one.resume()
+        assert str(remote) in caught.value.what
+        put(remote)
 
 
 def test_no_such_name_and_nobody_there(tmp_path: Path) -> None:

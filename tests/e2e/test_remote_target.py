@@ -148,6 +148,12 @@ def test_a_command_there_that_does_not_end(elsewhere: Elsewhere, tmp_path: Path)
     wait_until(lambda: not process.exists(), 10, what="the end of the command")
 
 
+def test_commands_there_are_told_of_the_directory_there(elsewhere: Elsewhere) -> None:
+    told = f'test "$RELAY_GENERATION $RELAY_DIRECTORY" = "1 {elsewhere.there}/current"'
+    report = elsewhere.put(1, test_command=("sh", "-c", told))
+    assert report.error is None, report.error.explain()
+
+
 def test_what_cannot_be_tidied_there_takes_nothing_back(elsewhere: Elsewhere) -> None:
     """An old generation that does not go away, and what a killed run left beside `current`."""
     if os.geteuid() != 0:
