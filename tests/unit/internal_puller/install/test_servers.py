@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from internal_puller.install import servers
 from internal_puller.install.server import Server
 from internal_puller.install.servers import servers_of
 from internal_puller.settings.presets.catalogue import NAMES
 from internal_puller.settings.targets import Target
 from shared.contract.errors import ConfigurationError
+from shared.host import systemctl
 
 NAME = "www.intra.example.com"
 
@@ -24,15 +24,15 @@ def target(directory: str = "/srv/a", **members: Any) -> Target:
 @pytest.fixture(autouse=True)
 def units(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A machine with systemd whose units are here."""
-    monkeypatch.setattr(servers.systemctl, "is_there", lambda: True)
-    monkeypatch.setattr(servers.systemctl, "UNIT_DIRECTORIES", (tmp_path / "etc", tmp_path / "lib"))
+    monkeypatch.setattr(systemctl, "is_there", lambda: True)
+    monkeypatch.setattr(systemctl, "UNIT_DIRECTORIES", (tmp_path / "etc", tmp_path / "lib"))
     (tmp_path / "lib").mkdir()
     return tmp_path / "lib"
 
 
 @pytest.fixture
 def no_systemd(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(servers.systemctl, "is_there", lambda: False)
+    monkeypatch.setattr(systemctl, "is_there", lambda: False)
 
 
 def one(of: Target) -> Server:
