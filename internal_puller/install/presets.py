@@ -42,13 +42,13 @@ class Plan:
 
     @property
     def test_command(self) -> Argv:
-        """Of its first server."""
-        return self.servers[0].test
+        """The first that a server of it has; empty if none has one."""
+        return self.command("test")
 
     @property
     def reload_command(self) -> Argv:
-        """Of its first server."""
-        return self.servers[0].reload
+        """The first that a server of it has; empty if none has one."""
+        return self.command("reload")
 
     def run(self, argv: Argv, extra: Mapping[str, str]) -> CommandResult:
         """Run a command where the server is; ``extra`` is for its environment, on this machine.

@@ -62,7 +62,7 @@ def test_another_machine_is_another_server() -> None:
 
 
 def test_commands_of_its_own_are_alone_unless_it_says_which_server() -> None:
-    own = {"test_command": ("t",), "reload_command": ("r",)}
+    own: dict[str, Any] = {"test_command": ("t",), "reload_command": ("r",)}
     assert one(target(**own)) != one(target("/srv/b", **own))
     assert one(target(**own, server="web")) == one(target("/srv/b", **own, server="web"))
     assert one(target(preset="nginx", test_command=())) != one(target(preset="nginx"))
