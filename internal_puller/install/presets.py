@@ -12,7 +12,7 @@ from internal_puller.install import as_root, layout
 from internal_puller.install.durable import Directory, Ownership
 from internal_puller.install.formats import read_password
 from internal_puller.install.generations import Accounts
-from internal_puller.install.servers import servers_of
+from internal_puller.install.target_servers import servers_of
 from internal_puller.settings.targets import ProbePoint
 from shared.contract.errors import ConfigurationError
 from shared.host import commands
