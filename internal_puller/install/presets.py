@@ -12,7 +12,7 @@ from internal_puller.install.durable import Ownership
 from internal_puller.install.formats import Rendering, read_password
 from internal_puller.install.generations import Accounts
 from internal_puller.install.places import prepare
-from internal_puller.install.servers import servers_of
+from internal_puller.install.target_servers import servers_of
 from internal_puller.settings.presets.catalogue import NAMES, known
 from internal_puller.settings.targets import ProbePoint
 from shared.contract.errors import ConfigurationError
@@ -42,8 +42,8 @@ class Plan:
 
     @property
     def test_command(self) -> Argv:
-        """Of its first server."""
-        return self.servers[0].test
+        """The first that a server of it has; empty if none has one."""
+        return self.command("test")
 
     @property
     def rendering(self) -> Rendering:
@@ -58,8 +58,8 @@ class Plan:
 
     @property
     def reload_command(self) -> Argv:
-        """Of its first server."""
-        return self.servers[0].reload
+        """The first that a server of it has; empty if none has one."""
+        return self.command("reload")
 
     def command(self, step: str) -> Argv:
         """Return the command of a step, ``test`` or ``reload``; empty if there is none."""

@@ -9,7 +9,7 @@ from internal_puller.install.judge import Case, Leaf, Reload, Test, judge
 from internal_puller.install.layout import GENERATIONS, RECORD, read_json
 from internal_puller.install.probe import probe_target
 from internal_puller.install.server import Running
-from internal_puller.install.servers import servers_of
+from internal_puller.install.target_servers import servers_of
 from internal_puller.install.words import About, error_of
 from internal_puller.outbox.outcome import Outcome
 from shared.contract.errors import ConfigurationError

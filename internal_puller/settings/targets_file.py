@@ -69,11 +69,11 @@ def check_distinct(targets: tuple[Target, ...]) -> None:
 
 def _check_servers(targets: tuple[Target, ...]) -> None:
     """A ``server`` is one group, which is tested and reloaded once: all have the same commands."""
-    first: dict[tuple[str, str | None], Target] = {}
+    first: dict[tuple[object, ...], Target] = {}
     for target in targets:
         if target.server is None:
             continue
-        other = first.setdefault((target.server, target.ssh), target)
+        other = first.setdefault((target.server, target.ssh and target.ssh_parts), target)
         if _how(other) != _how(target):
             raise ConfigurationError(
                 f"Target {target.certificate}: the server {target.server!r} has other commands in "

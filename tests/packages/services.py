@@ -1,4 +1,4 @@
-"""Every server whose preset tests a configuration, as Debian's own unit runs it, on ports apart."""
+"""Servers that have a preset, as Debian's own units run them, on ports apart."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Service:
         probe: where it is seen, which lets all of them be together.
         files: of its configuration; `{tls}` is the directory with the certificate.
         target: what else its target says.
-        before: shell commands that make it ready, if any.
+        before: shell commands that make it ready, if any; `{tls}` as in files.
     """
 
     unit: str
@@ -104,5 +104,81 @@ ssl_cert = <{tls}/fullchain.pem
 ssl_key = <{tls}/privkey.pem
 """
         },
+    ),
+    "openldap": Service(
+        "slapd",
+        _at(636),
+        {
+            "etc/default/slapd": """SLAPD_USER=openldap
+SLAPD_GROUP=openldap
+SLAPD_SERVICES="ldaps://127.0.0.1:636/"
+"""
+        },
+        {"owner": "openldap"},
+        """slapmodify -n 0 -F /etc/ldap/slapd.d <<END
+dn: cn=config
+changetype: modify
+add: olcTLSCertificateFile
+olcTLSCertificateFile: {tls}/fullchain.pem
+-
+add: olcTLSCertificateKeyFile
+olcTLSCertificateKeyFile: {tls}/privkey.pem
+END
+chown -R openldap: /etc/ldap/slapd.d""",
+    ),
+    "vsftpd": Service(
+        "vsftpd",
+        _at(990),
+        {
+            "etc/vsftpd.conf": """listen=YES
+listen_address=127.0.0.1
+listen_port=990
+ssl_enable=YES
+implicit_ssl=YES
+rsa_cert_file={tls}/fullchain.pem
+rsa_private_key_file={tls}/privkey.pem
+"""
+        },
+    ),
+    "mosquitto": Service(
+        "mosquitto",
+        _at(8883),
+        {
+            "etc/mosquitto/conf.d/tls.conf": """listener 8883 127.0.0.1
+certfile {tls}/fullchain.pem
+keyfile {tls}/privkey.pem
+"""
+        },
+        {"owner": "mosquitto"},
+    ),
+    "cockpit": Service(
+        "cockpit",
+        _at(9090),
+        {},
+        before="""mkdir -p /etc/cockpit/ws-certs.d
+ln -s {tls}/fullchain.pem /etc/cockpit/ws-certs.d/50-relay.cert
+ln -s {tls}/privkey.pem /etc/cockpit/ws-certs.d/50-relay.key""",
+    ),
+    "mariadb": Service(
+        "mariadb",
+        _at(3306, "mysql"),
+        {
+            "etc/mysql/mariadb.conf.d/99-tls.cnf": """[mariadbd]
+bind_address = 127.0.0.1
+ssl_cert = {tls}/fullchain.pem
+ssl_key = {tls}/privkey.pem
+"""
+        },
+        {"owner": "mysql"},
+    ),
+    "prosody": Service(
+        "prosody",
+        _at(5222, "xmpp"),
+        {
+            "etc/prosody/conf.d/tls.cfg.lua": f"""VirtualHost "{NAME}"
+  ssl = {{{{ certificate = "{{tls}}/fullchain.pem"; key = "{{tls}}/privkey.pem"; }}}}
+"""
+        },
+        {"owner": "prosody"},
     ),
 }

@@ -17,6 +17,8 @@ from typing import Any, cast
 
 import pytest
 
+from internal_puller.settings.presets.catalogue import NAMES, known
+from internal_puller.settings.presets.preset import UNIT
 from internal_puller.settings.targets import Target, load_targets, save_targets
 from tests.lab import LabCa, SplitDns
 from tests.lab.peers import require
@@ -220,8 +222,8 @@ def test_every_preset_with_debians_own_unit(machines: Machines) -> None:
     inside = machines.inside
     file = inside / "etc/split-horizon-relay/targets.toml"
     (nginx,) = load_targets(file)
-    for service in SERVICES.values():
-        inside.run("sh", "-euc", service.before)
+    for kind, service in SERVICES.items():
+        inside.run("sh", "-euc", service.before.format(tls=f"{TLS}-{kind}/current"))
     own = [
         replace(
             nginx,
@@ -246,11 +248,29 @@ def test_every_preset_with_debians_own_unit(machines: Machines) -> None:
     said = inside.journal("internal-puller-commands@*", lines=400)
     for kind, service in SERVICES.items():
         assert machines.newest_is_in_place(f"{TLS}-{kind}")
-        assert re.search(
-            rf"systemctl (reload|restart) {service.unit} ended with exit code 0"
-            r"|caddy reload .* ended with exit code 0",
-            said,
-        ), said
+        command = " ".join(part.replace(UNIT, service.unit) for part in known(kind).reload)
+        assert f"{command} ended with exit code 0" in said, said
+
+
+def test_what_presets_run_leaves_a_stopped_unit_stopped(machines: Machines) -> None:
+    """By Debian's own units, of every server that has a preset and is installed here."""
+    tried = set()
+    for preset in map(known, NAMES):
+        for unit in preset.units:
+            if machines.inside.unit(unit, "LoadState") != "loaded":
+                continue
+            ran = machines.inside.unit(unit, "ActiveState") == "active"
+            machines.inside.run("systemctl", "stop", unit)
+            argv = [part.replace(UNIT, unit) for part in preset.reload]
+            machines.inside.run(*argv, expect=None)
+            assert machines.inside.unit(unit, "ActiveState") != "active", argv
+            if ran:
+                machines.inside.run("systemctl", "start", unit)
+            tried.add(preset.name)
+    assert tried >= {"nginx", "apache", "haproxy", "postgresql", "tomcat", "openldap", "vsftpd"}
+    machines.inside.run("systemctl", "stop", "apache2")
+    machines.inside.run("systemctl", "reload-or-restart", "apache2")  # what no preset may do
+    assert machines.inside.unit("apache2", "ActiveState") == "active"
 
 
 def test_after_the_next_boot_all_of_it_is_there(machines: Machines) -> None:

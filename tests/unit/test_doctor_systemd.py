@@ -14,7 +14,7 @@ from internal_puller.doctor.machine import reload_findings, timer_findings
 from internal_puller.doctor.service import Service, find_service, service_findings, setting_findings
 from internal_puller.facts.schedule import SERVICE_STATE
 from internal_puller.install.presets import Plan, resolve
-from internal_puller.install.servers import servers_of
+from internal_puller.install.target_servers import servers_of
 from internal_puller.settings.config import load_settings
 from internal_puller.settings.targets import Target, save_targets
 from shared.contract.diagnosis import Verdict
@@ -59,10 +59,10 @@ def systemctl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Systemctl:
 @pytest.mark.parametrize(
     ("command", "verdict", "words"),
     [
-        ("systemctl reload on", Verdict.OK, "on runs"),
-        ("systemctl reload on --no-block", Verdict.OK, "on runs"),
-        ("/usr/bin/systemctl --no-block reload off", Verdict.PROBLEM, "off is inactive"),
-        ("systemctl try-restart off", Verdict.PROBLEM, "off is inactive"),
+        ("systemctl reload on", Verdict.OK, "on.service runs"),
+        ("systemctl reload on --no-block", Verdict.OK, "on.service runs"),
+        ("/usr/bin/systemctl --no-block reload off", Verdict.PROBLEM, "off.service is inactive"),
+        ("systemctl try-restart off", Verdict.PROBLEM, "off.service is inactive"),
         ("systemctl try-restart woken", Verdict.OK, "started when a client connects"),
         ("systemctl reload-or-restart off", Verdict.OK, "is there"),
         ("systemctl restart off", Verdict.OK, "is there"),

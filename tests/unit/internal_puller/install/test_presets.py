@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from internal_puller.install import presets, servers
 from internal_puller.install.presets import resolve
+from internal_puller.settings.presets.catalogue import Catalogue
 from internal_puller.settings.targets import ProbePoint, Target
 from shared.contract.errors import ConfigurationError
+from shared.host import commands, systemctl
 
 NAME = "www.intra.example.com"
 
 
 @pytest.fixture(autouse=True)
 def every_program_is_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(presets.commands, "find_program", lambda argv: argv[0])
-    monkeypatch.setattr(servers.systemctl, "is_there", lambda: True)
+    monkeypatch.setattr(commands, "find_program", lambda argv: shutil.which(argv[0]) or "/")
+    monkeypatch.setattr(systemctl, "is_there", lambda: True)
 
 
 def test_any_unit_by_its_name(tmp_path: Path) -> None:
@@ -75,7 +78,44 @@ def test_a_missing_program_is_named_with_the_way_on(
     def missing(argv: tuple[str, ...]) -> str:
         raise ConfigurationError(f"The command {argv[0]!r} does not exist.")
 
-    monkeypatch.setattr(presets.commands, "find_program", missing)
+    monkeypatch.setattr(commands, "find_program", missing)
     with pytest.raises(ConfigurationError, match="The preset dovecot needs it") as refused:
         resolve(Target(NAME, (NAME,), tmp_path, preset="dovecot"))
     assert "Install dovecot" in refused.value.do
+
+
+def two(tmp_path: Path, first: str) -> Target:
+    """A target that two servers read; both commands of each leave a trace."""
+    own = tmp_path / "presets.d"
+    own.mkdir()
+    for name, ends in (("one", first), ("two", "true")):
+        scripts = (f"echo {name} {step} >>{tmp_path}/ran; {ends}" for step in STEPS)
+        argv = [json.dumps(["sh", "-c", script]) for script in scripts]
+        port = 25 if name == "one" else 587
+        (own / f"{name}.toml").write_text(
+            f"title = '{name}'\nprograms = []\nunits = []\ntest = {argv[0]}\nreload = {argv[1]}\n"
+            f"without_systemd = {argv[1]}\nrestarts = false\npatience = 5\ncombined = []\n"
+            f"formats = ['combined']\nprobe = ['tls:443', 'smtp:{port}']\n"
+            "reads_as = ''\nhints.any = ['{current}']\n"
+        )
+    return Target(NAME, (NAME,), tmp_path, preset=("one", "two"), catalogue=Catalogue(own))
+
+
+STEPS = ("test", "reload")
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_every_server_that_reads_the_files_is_told(tmp_path: Path, step: str) -> None:
+    plan = resolve(two(tmp_path, "true"))
+    assert plan.run_step(step, 1).ok
+    assert (tmp_path / "ran").read_text() == f"one {step}\ntwo {step}\n"
+    assert [(one.protocol, one.port) for one in plan.probe] == [
+        ("tls", 443),
+        ("smtp", 25),
+        ("smtp", 587),
+    ]
+
+
+def test_what_one_server_refuses_is_not_told_to_the_next(tmp_path: Path) -> None:
+    assert not resolve(two(tmp_path, "false")).run_step("test", 1).ok
+    assert (tmp_path / "ran").read_text() == "one test\n"

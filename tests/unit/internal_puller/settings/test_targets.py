@@ -385,6 +385,11 @@ def test_one_server_has_one_way_to_reload_it(tmp_path: Path) -> None:
     assert {one.server for one in load_targets(file)} == {"mail"}
     file.write_text(SHARED + 'ssh = "relay@10.0.0.7"\n')  # another machine: another server
     load_targets(file)
+    first, second = SHARED.strip().split("\n\n")
+    there = f'{first}\nssh = "a@b"\n{second}\nssh = "a@b:22"\n'
+    file.write_text(there.replace('["r"]', '["s"]', 1))
+    with pytest.raises(ConfigurationError, match="has other commands"):
+        load_targets(file)
     file.write_text(SHARED + 'preset = "nginx"\n')  # what else it gives is each target's own
     load_targets(file)
     file.write_text(SHARED + 'unit = "x.service"\n')

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from internal_puller.install import servers
 from internal_puller.install.server import Server
-from internal_puller.install.servers import servers_of
+from internal_puller.install.target_servers import servers_of
 from internal_puller.settings.presets.catalogue import NAMES
 from internal_puller.settings.targets import Target
 from shared.contract.errors import ConfigurationError
+from shared.host import systemctl
 
 NAME = "www.intra.example.com"
 
@@ -24,15 +24,15 @@ def target(directory: str = "/srv/a", **members: Any) -> Target:
 @pytest.fixture(autouse=True)
 def units(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A machine with systemd whose units are here."""
-    monkeypatch.setattr(servers.systemctl, "is_there", lambda: True)
-    monkeypatch.setattr(servers.systemctl, "UNIT_DIRECTORIES", (tmp_path / "etc", tmp_path / "lib"))
+    monkeypatch.setattr(systemctl, "is_there", lambda: True)
+    monkeypatch.setattr(systemctl, "UNIT_DIRECTORIES", (tmp_path / "etc", tmp_path / "lib"))
     (tmp_path / "lib").mkdir()
     return tmp_path / "lib"
 
 
 @pytest.fixture
 def no_systemd(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(servers.systemctl, "is_there", lambda: False)
+    monkeypatch.setattr(systemctl, "is_there", lambda: False)
 
 
 def one(of: Target) -> Server:
@@ -44,7 +44,7 @@ def test_targets_of_one_preset_share_its_server() -> None:
     first, second = one(target(preset="nginx")), one(target("/srv/b", preset="nginx"))
     assert first == second
     assert first == Server(
-        "nginx", "", ("nginx", "-t"), ("systemctl", "reload", "nginx"), "nginx", restarts=False
+        "nginx", "", ("nginx", "-t"), ("systemctl", "reload", "nginx"), "nginx.service"
     )
 
 
@@ -62,23 +62,23 @@ def test_another_machine_is_another_server() -> None:
 
 
 def test_commands_of_its_own_are_alone_unless_it_says_which_server() -> None:
-    own = {"test_command": ("t",), "reload_command": ("r",)}
+    own: dict[str, Any] = {"test_command": ("t",), "reload_command": ("r",)}
     assert one(target(**own)) != one(target("/srv/b", **own))
     assert one(target(**own, server="web")) == one(target("/srv/b", **own, server="web"))
     assert one(target(preset="nginx", test_command=())) != one(target(preset="nginx"))
 
 
-def test_what_runs_nothing_is_no_server_to_share() -> None:
-    assert one(target()) != one(target("/srv/b"))
-    assert (one(target()).test, one(target()).reload) == ((), ())
+def test_what_runs_nothing_has_no_server() -> None:
+    assert servers_of(target()) == ()
+    assert servers_of(target(preset="nginx", test_command=(), reload_command=())) == ()
 
 
 @pytest.mark.parametrize(
     ("argv", "unit", "restarts"),
     [
-        ("systemctl reload x", "x", False),
+        ("systemctl reload x", "x.service", False),
         ("systemctl try-restart x.service", "x.service", True),
-        ("sudo -n /usr/bin/systemctl try-reload-or-restart x", "x", True),
+        ("sudo -n /usr/bin/systemctl try-reload-or-restart x", "x.service", True),
         ("x reload", None, False),
         ("systemctl daemon-reload", None, False),
     ],
@@ -92,8 +92,10 @@ def test_the_unit_that_is_here(units: Path) -> None:
     assert one(target(preset="apache")).reload == ("systemctl", "reload", "apache2")
     (units / "httpd.service").touch()
     server = one(target(preset="apache"))
-    assert (server.reload, server.unit) == (("systemctl", "reload", "httpd"), "httpd")
-    assert one(target(preset="apache", ssh="a@b")).unit == "apache2"  # what is here says nothing
+    assert (server.reload, server.unit) == (("systemctl", "reload", "httpd"), "httpd.service")
+    assert (
+        one(target(preset="apache", ssh="a@b")).unit == "apache2.service"
+    )  # what is here says nothing
 
 
 def test_the_unit_that_a_target_names() -> None:

@@ -18,7 +18,7 @@ _RESTARTING: Final = ("restart", "try-restart", "reload-or-restart", "try-reload
 
 
 def servers_of(target: Target) -> tuple[Server, ...]:
-    """Return the servers of a target, in the order of its presets; at least one.
+    """Return the servers of a target, in the order of its presets; none where nothing is run.
 
     Targets whose servers are equal are installed together: those of one preset, and those that say
     the same ``server``. One with commands of its own and without that is alone.
@@ -27,9 +27,9 @@ def servers_of(target: Target) -> tuple[Server, ...]:
         ConfigurationError: systemd does not run here, and how the server is reloaded without it
             is not known.
     """
-    if target.has_own_commands:
-        return (_own(target),)
-    return tuple(_of_preset(one, target) for one in target.presets)
+    own = target.has_own_commands
+    found = [_own(target)] if own else [_of_preset(one, target) for one in target.presets]
+    return tuple(server for server in found if server.test or server.reload)
 
 
 def machine_of(target: Target) -> str:
@@ -53,19 +53,14 @@ def unit_of(preset: Preset, target: Target) -> str | None:
 def _of_preset(preset: Preset, target: Target) -> Server:
     unit = unit_of(preset, target)
     return Server(
-        # What runs nothing is no server that others could share.
-        name=_name(preset, target, unit) if preset.test or preset.reload else str(target.directory),
+        name=target.unit or preset.name,
         machine=machine_of(target),
         test=preset.test,
         reload=_reload(preset, target, unit),
-        unit=unit if _has_systemd(target) else None,
+        unit=_whole(unit) if _has_systemd(target) else None,
         restarts=preset.restarts,
         patience=preset.patience,
     )
-
-
-def _name(preset: Preset, target: Target, unit: str | None) -> str:
-    return preset.name if target.unit is None or unit is None else unit
 
 
 def _reload(preset: Preset, target: Target, unit: str | None) -> Argv:
@@ -96,7 +91,7 @@ def _own(target: Target) -> Server:
         machine=machine_of(target),
         test=test,
         reload=reload,
-        unit=unit or (unit_of(preset, target) if _has_systemd(target) else None),
+        unit=_whole(unit or (unit_of(preset, target) if _has_systemd(target) else None)),
         restarts=verb in _RESTARTING,
         patience=preset.patience,
     )
@@ -108,6 +103,11 @@ def _systemctl(argv: Argv) -> tuple[str, str | None]:
     if len(words) == 3 and Path(words[0]).name == "systemctl":
         return words[1], words[2]
     return "", None
+
+
+def _whole(unit: str | None) -> str | None:
+    """Return a unit's name with its kind, which systemd lets one leave out of a service's."""
+    return unit if unit is None or "." in unit else f"{unit}.service"
 
 
 def _has_systemd(target: Target) -> bool:
