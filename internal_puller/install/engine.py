@@ -16,7 +16,7 @@ from internal_puller.install.active import read_active
 from internal_puller.install.layout import active_generation
 from internal_puller.install.material import Material
 from internal_puller.install.report import InstallReport
-from internal_puller.install.standing import look_at
+from internal_puller.install.served_now import look_at
 from internal_puller.outbox.outcome import Outcome
 from internal_puller.outbox.verdict import RELOADED_AGAIN, Verdict
 from internal_puller.settings.targets import Target

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from internal_puller.install.engine import Job
 from internal_puller.install.material import Material
-from internal_puller.install.standing import look_at
+from internal_puller.install.served_now import look_at
 from internal_puller.outbox.delivery import deliver
 from internal_puller.outbox.outcome import Outcome, sum_up
 from internal_puller.pull.deciding import Decision

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from internal_puller.install.layout import active_generation
-from internal_puller.install.standing import look_at
+from internal_puller.install.served_now import look_at
 from internal_puller.outbox.outcome import Outcome
 from internal_puller.outbox.receipts import seen
 from internal_puller.pull.pauses import note_look, put_off

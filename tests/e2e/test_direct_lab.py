@@ -6,15 +6,17 @@ import base64
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from internal_puller.outbox.outcome import EXIT_EXPIRING
+from internal_puller.install.engine import Engine, Job
+from internal_puller.outbox.outcome import EXIT_EXPIRING, Outcome
 from internal_puller.settings.targets import save_targets
+from internal_puller.sources.direct.issuing import DirectIssuing
 from internal_puller.sources.direct.settings import require_direct
 from internal_puller.sources.direct.status import direct_status
 from internal_puller.state.progress import LastError
@@ -430,6 +432,48 @@ def test_with_an_agent_its_operator_sees_everything(world: DirectWorld, tmp_path
         failed = agent.direct_reports[-1]
         assert (failed.outcome, failed.error) == ("failed", "issuance/rejected")
         assert failed.generation == known.generation
+
+
+@pytest.fixture
+def both(world: DirectWorld, tmp_path: Path) -> Iterator[FakeAgent]:
+    """One certificate from an agent and one from the CA, both new."""
+    (tmp_path / "agent").mkdir()
+    with FakeAgent(tmp_path / "agent") as agent:
+        world.machine.enrol(agent, "app.example.org")
+        world.want()
+        world.target()
+        agent.issue("app.example.org")
+        roots = tmp_path / "agent-root.pem"
+        roots.write_bytes(agent.ca.root_pem)
+        world.target("app.example.org", roots=roots)
+        yield agent
+
+
+def test_what_comes_from_both_is_installed_by_one_call(
+    world: DirectWorld, both: FakeAgent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    genuine, calls = Engine.install, list[list[str]]()
+
+    def install(self: Engine, jobs: Sequence[Job]) -> list[Outcome]:
+        calls.append(sorted(one.material.certificate for one in jobs))
+        return genuine(self, jobs)
+
+    monkeypatch.setattr(Engine, "install", install)
+    assert world.machine.pull().exit_code == 0
+    assert calls == [["app.example.org", NAME]]
+
+
+def test_a_bug_in_asking_a_ca_stops_nothing_of_the_agents(
+    world: DirectWorld, both: FakeAgent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(self: DirectIssuing, wanted: object) -> None:
+        raise ZeroDivisionError("by zero")
+
+    monkeypatch.setattr(DirectIssuing, "settle", broken)
+    report = world.machine.pull()
+    assert report.exit_code == 1
+    assert "unexpected ZeroDivisionError" in report.errors[0].what
+    assert [one.certificate for one in both.receipts] == ["app.example.org"]
 
 
 def test_a_fault_here_and_a_target_that_is_removed_reach_the_agent(

@@ -14,7 +14,6 @@ from internal_puller.facts.alarm import FILE
 from internal_puller.install import engine
 from internal_puller.install.engine import Engine, Job
 from internal_puller.outbox.look import Answer, Look
-from internal_puller.outbox.outbox import Outbox
 from internal_puller.outbox.outcome import Outcome
 from internal_puller.outbox.verdict import ERRORS, Verdict
 from internal_puller.pull.pauses import LOOK_FIRST
@@ -306,7 +305,7 @@ def test_killed_before_its_receipt_was_kept(
     """In place or gone back: both are told by the next run, once."""
     machine.target(agent, reload_command=(command,))
     issued = agent.issue(NAME)
-    assert killed_pull(machine, Outbox, "keep", "before")
+    assert killed_pull(machine, Engine, "install", "after")
     assert agent.receipts == []
     for _ in range(3):
         machine.pull()
