@@ -285,6 +285,13 @@ def test_a_restart_whose_start_fails_before_its_process(systemd: Systemd, contro
     assert systemd.told[1:] == ["reset-failed web.service", "start web.service"]
 
 
+def test_a_stop_in_the_midst_of_the_reload_is_no_death(systemd: Systemd, control: Control) -> None:
+    systemd.after("reload", **STOPPED)
+    control.reload()
+    assert note() == ReloadNote(BOOT, None)
+    assert not control.start().ok
+
+
 def test_what_runs_is_not_started_again(systemd: Systemd, control: Control) -> None:
     assert control.start().ok
     assert systemd.told == []
@@ -294,9 +301,9 @@ def test_failed_is_forgotten_and_then_it_is_started(
     systemd: Systemd, server: Server, control: Control
 ) -> None:
     """A unit that is no longer failed does not say how it ended: that is in the note."""
-    systemd.after("reload", **AGAIN_IN_VAIN)
     systemd.after("reset-failed", **AGAIN_IN_VAIN | {"ActiveState": "inactive"})
     control.reload()
+    systemd.shows(**AGAIN_IN_VAIN)
     plan = resolve(Target(NAME, (NAME,), Path("/srv/tls")))
     assert perform(Step.RESET_FAILED, server, [(plan, 7)]).result.ok
     assert control.running() is Running.NO
