@@ -109,7 +109,7 @@ def test_no_connection_is_refused_or_gets_a_mixed_pair_while_reloading(site: Sit
         while not stop.is_set():
             served = probe_target(site.target)[0]
             if served.leaf_sha256 is None:
-                errors.append(str(served.error))
+                errors.append(served.why)
             seen.add(served.leaf_sha256)
 
     visitor = threading.Thread(target=visit)

@@ -106,7 +106,24 @@ def tls(made: ssl.SSLContext) -> Serve:
     return serve
 
 
-def records(made: ssl.SSLContext, count: int, then: Serve = lambda connection: None) -> Serve:
+def without_renegotiation_info(flight: bytes) -> bytes:
+    """Take the extension of RFC 5746 out of a ServerHello of TLS 1.2."""
+    extension = b"\xff\x01\0\x01\0"
+    assert flight[5] == 2 and flight.count(extension) == 1
+    extensions = 5 + 4 + 2 + 32 + 1 + flight[5 + 4 + 2 + 32] + 3
+    shorter = bytearray(flight)
+    for at, octets in ((3, 2), (6, 3), (extensions, 2)):
+        length = int.from_bytes(shorter[at : at + octets]) - len(extension)
+        shorter[at : at + octets] = length.to_bytes(octets)
+    return bytes(shorter).replace(extension, b"")
+
+
+def records(
+    made: ssl.SSLContext,
+    count: int,
+    then: Serve = lambda connection: None,
+    change: Callable[[bytes], bytes] = bytes,
+) -> Serve:
     """Answer a ClientHello with the first records of a server's flight only."""
 
     def serve(connection: socket.socket) -> None:
@@ -115,7 +132,7 @@ def records(made: ssl.SSLContext, count: int, then: Serve = lambda connection: N
         incoming.write(connection.recv(65536))
         with contextlib.suppress(ssl.SSLWantReadError):
             server.do_handshake()
-        flight, end = outgoing.read(), 0
+        flight, end = change(outgoing.read()), 0
         for _ in range(count):
             end += 5 + int.from_bytes(flight[end + 3 : end + 5])
         connection.sendall(flight[:end])

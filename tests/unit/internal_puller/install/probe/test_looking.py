@@ -39,6 +39,7 @@ from tests.unit.internal_puller.install.probe.fakes import (
     sha256,
     silent,
     tls,
+    without_renegotiation_info,
 )
 
 LIMIT = 20.0
@@ -118,6 +119,14 @@ def test_handshake_that_ends_after_certificate(tmp_path: Path) -> None:
     late = seen(records(made, 2, silent), timeout=2.0)
     assert (late.answer, late.leaf_sha256, late.trouble) == (Answer.SHOWN, sha256(ours), None)
     assert "in time" in late.why
+
+
+def test_server_without_secure_renegotiation(tmp_path: Path) -> None:
+    """OpenSSL 3 takes the ServerHello of none, unless it is told to."""
+    ours = pair(tmp_path)
+    made = until(ssl.TLSVersion.TLSv1_2, context(ours))
+    one = seen(records(made, 2, change=without_renegotiation_info))
+    assert (one.answer, one.leaf_sha256) == (Answer.SHOWN, sha256(ours)), one.why
 
 
 # --- none --------------------------------------------------------------------------------------
@@ -236,6 +245,8 @@ def two_addresses(monkeypatch: pytest.MonkeyPatch, *found: str) -> None:
     def answer(host: Any, *more: Any, **named: Any) -> Any:
         if host != "both.example":
             return real(host, *more, **named)
+        if named["flags"] & socket.AI_NUMERICHOST:
+            raise socket.gaierror(socket.EAI_NONAME, "no number")
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (one, 0)) for one in (*found, *found)]
 
     monkeypatch.setattr(socket, "getaddrinfo", answer)
