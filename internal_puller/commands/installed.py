@@ -195,12 +195,13 @@ def _installed(target: TargetStatus | None) -> str:
 
 
 def _served(target: TargetStatus | None) -> str:
-    if target is None or not target.looks:
+    if target is None or (target.served_matches is None and not target.looks):
         return "-"
     if target.served_matches:
         return "yes"
     answer = "not known" if target.served_matches is None else "NO"
-    return f"{answer}: {', '.join(one.describe() for one in target.looks)}"
+    seen = ", ".join(one.describe() for one in target.looks)
+    return f"{answer}: {seen}" if seen else answer
 
 
 def _until(target: TargetStatus | None) -> str:

@@ -13,13 +13,15 @@ from internal_puller.doctor.served import served_findings
 from internal_puller.doctor.service import Service, service_findings
 from internal_puller.facts.expiry import USUAL_LIFETIME
 from internal_puller.facts.schedule import SERVICE_STATE, schedule_of
+from internal_puller.facts.standing import tell
 from internal_puller.install.active import read_active
 from internal_puller.install.layout import set_aside, unfinished
 from internal_puller.install.presets import Plan, resolve
+from internal_puller.outbox.verdict import ERRORS, LOOKED_AT_AGAIN
 from internal_puller.settings.config import Settings
 from internal_puller.settings.targets import Target
 from internal_puller.state.files import write_problems
-from internal_puller.state.progress import Progress
+from internal_puller.state.progress import Progress, Standing
 from internal_puller.state.state import StateDirectory
 from shared.contract.diagnosis import Finding, Verdict
 from shared.contract.errors import RelayError
@@ -78,6 +80,9 @@ def target_findings(
         yield from _configuration(plan, subject)
     else:
         yield from remote_findings(plan, plan.remote, subject, _configuration)
+    standing = progress.standing.get(str(target.directory))
+    if standing is not None:
+        yield _standing(standing, subject)
     for number, mark in aside.items():
         what = f"Generation {number} failed here and was set aside: {mark.what}"
         do = f"Mend what it names, then: internal-puller pull --retry   ({target.certificate})"
@@ -92,6 +97,12 @@ def target_findings(
         lifetime = progress.of(target.certificate).lifetime or USUAL_LIFETIME
         yield _life(active.not_after, lifetime * settings.warn_below, subject)
     yield from served_findings(plan, active, subject)
+
+
+def _standing(standing: Standing, subject: str) -> Finding:
+    kind = next((ERRORS[one] for one in LOOKED_AT_AGAIN if one == standing.verdict), None)
+    do = "internal-puller pull" if kind is None else kind.do
+    return Finding("not-served", Verdict.WARNING, subject, tell(standing, time.time()), do)
 
 
 def _directory(target: Target, subject: str) -> Finding:

@@ -76,6 +76,7 @@ def troubles(
     """Return what a person should be told: a stable key to its sentence."""
     if report.fault is not None:
         return {"fault": f"nothing can be installed: {report.fault.what}"}
+    unserved = {f"unserved {place}": one.what for place, one in progress.standing.items()}
     found: dict[str, str] = {}
     for certificate in report.expiring:
         lines = [one for one in report.warnings if one.startswith(f"{certificate}: ")]
@@ -85,8 +86,11 @@ def troubles(
         if one.withdrawn_at:
             found[f"withdrawn {certificate}"] = f"{certificate}: {WITHDRAWN}"
         error = one.error
-        if error is not None and error.type.startswith(_TO_BE_TOLD):
+        if error is None or error.what in unserved.values():
+            continue
+        if error.type.startswith(_TO_BE_TOLD):
             found[f"failing {certificate}"] = f"{certificate}: {error.what}"
+    found |= unserved
     error = progress.error
     if error is not None and (
         error.type in _AT_ONCE or now - progress.last_contact > settings.alarm_hours * 3600

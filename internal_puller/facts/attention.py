@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from internal_puller.facts.expiry import WITHDRAWN
+from internal_puller.facts.standing import tell
 from internal_puller.outbox.look import TROUBLE_WORDS, Answer
 
 if TYPE_CHECKING:
@@ -76,6 +77,19 @@ def _of_target(
             if left > 0
             else f"the certificate in {target.directory} HAS EXPIRED"
         )
+    if target.standing is not None:
+        yield tell(target.standing, now)
+    else:
+        yield from _of_looks(target)
+    for one in target.looks:
+        if one.trouble is not None:
+            yield f"{one.spot}: {TROUBLE_WORDS[one.trouble]}"
+    if target.unfinished:
+        yield f"an installation in {target.directory} was cut off; the next pull goes on with it"
+
+
+def _of_looks(target: TargetStatus) -> Iterator[str]:
+    """What the verdict that stands would say better."""
     wrong = [one.spot for one in target.looks if one.denies(target.leaf_sha256)]
     if wrong:
         yield f"{', '.join(wrong)}: not what is in {target.directory}"
@@ -85,7 +99,3 @@ def _of_target(
                 f"{one.spot}: whether it serves what is in {target.directory} cannot be seen from "
                 f"here: {one.why}"
             )
-        elif one.trouble is not None:
-            yield f"{one.spot}: {TROUBLE_WORDS[one.trouble]}"
-    if target.unfinished:
-        yield f"an installation in {target.directory} was cut off; the next pull goes on with it"

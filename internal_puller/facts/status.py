@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from internal_puller.facts.attention import attention
 from internal_puller.facts.expiry import USUAL_LIFETIME
 from internal_puller.facts.schedule import Schedule, schedule_of
+from internal_puller.facts.standing import is_served
 from internal_puller.install.active import read_active
 from internal_puller.install.layout import list_generations, set_aside, unfinished
 from internal_puller.install.probe import probe_target
@@ -19,7 +20,7 @@ from internal_puller.sources.direct.settings import load_direct
 from internal_puller.sources.direct.status import DirectStatus, direct_status
 from internal_puller.state.files import write_problems
 from internal_puller.state.pending import PendingKeys
-from internal_puller.state.progress import LastError, Progress
+from internal_puller.state.progress import LastError, Progress, Standing
 from internal_puller.state.state import Enrolment, StateDirectory
 from internal_puller.trust import takes_only_own_keys
 from shared.contract.errors import ConfigurationError
@@ -36,6 +37,7 @@ class TargetStatus:
         looks: what each address of each probe point answered; empty: nothing is probed.
         served_matches: all serve what is in place; ``None``: nothing is probed, or not known.
         error: why this target cannot be used; the other members say nothing then.
+        standing: the verdict that stands against what is in place; ``None`` if none does.
     """
 
     directory: str
@@ -48,6 +50,7 @@ class TargetStatus:
     looks: tuple[Look, ...]
     served_matches: bool | None
     error: str | None = None
+    standing: Standing | None = None
 
 
 @dataclass(frozen=True)
@@ -179,7 +182,11 @@ def _certificate(
 ) -> CertificateStatus:
     floor = state.floors().get(certificate)
     known = progress.of(certificate)
-    here = tuple(_target(one) for one in targets if one.certificate == certificate)
+    here = tuple(
+        _target(one, progress.standing.get(str(one.directory)))
+        for one in targets
+        if one.certificate == certificate
+    )
     pending = PendingKeys(state.path, certificate)
     installed = max((one.installed or 0 for one in here), default=0)
     return CertificateStatus(
@@ -188,7 +195,7 @@ def _certificate(
         offered=direct.issued if direct else known.offered,
         pulled=floor.generation if floor else 0,
         receipt_waiting=known.receipt is not None,
-        error=known.error if here else None,
+        error=known.error if here and not _is_standing(known.error, progress) else None,
         targets=here,
         origin="direct" if direct else "agent",
         direct=direct,
@@ -209,18 +216,24 @@ def _certificate(
     )
 
 
-def _target(target: Target) -> TargetStatus:
+def _is_standing(error: LastError | None, progress: Progress) -> bool:
+    """Whether it is said of a target already: what is in place there has not failed."""
+    return error is not None and any(one.what == error.what for one in progress.standing.values())
+
+
+def _target(target: Target, standing: Standing | None) -> TargetStatus:
     """One target that cannot be used hides none of the others."""
     try:
-        return _usable(target)
+        return _usable(target, standing)
     except ConfigurationError as error:
         place = str(target.directory)
         return TargetStatus(place, None, 0, "", (), {}, False, (), None, error.what)
 
 
-def _usable(target: Target) -> TargetStatus:
+def _usable(target: Target, standing: Standing | None) -> TargetStatus:
     active = read_active(target)
     looks = probe_target(target)
+    served = is_served(matches(looks, active.leaf_sha256 if active else ""), standing)
     return TargetStatus(
         directory=str(target.directory),
         installed=active.generation if active else None,
@@ -230,5 +243,6 @@ def _usable(target: Target) -> TargetStatus:
         set_aside={number: one.what for number, one in set_aside(target).items()},
         unfinished=unfinished(target),
         looks=looks,
-        served_matches=matches(looks, active.leaf_sha256 if active else ""),
+        served_matches=served,
+        standing=None if served else standing,  # the next pull sees it, too
     )

@@ -60,7 +60,7 @@ def start_it(server: Server, ran: Running) -> str:
     command = f"systemctl start {server.unit}"
     if ran is Running.FAILED:
         command = f"systemctl reset-failed {server.unit} && {command}"
-    return f"start it{there} with: {command}"
+    return f"start it{there} ({command})"
 
 
 def _means_of_back(verdict: Verdict, about: About) -> str:

@@ -48,9 +48,9 @@ class Look:
         not_after: unix seconds, of the leaf; ``None`` without one.
         leaf_sha256: lower-case hex SHA-256 of the leaf's DER; ``None`` exactly for ``NONE`` and
             ``NOT_KNOWN``.
-        whose: the names of the leaf, or its subject where it has none; empty if not known.
         why: in words, why there is no more; empty for ``PROVEN``.
         trouble: the server's own, if a handshake showed it.
+        whose: the names in the leaf; empty if not known.
     """
 
     address: str
@@ -59,14 +59,19 @@ class Look:
     answer: Answer
     leaf_sha256: str | None = None
     not_after: int | None = None
-    whose: str = ""
     why: str = ""
     trouble: Trouble | None = None
+    whose: str = ""
 
     @property
     def where(self) -> tuple[str, int, str]:
         """By this a look before is told from another, and found again after."""
         return self.address, self.port, self.sni
+
+    @property
+    def spot(self) -> str:
+        """Where it was looked, for a message."""
+        return f"{self.sni} at {self.address} port {self.port}"
 
     def seen(self) -> str:
         """Return what was seen, without where."""
@@ -76,11 +81,6 @@ class Look:
         if self.whose:
             leaf = f"{leaf} of {self.whose}"
         return f"{leaf}, {self.why}" if self.why else leaf
-
-    @property
-    def spot(self) -> str:
-        """Where it was looked, for a message."""
-        return f"{self.sni} at {self.address} port {self.port}"
 
     def describe(self) -> str:
         """Return it as a clause for a message."""

@@ -11,7 +11,7 @@ from shared.contract import wire
 
 def seen(served: Sequence[Look]) -> dict[str, str]:
     """Return what was seen served, by where; for telling later whether it changed."""
-    return {f"{one.address} {one.port} {one.sni}": one.leaf_sha256 or "nothing" for one in served}
+    return {f"{one.address} {one.port} {one.sni}": one.leaf_sha256 or one.answer for one in served}
 
 
 def make_receipt(outcome: Outcome, *, report_addresses: bool, now: int) -> str:

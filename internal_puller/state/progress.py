@@ -52,7 +52,7 @@ class CertificateProgress:
         csr_wanted: the agent waits for a CSR of ours.
         csr_error: why the last CSR was not taken, in words; empty when it was.
         lifetime: seconds that the newest accepted certificate lives from end to end; 0: unknown.
-        served: leaf digests seen at the last look, by ``address port sni``.
+        served: what the last look saw, by ``address port sni``: a leaf's digest, or ``Answer``.
         reported: the newest installed generation of which a receipt was written.
         receipt: encoded receipt or report that the agent has not confirmed yet.
         direct: it is a report of a certificate that this machine gets by itself.

@@ -8,6 +8,7 @@ from tests.breakages import (
     of_input,
     of_installing,
     of_issuing,
+    of_judging,
     of_limits,
     of_messages,
     of_operators,
@@ -18,8 +19,8 @@ from tests.breakages.model import Breakage
 from tests.breakages.page import promises
 
 _PARTS = (
-    *(of_input, of_installing, of_issuing, of_limits, of_messages, of_operators),
-    *(of_secrets, of_terminals),
+    *(of_input, of_installing, of_judging, of_issuing, of_limits, of_messages),
+    *(of_operators, of_secrets, of_terminals),
 )
 LEAST = 3
 """How many a promise has at least, if code of ours keeps it."""

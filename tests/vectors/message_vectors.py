@@ -165,6 +165,10 @@ def _good_batches() -> dict[str, tuple[str, bytes, str]]:
             "put back",
             _receipt(outcome="rolled_back", error="install/served-mismatch"),
         ),
+        "kept": (
+            "in place, and not seen to be served",
+            _receipt(error="install/cannot-be-seen", served=[]),
+        ),
         "failed": ("a fault of the machine", _receipt(outcome="failed", error="unexpected")),
         "removed": (
             "about no bundle: 64 zeros",

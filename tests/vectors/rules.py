@@ -29,6 +29,8 @@ _DIRECT = f"{_STORE}test_direct_reports.py::"
 _PULL = f"{_PULLER}pull/test_pull.py::"
 _OWN = f"{_PULLER}pull/test_own_keys.py::"
 _TRUST = f"{_PULLER}test_trust.py::"
+_VERDICT = f"{_PULLER}outbox/test_verdict.py::"
+_SERVING = "tests/unit/external_agent/facts/test_serving.py::"
 _DELIVERY = f"{_PULLER}outbox/test_delivery.py::"
 _FAULTS = f"{_PULLER}sources/agent/test_faults.py::"
 _MACHINE = f"{_PULLER}sources/agent/test_this_machine.py::"
@@ -349,6 +351,10 @@ SHOWN_BY: dict[str, tuple[str, ...]] = {
     "V12": (f"{_PULL}test_refused_receipts_delay_receipts_and_nothing_else",),
     "V13": (f"{_PULL}test_agent_away_is_exit_7_and_the_receipt_is_kept",
             f"{_PULL}test_what_is_served_is_looked_at_again"),
+    "V14": ("receipts/good-kept", f"{_SERVING}test_what_is_in_place"),
+    "V15": (f"{_VERDICT}test_each_error_stands_in_the_format_with_its_outcome",),
+    **{f"V15.{row}": (f"{_VERDICT}test_each_error_stands_in_the_format_with_its_outcome",)
+       for row in range(1, 14)},
     # --- 9. keys made by the puller ---
     "Q1": (f"{_CSRS}test_no_second_recipient", f"{_CSRS}test_wanted_until_one_is_left"),
     "Q2": ("csr/empty", "csr/not-der", "csr/cut", "csr/trailing", "csr/version-2"),

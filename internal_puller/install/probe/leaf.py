@@ -7,15 +7,13 @@ from __future__ import annotations
 
 import time
 from calendar import timegm
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from shared.contract.plain_text import one_line
 
-if TYPE_CHECKING:
-    from cryptography import x509
-
 _MOST_NAMES: Final = 3
-_LONGEST: Final = 200
+_ALT_NAMES: Final = bytes.fromhex("0603551d11")  # subjectAltName, RFC 5280 section 4.2.1.6
+_OCTETS, _DNS_NAME = 0x04, 0x82
 _VERSION: Final = 0xA0
 _UTC_TIME: Final = 0x17
 _RSA: Final = bytes.fromhex("2a864886f70d0101")  # rsaEncryption, and RSASSA-PSS
@@ -72,26 +70,26 @@ def key_kind(der: bytes) -> str | None:
 
 
 def whose(der: bytes) -> str:
-    """Return its DNS names, some of them where there are many; else its subject; or nothing.
-
-    For a message: a plain line, whatever stands in the certificate.
-    """
-    from cryptography import x509
-
+    """Return its DNS names for a message, some of them where there are many; empty if none."""
     try:
-        leaf = x509.load_der_x509_certificate(der)
-        names = _names(leaf) or [leaf.subject.rfc4514_string()]
-    except ValueError:
+        names = _dns_names(der)
+    except (ValueError, IndexError):
         return ""
     more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
-    return one_line(", ".join(names[:_MOST_NAMES]))[:_LONGEST] + more
+    return one_line(", ".join(names[:_MOST_NAMES])) + more
 
 
-def _names(leaf: x509.Certificate) -> list[str]:
-    from cryptography import x509
-
-    try:
-        extension = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName)
-    except x509.ExtensionNotFound:
+def _dns_names(der: bytes) -> list[str]:
+    _, _, rest = der.partition(_ALT_NAMES)
+    if not rest:
         return []
-    return extension.value.get_values_for_type(x509.DNSName)
+    tag, content, rest = element(rest)
+    if tag != _OCTETS:  # it is critical: a BOOLEAN stands before
+        _, content, _ = element(rest)
+    _, general_names, _ = element(content)
+    names = []
+    while general_names:
+        tag, content, general_names = element(general_names)
+        if tag == _DNS_NAME:
+            names.append(content.decode("ascii"))
+    return names

@@ -93,9 +93,9 @@ def _look_at(point: ProbePoint, address: str, timeout: float, kind: str | None) 
         Answer.PROVEN if seen.proven else Answer.SHOWN,
         hashlib.sha256(seen.leaf).hexdigest(),
         not_after(seen.leaf),
-        whose(seen.leaf),
         seen.why,
         trouble,
+        whose(seen.leaf),
     )
 
 

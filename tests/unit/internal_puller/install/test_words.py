@@ -62,7 +62,7 @@ def told(verdict: Verdict, case: About) -> InstallError:
         (
             Verdict.NOT_RUNNING,
             about(),
-            "nginx is not running; start it with: systemctl start nginx.service",
+            "nginx is not running; start it (systemctl start nginx.service)",
         ),
         (
             Verdict.RELOAD_FAILED,
@@ -142,18 +142,17 @@ def test_without_its_words_no_install_error_speaks_of_a_previous_certificate() -
 @pytest.mark.parametrize(
     ("server", "ran", "what"),
     [
-        (NGINX, Running.NO, "nginx is not running; start it with: systemctl start nginx.service"),
+        (NGINX, Running.NO, "nginx is not running; start it (systemctl start nginx.service)"),
         (
             NGINX,
             Running.FAILED,
-            "nginx has failed; start it with: systemctl reset-failed nginx.service && systemctl "
-            "start nginx.service",
+            "nginx has failed; start it (systemctl reset-failed nginx.service && systemctl start "
+            "nginx.service)",
         ),
         (
             replace(NGINX, machine="relay@web:22"),
             Running.NO,
-            "nginx on relay@web:22 is not running; start it there with: systemctl start "
-            "nginx.service",
+            "nginx on relay@web:22 is not running; start it there (systemctl start nginx.service)",
         ),
         (replace(NGINX, unit=None, name="mine"), Running.NO, "mine is not running; start it"),
     ],

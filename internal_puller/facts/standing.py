@@ -1,0 +1,43 @@
+"""What is in place and was not seen to be served: whether it is so now, and in words. Lean."""
+
+from __future__ import annotations
+
+import time
+
+from internal_puller.outbox.verdict import NOT_SERVED, Verdict
+from internal_puller.state.progress import Standing
+
+_NOT_OF_THIS_SERVER = (Verdict.SEEN_BEFORE, Verdict.ANOTHER_SERVER)
+"""What is seen at the probe point says nothing of the server that reads the files."""
+
+
+def is_served(seen: bool | None, standing: Standing | None) -> bool | None:
+    """Tell whether what is in place is served: by what is seen, and the verdict that stands.
+
+    Args:
+        seen: whether the probe points show it; ``None``: not known, or nobody looks.
+    """
+    if standing is None:
+        return seen
+    if standing.verdict in _NOT_OF_THIS_SERVER:
+        return None
+    if seen is None and standing.verdict in NOT_SERVED:
+        return False
+    return seen
+
+
+def tell(standing: Standing, now: float) -> str:
+    """Return it as sentences: what, since when, and when it is looked at again.
+
+    Args:
+        now: unix seconds.
+    """
+    again = f"at {_minute(standing.again_at)}" if standing.again_at > now else "by the next pull"
+    return (
+        f"{standing.what} In place, and not seen served since {_minute(standing.since)}; looked at "
+        f"again {again}."
+    )
+
+
+def _minute(moment: int) -> str:
+    return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(moment))
