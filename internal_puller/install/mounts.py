@@ -120,7 +120,7 @@ def _mounts(table: bytes) -> Iterator[_Mount]:
         mount, _, source = line.partition(" - ")
         _, _, device, root, point, *_ = mount.split(" ")
         kind, _, options = source.split(" ", 2)
-        yield _Mount(device, _plain(root).removesuffix("//deleted"), _plain(point), kind, options)
+        yield _Mount(device, _plain(root), _plain(point), kind, options)
 
 
 def _plain(path: str) -> str:
