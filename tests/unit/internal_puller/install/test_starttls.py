@@ -104,4 +104,4 @@ def test_what_a_probe_says_of_it() -> None:
 def test_a_protocol_that_is_none() -> None:
     with pytest.raises(ConfigurationError, match="no protocol to probe by"):
         ProbePoint("127.0.0.1", 21, NAME, "gopher")
-    assert set(GOOD) == set(PROTOCOLS)
+    assert set(GOOD) <= set(PROTOCOLS)
