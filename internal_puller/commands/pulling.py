@@ -17,7 +17,10 @@ def pull(
     context: typer.Context,
     as_json: Annotated[bool, typer.Option("--json", help="Say what happened as JSON.")] = False,
     retry: Annotated[
-        bool, typer.Option(help="Try generations again that failed here before.")
+        bool,
+        typer.Option(
+            help="Try again what failed here before, and look at once at what was not seen served."
+        ),
     ] = False,
 ) -> None:
     """Fetch and install what is new, once; quiet when nothing is. For a timer."""

@@ -7,11 +7,10 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
-from internal_puller.facts.expiry import warn_of_expiry
 from internal_puller.outbox.report import PullReport
+from internal_puller.pull.concluding import conclude, raise_alarm
 from internal_puller.pull.deciding import Decision, decide, is_cut_off, is_left_behind, reshaped
-from internal_puller.pull.pauses import Pauses, moments
-from internal_puller.pull.standing import note_standing
+from internal_puller.pull.pauses import Pauses
 from internal_puller.pull.turn import Turn
 from internal_puller.settings.config import Settings
 from internal_puller.settings.targets import load_targets
@@ -97,7 +96,7 @@ class Puller:
             if turn.direct is not None:
                 turn.direct.order(turn.report)
             self._follow(turn, heard=heard, retry=retry)
-            self._conclude(turn)
+            conclude(turn)
         except ClockWrong:
             raise
         except ConfigurationError as fault:
@@ -201,52 +200,6 @@ class Puller:
             for name in sorted(self._pauses.too_often)
         ]
 
-    # --- the end ------------------------------------------------------------------------------
-
-    def _conclude(self, turn: Turn) -> None:
-        direct, report = turn.direct, turn.report
-        if direct is not None:
-            direct.note_troubles(report)
-            direct.warn_of_records(report)
-            if turn.agent is None:
-                again = [int(one - self._clock()) for one in moments(turn.progress, turn.targets)]
-                report.come_back = clamp_come_back(min([direct.come_back(), *again]))
-        note_standing(turn)
-        warn_of_expiry(
-            turn.targets,
-            turn.progress,
-            report,
-            now=self._clock(),
-            share=self.settings.warn_below,
-            reasons=direct.reasons() if direct else {},
-        )
-        self._write_metrics(turn)
-        self._raise_alarm(turn)
-
-    def _write_metrics(self, turn: Turn) -> None:
-        """A collector's file that cannot be written is a warning: certificates come first."""
-        path = self.settings.metrics_file
-        if path is None:
-            return
-        from internal_puller.facts.textfile import write_metrics
-
-        try:
-            write_metrics(path, turn.targets, turn.progress, turn.report, self._clock())
-        except ConfigurationError as error:
-            turn.report.warnings.append(f"{error.what} {error.do}")
-
-    def _raise_alarm(self, turn: Turn) -> None:
-        settings = self.settings
-        if not (settings.alarm_command or settings.alarm_mail):
-            return
-        from internal_puller.facts.alarm import raise_alarm
-
-        here = [target.certificate for target in turn.targets]
-        try:
-            raise_alarm(settings, here, turn.progress, turn.report, self._clock())
-        except ConfigurationError as error:
-            turn.report.warnings.append(f"{error.what} {error.do}")
-
     def _tell_of_fault(self, turn: Turn | None, fault: ConfigurationError) -> None:
         """Tell the agent, and whoever gets alarms, what on this machine ends every pull."""
         from internal_puller.pull.faults import tell_of_fault
@@ -255,7 +208,7 @@ class Puller:
             turn = self._turn(without_targets=True)
         tell_of_fault(turn, fault)
         turn.report = PullReport(fault=fault)
-        self._raise_alarm(turn)
+        raise_alarm(turn)
 
     # --- what else is done with what is in place ----------------------------------------------
 

@@ -46,9 +46,11 @@ OF_OURS = {
     "internal_puller.facts": "expiry",
     "internal_puller.install": "active layout lock",
     "internal_puller.outbox": "outcome report verdict",
-    "internal_puller.pull": "deciding lean_pull pauses plan puller remembered standing turn",
     "internal_puller.settings": "account config protocols targets targets_file toml_file",
     "internal_puller.settings.presets": "catalogue file preset",
+    "internal_puller.pull": (
+        "concluding deciding lean_pull pauses plan puller remembered standing turn"
+    ),
     "internal_puller.sources": "source",
     "internal_puller.sources.agent": (
         "client contact lean_httpx network peer_key proxies source this_machine transport"

@@ -16,8 +16,10 @@ from internal_puller.install.engine import Engine, Job
 from internal_puller.outbox.look import Answer, Look
 from internal_puller.outbox.outcome import Outcome
 from internal_puller.outbox.verdict import ERRORS, Verdict
+from internal_puller.pull.daemon import Daemon
 from internal_puller.pull.pauses import LOOK_FIRST
 from internal_puller.settings.targets import ProbePoint, Target, save_targets
+from shared.contract.errors import NotRunning
 from tests.fake_agent import FakeAgent
 from tests.machine import NAME, Machine
 from tests.unit.internal_puller.pull.test_own_keys import killed_pull
@@ -296,6 +298,21 @@ def test_what_is_served_no_more_stands_too(agent: FakeAgent, machine: Machine) -
     [standing] = machine.progress.standing.values()
     assert standing.verdict == "another-server"
     assert machine.pull().exit_code == 9
+
+
+def test_the_service_logs_it_once_and_not_each_time_it_looks(
+    agent: FakeAgent, stopped: Machine, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    daemon = Daemon(lambda: stopped.settings, clock=clock)
+    for _ in range(4):
+        daemon._cycle()
+        daemon._drop_puller()
+        clock.now += 600
+    assert [one.message for one in caplog.records if one.levelname == "ERROR"] == [
+        f"{NAME}: {NAME} is not-running. {NotRunning.do}"
+    ]
+    assert len(Servers.looked) == 3
+    assert len(agent.receipts) == 1
 
 
 @pytest.mark.parametrize("command", ["/bin/true", "/bin/false"])
