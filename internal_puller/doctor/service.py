@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from internal_puller.install.layout import staging_name
-from internal_puller.install.remote_settings import Machine, has_own_settings
+from internal_puller.install.remote_openssh import Machine, has_own_settings
 from internal_puller.settings.config import Settings
 from internal_puller.settings.targets import Target
 from shared.contract.diagnosis import Finding, Verdict

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from internal_puller.install import remote_command
 from internal_puller.install.remote_connection import kept
 from internal_puller.install.remote_files import Mirror, RemoteFile, mirror
-from internal_puller.install.remote_settings import Machine, way_to
+from internal_puller.install.remote_openssh import Machine
+from internal_puller.install.remote_settings import way_to
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Mapping

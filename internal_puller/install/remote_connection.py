@@ -12,13 +12,15 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from internal_puller.install import remote_words
-from internal_puller.install.remote_settings import Machine, Reach, way_to
+from internal_puller.install.remote_settings import Reach, way_to
 from shared.contract.errors import ConfigurationError, StageFailed
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping
 
     import asyncssh
+
+    from internal_puller.install.remote_openssh import Machine
 
 T = TypeVar("T")
 _CLOSING: Final = 5.0
@@ -33,6 +35,7 @@ class Connection:
         self._runner = asyncio.Runner()
         self._way: list[asyncssh.SSHClientConnection] = []
         self._commands: list[subprocess.Popen[bytes]] = []
+        self._is_late = False
 
     def call(self, work: Callable[[Connection], Awaitable[T]], what: str, seconds: float) -> T:
         """Do something there.
@@ -49,33 +52,27 @@ class Connection:
         asyncssh = library()
         self.reach = self.reach or way_to(self.machine)
         limit = seconds + sum(2 * one.connect_seconds for one in self.reach)
-
-        is_late = False
-
-        def give_up() -> None:
-            nonlocal is_late
-            is_late = True
-            self._abort()
-
-        async def bounded() -> T:
-            end = asyncio.get_running_loop().call_later(limit, give_up)
-            try:
-                async with asyncio.timeout(limit + _CLOSING):
-                    return await work(self)
-            finally:
-                end.cancel()
-
+        self._is_late = False
         try:
-            return self._runner.run(bounded())
+            return self._runner.run(self._bounded(work, limit))
         except (OSError, ValueError, OverflowError, asyncssh.Error, StageFailed) as error:
-            if is_late:
+            if self._is_late:
                 raise remote_words.too_late(what, self.machine, limit) from error
             if isinstance(error, StageFailed):
                 raise
             raise remote_words.not_done(what, self.machine, error, limit) from error
 
-    def _abort(self) -> None:
+    async def _bounded(self, work: Callable[[Connection], Awaitable[T]], limit: float) -> T:
+        end = asyncio.get_running_loop().call_later(limit, self._give_up)
+        try:
+            async with asyncio.timeout(limit + _CLOSING):
+                return await work(self)
+        finally:
+            end.cancel()
+
+    def _give_up(self) -> None:
         """Let all that waits for that machine fail at once, tidying up after a failure, too."""
+        self._is_late = True
         for one in self._way:
             one.abort()
 
@@ -104,7 +101,8 @@ class Connection:
     async def _open(self) -> asyncssh.SSHClientConnection:
         await asyncio.sleep(0)  # what came while nobody ran this loop, such as the end of it
         await asyncio.sleep(0)
-        if self._way and not any(one.is_closed() for one in self._way):
+        is_whole = len(self._way) == len(self.reach)  # else it ends at a machine on the way
+        if is_whole and not any(one.is_closed() for one in self._way):
             return self._way[-1]
         await self.hang_up()
         for one in self.reach:

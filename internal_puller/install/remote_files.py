@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import asyncssh
 
     from internal_puller.install.remote_connection import Connection
-    from internal_puller.install.remote_settings import Machine
+    from internal_puller.install.remote_openssh import Machine
 
 _ST_RDONLY: Final = 1  # OpenSSH, PROTOCOL section 4.4
 _LOOK_SECONDS: Final = 5.0

@@ -1,39 +1,25 @@
 """How a machine is reached: what a target says of it, and what the ssh configuration says.
 
-OpenSSH reads its own configuration (``ssh -G``), so that a host alias, ``ProxyJump`` or ``Match``
-mean here what they mean to ``ssh``. What can be used of it is used, and what would lead somewhere
-else without it is refused in words. It names commands, so it is held to what holds for every file
-that does.
+What can be used of the configuration is used; what would lead somewhere else without it is refused
+in words.
 """
 
 from __future__ import annotations
 
-import glob
 import os
-import pwd
 import re
-import shlex
 import socket
-import subprocess
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from shared.contract import plain_text
+from internal_puller.install.remote_openssh import Machine, account, home, require_trusted, told
 from shared.contract.errors import ConfigurationError, StageFailed
-from shared.host.commands import find_program
-from shared.host.trusted_file import PUBLIC, SECRET, check_trusted, read_trusted
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+from shared.host.trusted_file import PUBLIC, SECRET, check_trusted
 
 CONNECT_SECONDS: Final = 20.0
 LONGEST_CONNECT: Final = 60.0
-SYSTEM: Final = Path("/etc/ssh/ssh_config")
-_SECONDS: Final = 10.0
-_DEEPEST: Final = 16  # as OpenSSH
 _MOST_MACHINES: Final = 8
-_INCLUDE: Final = re.compile(r'\s*"?include"?(?:\s*=\s*|\s+)(.*)', re.IGNORECASE)
 _JUMP: Final = re.compile(
     r"(?:ssh://)?(?:(?P<user>[^@/]+)@)?(?P<host>\[[0-9a-fA-F:.]+\]|[^:@/\[\]]+)(?::(?P<port>[0-9]{1,5}))?/?"
 )
@@ -43,30 +29,6 @@ _NAMED: Final = {
     "ssh_known_hosts": "Name a file that can: internal-puller target change NAME "
     "--ssh-known-hosts FILE",
 }
-
-
-@dataclass(frozen=True)
-class Machine:
-    """What a target says of the machine that it is for.
-
-    Attributes:
-        port: ``None`` leaves it to the ssh configuration, and else it is 22.
-        key: private key file; ``None`` takes those of the ssh configuration, and an agent.
-        known_hosts: file with the host keys; ``None`` takes those of the ssh configuration.
-        config: ssh configuration; ``None`` is what ssh reads: this user's, and the system's.
-    """
-
-    user: str | None
-    host: str
-    port: int | None = None
-    key: Path | None = None
-    known_hosts: Path | None = None
-    config: Path | None = None
-
-    def __str__(self) -> str:
-        user = "" if self.user is None else f"{self.user}@"
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{user}{host}" + ("" if self.port is None else f":{self.port}")
 
 
 @dataclass(frozen=True)
@@ -147,7 +109,7 @@ def _hop(machine: Machine, text: str) -> Machine:
 
 
 def _reach(machine: Machine, *, is_last: bool) -> Reach:
-    found = _Settings(machine, _told(machine))
+    found = _Settings(machine, told(machine))
     found.refuse_what_is_not_supported()
     named = () if machine.key is None else (machine.key,)
     others = () if named and is_last else found.keys()
@@ -159,7 +121,7 @@ def _reach(machine: Machine, *, is_last: bool) -> Reach:
         machine=machine,
         host=found.one("hostname") or machine.host,
         port=machine.port or int(found.one("port") or 22),
-        user=machine.user or found.one("user") or _account().pw_name,
+        user=machine.user or found.one("user") or account().pw_name,
         keys=(*named, *others),
         certificates=() if named and is_last else found.files("certificatefile"),
         is_own_key=bool(named) and not others,
@@ -183,7 +145,7 @@ def check_files(machine: Machine) -> None:
     Raises:
         StageFailed: one is missing, or others could change it, or read the key.
     """
-    _require_trusted(machine)
+    require_trusted(machine)
     if machine.key is not None:
         _check(machine.key, "ssh_key", SECRET)
     if machine.known_hosts is not None:
@@ -230,7 +192,7 @@ class _Settings:
         places = [self._place(value) for value in listed]
         found = tuple(place for place in places if os.access(place, os.F_OK))
         if not found:
-            first = places[0] if places else _home() / ".ssh" / "known_hosts"
+            first = places[0] if places else home() / ".ssh" / "known_hosts"
             raise StageFailed(
                 f"There is no ssh_known_hosts file {first}, so the host key of {self._machine} "
                 "cannot be compared.",
@@ -256,15 +218,15 @@ class _Settings:
 
     def _place(self, text: str) -> Path:
         text = self.expanded(text)
-        return _home() / text.removeprefix("~/") if text.startswith("~/") else Path(text)
+        return home() / text.removeprefix("~/") if text.startswith("~/") else Path(text)
 
     def expanded(self, text: str) -> str:
         """Return a value with its ``%`` tokens filled in (ssh_config(5), TOKENS)."""
         machine = self._machine
-        user = machine.user or self.one("user") or _account().pw_name
+        user = machine.user or self.one("user") or account().pw_name
         tokens = {
             "%": "%",
-            "d": str(_home()),
+            "d": str(home()),
             "h": self.one("hostname") or machine.host,
             "i": str(os.geteuid()),
             "k": self.one("hostkeyalias") or machine.host,
@@ -273,7 +235,7 @@ class _Settings:
             "n": machine.host,
             "p": str(machine.port or self.one("port") or 22),
             "r": user,
-            "u": _account().pw_name,
+            "u": account().pw_name,
         }
 
         def fill(match: re.Match[str]) -> str:
@@ -312,113 +274,3 @@ class _Settings:
                     f"{name} {value} of the ssh configuration for {own} is not supported here.",
                     do=do,
                 )
-
-
-def has_own_settings(machine: Machine) -> bool:
-    """Tell whether this user's own configuration changes how a machine is reached.
-
-    Another account, such as the service's, reaches it otherwise. Raises ``StageFailed``.
-    """
-    if machine.config is not None or not os.access(_home() / ".ssh" / "config", os.R_OK):
-        return False
-    without = replace(machine, config=SYSTEM if os.access(SYSTEM, os.R_OK) else Path(os.devnull))
-    _require_trusted(machine)
-    return _told(machine) != _told(without)
-
-
-def _told(machine: Machine) -> dict[str, list[str]]:
-    """Have ssh read its configuration for a machine; without ssh there is none but the usual."""
-    try:
-        program = find_program(("ssh",))
-    except ConfigurationError as error:
-        if machine.config is None:
-            return _usual()
-        raise StageFailed(
-            f"Reading {machine.config} needs the program ssh, which is not installed.",
-            do="Install it: apt install openssh-client",
-        ) from error
-    options: list[str] = []
-    for option, value in (("-F", machine.config), ("-p", machine.port), ("-l", machine.user)):
-        if value is not None:
-            options += [option, str(value)]
-    try:
-        done = subprocess.run(
-            [program, "-G", *options, "--", machine.host],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=_SECONDS,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise StageFailed(
-            f"ssh did not say within {_SECONDS:g} s how {machine} is reached.",
-            do=f"Try it: ssh -G {shlex.join(options)} {shlex.quote(machine.host)}",
-        ) from error
-    if done.returncode != 0:
-        why = plain_text.one_line(done.stderr.decode("utf-8", "replace").strip())
-        raise StageFailed(
-            f"ssh cannot read its configuration for {machine}: {why:.300}",
-            do=f"Try it: ssh -G {shlex.join(options)} {shlex.quote(machine.host)}",
-        )
-    told: dict[str, list[str]] = {}
-    for line in done.stdout.decode("utf-8", "replace").splitlines():
-        name, _, value = line.partition(" ")
-        told.setdefault(name.lower(), []).append(value)
-    return told
-
-
-def _usual() -> dict[str, list[str]]:
-    return {
-        "identityfile": [f"~/.ssh/id_{kind}" for kind in ("ed25519", "ecdsa", "rsa")],
-        "userknownhostsfile": ["~/.ssh/known_hosts"],
-        "globalknownhostsfile": ["/etc/ssh/ssh_known_hosts"],
-    }
-
-
-def _require_trusted(machine: Machine) -> None:
-    """Refuse a configuration, and what it includes, that another account could have written."""
-    own = _home() / ".ssh"
-    try:
-        if machine.config is not None:
-            _look_through(machine.config, own, 0)
-            return
-        for path, base in ((own / "config", own), (SYSTEM, SYSTEM.parent)):
-            if os.access(path, os.R_OK):
-                _look_through(path, base, 0)
-    except ConfigurationError as error:
-        raise StageFailed(error.what, do=error.do or "See ssh_config(5).") from error
-
-
-def _look_through(path: Path, base: Path, depth: int) -> None:
-    content = read_trusted(path, "ssh configuration", commands=True)
-    if depth == _DEEPEST:
-        raise ConfigurationError(f"The ssh configuration {path} is included too deep.")
-    for pattern in _included(content.decode("utf-8", "replace"), path):
-        place = base / Path(pattern).expanduser()
-        for found in glob.glob(str(place)):  # noqa: PTH207 - of an absolute pattern
-            if Path(found).is_file():
-                _look_through(Path(found), base, depth + 1)
-
-
-def _included(text: str, path: Path) -> Iterator[str]:
-    for match in filter(None, map(_INCLUDE.fullmatch, text.splitlines())):
-        try:
-            patterns: Sequence[str] = shlex.split(match[1], comments=True)
-        except ValueError as error:
-            raise ConfigurationError(f"{path}: Include {match[1]!r:.200}: {error}.") from error
-        for pattern in patterns:
-            if "%" in pattern or "${" in pattern:
-                raise ConfigurationError(
-                    f"{path}: Include {pattern!r:.200} cannot be looked at.",
-                    do="Write the path out.",
-                )
-            yield pattern
-
-
-def _home() -> Path:
-    """Return where ssh looks: the account's home, whatever ``HOME`` says."""
-    return Path(_account().pw_dir)
-
-
-def _account() -> pwd.struct_passwd:
-    return pwd.getpwuid(os.geteuid())

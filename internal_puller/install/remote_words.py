@@ -10,7 +10,8 @@ from shared.contract import plain_text
 from shared.contract.errors import StageFailed
 
 if TYPE_CHECKING:
-    from internal_puller.install.remote_settings import Machine, Reach
+    from internal_puller.install.remote_openssh import Machine
+    from internal_puller.install.remote_settings import Reach
 
 _CAUSE: Final = {
     errno.ECONNREFUSED: "refuses the connection",

@@ -97,6 +97,24 @@ def test_through_a_jump_host(way: Way) -> None:
     assert len(re.findall(passed, (way.bastion.base / "sshd.log").read_text())) == 2
 
 
+def test_a_way_that_was_not_reached_to_its_end_is_not_used(way: Way, tmp_path: Path) -> None:
+    """A kept connection ends at the machine that is meant, or there is none."""
+    mark = tmp_path / "mark"
+    text = _alias(way, f"ProxyJump {way.bastion.target}")
+    way.write(text)
+    keys = way.app.base / "authorized_keys"
+    kept = keys.read_text()
+    with way.remote.connected():
+        keys.write_text("")
+        for _ in range(2):
+            with pytest.raises(StageFailed, match="does not let us in"):
+                way.remote.run(("touch", str(mark)), 10)
+            assert not mark.exists(), "not on the machine before it"
+        keys.write_text(kept)
+        way.run()
+    assert way.app.logins == 1
+
+
 def test_through_a_jump_host_with_a_key_of_its_own(way: Way, tmp_path: Path) -> None:
     own = make_key(tmp_path / "gate")
     (way.bastion.base / "authorized_keys").write_text(own)
@@ -234,7 +252,7 @@ def test_what_is_read_where_no_configuration_is_named(way: Way, tmp_path: Path) 
     code = (
         "import sys; from pathlib import Path, PurePosixPath\n"
         "from internal_puller.install.remote import Remote\n"
-        "from internal_puller.install.remote_settings import Machine, has_own_settings\n"
+        "from internal_puller.install.remote_openssh import Machine, has_own_settings\n"
         f"remote = Remote({way.app.user!r}, 'app', None, PurePosixPath('/x'), Path(sys.argv[1]))\n"
         "print(remote.run(('true',), 10).ok)\n"
         "print(*(has_own_settings(Machine('u', host)) for host in ('app', 'other')))"

@@ -60,7 +60,7 @@ OF_OURS = {
         "bundle enrolment_token errors http_signatures identifiers outside_validity plain_text "
         "sealing signing strict_json wire"
     ),
-    "shared.host": "terminal trusted_file whole_file",
+    "shared.host": "boot terminal trusted_file whole_file",
 }
 WITH_DIRECT = {"internal_puller.sources.direct": "record schedule settings source"}
 

@@ -19,7 +19,8 @@ from external_agent.settings import keys
 from external_agent.settings.config import CaSection
 from external_agent.settings.config import load_settings as load_agent
 from internal_puller.install.formats import read_password
-from internal_puller.install.remote_settings import Machine, check_files
+from internal_puller.install.remote_openssh import Machine
+from internal_puller.install.remote_settings import check_files
 from internal_puller.install.roots import roots_in
 from internal_puller.settings.config import CONFIG_VARIABLE, load_settings
 from internal_puller.settings.targets import load_targets
