@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from internal_puller.install.probe import look
-from internal_puller.settings.targets import ProbePoint
+from internal_puller.settings.probe_point import ProbePoint
 from tests.lab.ports import free_port
 from tests.servers import RunningServer
 

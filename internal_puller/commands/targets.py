@@ -20,11 +20,11 @@ from internal_puller.install.layout import active_generation
 from internal_puller.install.presets import check_target, resolve
 from internal_puller.settings.config import Settings, load_settings
 from internal_puller.settings.presets.catalogue import NAMES, beside
+from internal_puller.settings.probe_point import ProbePoint
 from internal_puller.settings.protocols import usual_port
 from internal_puller.settings.targets import (
     FORMATS,
     KEY_ALGORITHMS,
-    ProbePoint,
     Target,
     load_targets,
     save_targets,

@@ -14,7 +14,7 @@ from internal_puller.install.generations import Accounts
 from internal_puller.install.places import prepare
 from internal_puller.install.target_servers import servers_of
 from internal_puller.settings.presets.catalogue import NAMES, known
-from internal_puller.settings.targets import ProbePoint
+from internal_puller.settings.probe_point import ProbePoint
 from shared.contract.errors import ConfigurationError
 from shared.host import commands
 from shared.host.commands import CommandResult
@@ -96,7 +96,7 @@ def resolve(target: Target) -> Plan:
         ConfigurationError: an account, a command or the password file is missing.
     """
     unable = [one.name for one in target.presets if not one.reads_one_file]
-    if target.layout == "copy" and unable and not target.has_own_commands:
+    if target.layout == "copy" and unable:
         raise _cannot_copy(target, unable[0])
     servers = servers_of(target)
     for server in servers:

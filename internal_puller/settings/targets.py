@@ -14,7 +14,7 @@ from internal_puller.settings.presets.preset import (
     NO_PAIR,
     holds_pair,
 )
-from internal_puller.settings.protocols import split
+from internal_puller.settings.probe_point import NAME, ProbePoint
 from shared.contract.errors import ConfigurationError, PolicyError
 from shared.contract.identifiers import check_certificate_id
 
@@ -34,8 +34,6 @@ ONE_FILE: Final = ("combined",)
 KEY_ORIGINS: Final = ("any", "puller")
 KEY_ALGORITHMS: Final = ("ec-p256", "ec-p384", "rsa-2048", "rsa-3072", "rsa-4096")
 
-_LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9])?"
-_NAME = re.compile(rf"(?:\*\.)?(?:{_LABEL}\.)+{_LABEL}")
 _SSH = re.compile(
     r"(?P<user>[A-Za-z0-9_][A-Za-z0-9_.-]{0,63})@(?P<host>\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]{1,253})"
     r"(?::(?P<port>[0-9]{1,5}))?"
@@ -43,32 +41,6 @@ _SSH = re.compile(
 _UNIT = re.compile(r"[A-Za-z0-9:_.@\\-]{1,200}\.(?:service|target|socket)")
 _ACCOUNT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}\$?")
 _SERVER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:@-]{0,63}")
-
-
-@dataclass(frozen=True)
-class ProbePoint:
-    """Where to look at what is served.
-
-    Args:
-        address: IP address or host name, as it is to be connected to.
-        port: TCP port.
-        sni: the name sent in the TLS server_name extension; not a wildcard.
-        protocol: ``[PROXY+]SCHEME`` of ``settings.protocols``: how TLS begins there.
-    """
-
-    address: str
-    port: int
-    sni: str
-    protocol: str = "tls"
-
-    def __post_init__(self) -> None:
-        if not self.address or not self.address.isascii() or set(self.address) & set(" \t\r\n/"):
-            raise ConfigurationError(f"{self.address!r} is no address to probe.")
-        if not 0 < self.port < 65536:
-            raise ConfigurationError(f"{self.port} is no TCP port to probe.")
-        if not _NAME.fullmatch(self.sni) or self.sni.startswith("*"):
-            raise ConfigurationError(f"{self.sni!r} is no name to probe for.")
-        split(self.protocol)
 
 
 @dataclass(frozen=True)
@@ -228,7 +200,7 @@ class Target:
         if not self.names:
             raise self._refuse("names is empty")
         for name in self.names:
-            if len(name) > 253 or not _NAME.fullmatch(name):
+            if len(name) > 253 or not NAME.fullmatch(name):
                 raise self._refuse(f"{name!r} is no DNS name in lower-case A-labels")
         for account in (self.owner, self.group):
             if account is not None and not _ACCOUNT.fullmatch(account):

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from internal_puller.settings.presets.catalogue import Catalogue, beside
+from internal_puller.settings.probe_point import ProbePoint
 from internal_puller.settings.protocols import usual_port
-from internal_puller.settings.targets import ProbePoint, Target
+from internal_puller.settings.targets import Target
 from internal_puller.settings.toml_file import (
     check_keys,
     path_of,

@@ -220,7 +220,7 @@ def test_the_operator_of_an_agent_sees_it(line: Line, tmp_path: Path) -> None:
         [seen] = agent.status()["direct"]
         assert seen["certificate"] == NAME
         assert seen["leaf_sha256"] == leaf_sha256(directory)
-        assert (seen["state"], seen["outcome"]) == ("issued", "installed")
+        assert (seen["state"], seen["outcome"]) == ("installed", "installed")
         assert "its puller asks the CA itself" in agent.call("status", NAME).out
         line.puller.call("direct", "remove", NAME)
         line.puller.pull(expect=None)

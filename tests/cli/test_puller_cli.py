@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from internal_puller.cli import main
-from internal_puller.settings.targets import ProbePoint, Target
+from internal_puller.settings.probe_point import ProbePoint
+from internal_puller.settings.targets import Target
 from shared.host import kept_file
 from tests.cli.conftest import Run
 from tests.fake_agent import FakeAgent
@@ -285,7 +286,7 @@ def test_a_target_of_one_file_names_that_file(agent: FakeAgent, machine: Machine
     machine.enrol(agent)
     _, out, _ = run("target", "add", NAME, "--layout", "copy")
     [target] = machine.targets()
-    assert f"Let the server use: {target.directory}/combined.pem" in out
+    assert f"{target.directory}/combined.pem holds the certificate and its key" in out
     assert "current" not in out
     code, _, error = run("target", "change", NAME, "--preset", "nginx", "--test-command", "")
     assert code == 3

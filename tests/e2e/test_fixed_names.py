@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from internal_puller.install.probe import probe_target
-from internal_puller.settings.targets import ProbePoint, Target
+from internal_puller.settings.probe_point import ProbePoint
+from internal_puller.settings.targets import Target
 from tests.lab.peers import require
 from tests.line import wait_until
 from tests.servers import SERVERS, RunningServer

@@ -16,7 +16,8 @@ from internal_puller.install import layout
 from internal_puller.install.installer import install, roll_back
 from internal_puller.install.probe import probe_target
 from internal_puller.install.report import InstallReport
-from internal_puller.settings.targets import ProbePoint, Target
+from internal_puller.settings.probe_point import ProbePoint
+from internal_puller.settings.targets import Target
 from shared.contract.errors import ConfigTestFailed, RollbackFailed, ServedMismatch
 from tests.lab.peers import require
 from tests.servers import SERVERS, RunningServer

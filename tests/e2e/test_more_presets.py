@@ -17,7 +17,8 @@ from internal_puller.install.installer import install
 from internal_puller.install.presets import resolve
 from internal_puller.install.probe import probe_target
 from internal_puller.settings.presets.catalogue import NAMES, known
-from internal_puller.settings.targets import ProbePoint, Target
+from internal_puller.settings.probe_point import ProbePoint
+from internal_puller.settings.targets import Target
 from shared.contract.errors import ConfigTestFailed, ConfigurationError
 from shared.host import systemctl
 from tests import more_daemons, more_servers

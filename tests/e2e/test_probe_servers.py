@@ -13,8 +13,8 @@ import pytest
 
 from internal_puller.install.probe import look
 from internal_puller.outbox.look import Answer, Look, Trouble
+from internal_puller.settings.probe_point import ProbePoint
 from internal_puller.settings.protocols import STARTTLS
-from internal_puller.settings.targets import ProbePoint
 from tests import probed_servers as servers
 from tests.lab.peers import require
 from tests.more_servers import missing

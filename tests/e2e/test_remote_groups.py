@@ -19,7 +19,8 @@ from internal_puller.install.probe import look_all
 from internal_puller.install.remote import Remote, RemoteFile
 from internal_puller.install.remote_control import remote_control, running_of
 from internal_puller.install.server import Control, Running, Server
-from internal_puller.settings.targets import ProbePoint, Target
+from internal_puller.settings.probe_point import ProbePoint
+from internal_puller.settings.targets import Target
 from internal_puller.state.progress import Progress
 from shared.contract.diagnosis import Verdict
 from shared.contract.errors import StageFailed

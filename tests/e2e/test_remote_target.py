@@ -18,7 +18,8 @@ from internal_puller.doctor.machine import target_findings
 from internal_puller.install.installer import install, resume, roll_back
 from internal_puller.install.probe import probe_target
 from internal_puller.install.report import InstallReport
-from internal_puller.settings.targets import ProbePoint, Target, load_targets, save_targets
+from internal_puller.settings.probe_point import ProbePoint
+from internal_puller.settings.targets import Target, load_targets, save_targets
 from internal_puller.state.progress import Progress
 from shared.contract.diagnosis import Verdict
 from shared.contract.errors import ConfigTestFailed, ConfigurationError, ServedMismatch, StageFailed

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from internal_puller.settings.targets import ProbePoint
+from internal_puller.settings.probe_point import ProbePoint
 
 NAME = "www.intra.example.com"
 

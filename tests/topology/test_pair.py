@@ -22,7 +22,7 @@ from internal_puller.install.server import Running, Server
 from internal_puller.install.words import About, error_of
 from internal_puller.outbox.look import Look, shows
 from internal_puller.outbox.verdict import Verdict
-from internal_puller.settings.targets import ProbePoint
+from internal_puller.settings.probe_point import ProbePoint
 from tests.lab.peers import require
 from tests.line import wait_until
 from tests.unit.internal_puller.install.helpers import NAME, material

@@ -23,7 +23,8 @@ from shared.contract.errors import ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from internal_puller.settings.targets import ProbePoint, Target
+    from internal_puller.settings.probe_point import ProbePoint
+    from internal_puller.settings.targets import Target
 
 AT_A_TIME: Final = 16
 RESOLVING: Final = 0.5

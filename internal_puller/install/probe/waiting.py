@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from internal_puller.outbox.look import Look
-    from internal_puller.settings.targets import ProbePoint
+    from internal_puller.settings.probe_point import ProbePoint
 
 PAUSE_SECONDS: Final = 0.1
 # Servers change their workers one by one: for a tenth of a second old and new are mixed, and up to

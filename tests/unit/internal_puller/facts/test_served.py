@@ -19,7 +19,8 @@ from internal_puller.install.presets import resolve
 from internal_puller.outbox.look import Answer, Look, Trouble, matches, shows
 from internal_puller.pull.rehearsal import _as_before
 from internal_puller.settings.config import Settings
-from internal_puller.settings.targets import ProbePoint, Target
+from internal_puller.settings.probe_point import ProbePoint
+from internal_puller.settings.targets import Target
 from shared.contract.diagnosis import Verdict
 from tests.unit.internal_puller.install.helpers import NAME, material, put
 from tests.unit.internal_puller.install.probe import fakes

@@ -18,7 +18,8 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from internal_puller.install.installer import install
 from internal_puller.install.material import Material
 from internal_puller.install.report import InstallReport
-from internal_puller.settings.targets import ProbePoint, Target
+from internal_puller.settings.probe_point import ProbePoint
+from internal_puller.settings.targets import Target
 from shared.contract.key_policy import key_to_pem
 
 NAME = "www.intra.example.com"

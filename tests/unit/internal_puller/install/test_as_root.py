@@ -240,7 +240,8 @@ def test_a_preset_of_ones_own_is_read_as_the_targets_are(
     place = tmp_path / "live"
     save_targets(file, [Target(NAME, (NAME,), place, preset="mine", catalogue=beside(file))])
     monkeypatch.setenv("RELAY_PULLER_TARGETS_FILE", str(file))
-    request = json.dumps({"directory": str(place), "step": "test", "generation": 7}).encode()
+    members = [{"directory": str(place), "generation": 7}]
+    request = json.dumps({"server": "mine", "step": "test", "members": members}).encode()
     with standard_input(request):
         assert json.loads(CliRunner().invoke(app, ["serve-commands"]).stdout)["ok"] is True
     assert told.read_text() == "7\n"

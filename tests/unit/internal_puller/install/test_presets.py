@@ -11,7 +11,8 @@ import pytest
 
 from internal_puller.install.presets import resolve
 from internal_puller.settings.presets.catalogue import Catalogue
-from internal_puller.settings.targets import ProbePoint, Target
+from internal_puller.settings.probe_point import ProbePoint
+from internal_puller.settings.targets import Target
 from shared.contract.errors import ConfigurationError
 from shared.host import commands, systemctl
 

@@ -12,7 +12,8 @@ import pytest
 
 from internal_puller.install.lock import installation_lock
 from internal_puller.install.presets import check_target, probe_points, resolve, stand_in
-from internal_puller.settings.targets import ProbePoint, Target
+from internal_puller.settings.probe_point import ProbePoint
+from internal_puller.settings.targets import Target
 from shared.contract.errors import ConfigurationError, InstallBusy
 from tests.unit.internal_puller.install.helpers import NAME, Clock
 

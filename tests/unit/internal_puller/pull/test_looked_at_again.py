@@ -18,7 +18,8 @@ from internal_puller.outbox.outcome import Outcome
 from internal_puller.outbox.verdict import ERRORS, Verdict
 from internal_puller.pull.daemon import Daemon
 from internal_puller.pull.pauses import LOOK_FIRST
-from internal_puller.settings.targets import ProbePoint, Target, save_targets
+from internal_puller.settings.probe_point import ProbePoint
+from internal_puller.settings.targets import Target, save_targets
 from shared.contract.errors import NotRunning
 from tests.fake_agent import FakeAgent
 from tests.machine import NAME, Machine

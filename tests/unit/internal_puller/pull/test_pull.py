@@ -399,7 +399,7 @@ def test_retry_installs_what_was_set_aside(agent: FakeAgent, machine: Machine) -
 
 
 def test_not_served_says_so(agent: FakeAgent, machine: Machine) -> None:
-    from internal_puller.settings.targets import ProbePoint
+    from internal_puller.settings.probe_point import ProbePoint
 
     machine.target(agent, probe=(ProbePoint("127.0.0.1", agent.port, NAME),), probe_timeout=0.2)
     agent.issue(NAME)
@@ -413,7 +413,7 @@ def test_not_served_says_so(agent: FakeAgent, machine: Machine) -> None:
 
 
 def test_addresses_are_reported_only_when_allowed(agent: FakeAgent, machine: Machine) -> None:
-    from internal_puller.settings.targets import ProbePoint
+    from internal_puller.settings.probe_point import ProbePoint
 
     machine.change(report_addresses=True)
     machine.target(agent, probe=(ProbePoint("127.0.0.1", agent.port, NAME),), probe_timeout=0.2)
@@ -552,7 +552,7 @@ def test_roll_back_stays_rolled_back(agent: FakeAgent, machine: Machine) -> None
 
 
 def test_what_is_served_is_looked_at_again(agent: FakeAgent, machine: Machine) -> None:
-    from internal_puller.settings.targets import ProbePoint
+    from internal_puller.settings.probe_point import ProbePoint
 
     machine.target(agent)
     agent.issue(NAME)

@@ -17,7 +17,8 @@ from internal_puller.settings.presets import catalogue
 from internal_puller.settings.presets.catalogue import NAMES, Catalogue, known
 from internal_puller.settings.presets.file import read_preset
 from internal_puller.settings.presets.preset import PEM_FILES, Preset
-from internal_puller.settings.targets import PROTOCOLS, Target, load_targets
+from internal_puller.settings.protocols import PORTS
+from internal_puller.settings.targets import Target, load_targets
 from shared.contract.errors import ConfigurationError, LooseFileMode
 
 ROOT = Path(__file__).parents[4]
@@ -65,7 +66,7 @@ def test_a_preset_is_everywhere(name: str) -> None:
         words = re.split(r"[^a-z0-9-]+", (ROOT / "deploy/completion" / shell).read_text())
         assert name in words
     assert (name in READERS) != bool(preset.undiscovered)
-    assert {protocol for protocol, _ in preset.probe} <= set(PROTOCOLS)
+    assert {protocol for protocol, _ in preset.probe} <= set(PORTS)
     assert set(preset.formats) <= set(FILE_NAMES)
 
 

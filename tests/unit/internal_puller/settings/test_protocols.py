@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from internal_puller.commands.targets import _point
+from internal_puller.settings.probe_point import ProbePoint
 from internal_puller.settings.protocols import PORTS, split, usual_port
-from internal_puller.settings.targets import ProbePoint, load_targets, save_targets
+from internal_puller.settings.targets import load_targets, save_targets
 from shared.contract.errors import ConfigurationError
 
 NAME = "www.intra.example.com"

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from internal_puller.settings.targets import ProbePoint, Target, load_targets, save_targets
+from internal_puller.settings.probe_point import ProbePoint
+from internal_puller.settings.targets import Target, load_targets, save_targets
 from shared.contract.errors import ConfigurationError, LooseFileMode
 
 NAME = "www.intra.example.com"

@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from internal_puller.settings.targets import ProbePoint
+from internal_puller.settings.probe_point import ProbePoint
 
 NAME = "www.intra.example.com"
 KINDS = {"ecdsa": trustme.KeyType.ECDSA, "rsa": trustme.KeyType.RSA}

@@ -26,7 +26,8 @@ from internal_puller.install.probe import (
     probe_target,
 )
 from internal_puller.outbox.look import Answer, Look, Trouble, matches, shows
-from internal_puller.settings.targets import ProbePoint, Target
+from internal_puller.settings.probe_point import ProbePoint
+from internal_puller.settings.targets import Target
 from tests.unit.internal_puller.install.helpers import material, put
 from tests.unit.internal_puller.install.probe.fakes import (
     NAME,

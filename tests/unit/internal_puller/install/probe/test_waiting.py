@@ -8,7 +8,7 @@ import pytest
 
 from internal_puller.install.probe import await_leaf, looking
 from internal_puller.outbox.look import Answer, Look, shows
-from internal_puller.settings.targets import ProbePoint
+from internal_puller.settings.probe_point import ProbePoint
 from tests.unit.internal_puller.install.helpers import NAME, Clock
 
 POINTS = (ProbePoint("127.0.0.1", 443, NAME),)
