@@ -80,6 +80,7 @@ class Trial:
             self.plan.probe,
             leaf_sha256,
             self.plan.target.probe_timeout,
+            kind=probe.kind_in_place(self.plan.target),
             clock=self.clock,
             sleep=self.sleep,
         )
@@ -99,7 +100,8 @@ class Trial:
 
     def look(self) -> tuple[Look, ...]:
         """Look once, without judging."""
-        return probe.look_all(self.plan.probe, self.plan.target.probe_timeout)
+        target = self.plan.target
+        return probe.look_all(self.plan.probe, target.probe_timeout, probe.kind_in_place(target))
 
     def _here(self, generation: int) -> str:
         return f"{self.plan.target.certificate}, generation {generation}"

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import shlex
+import shutil
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -11,13 +14,15 @@ from pathlib import Path
 
 import pytest
 
-from internal_puller.install.probe import look
-from internal_puller.outbox.look import Answer, Look, Trouble
+from internal_puller.install.probe import await_leaf, look
+from internal_puller.outbox.look import Answer, Look, Trouble, shows
 from internal_puller.settings.probe_point import ProbePoint
 from internal_puller.settings.protocols import STARTTLS
 from tests import probed_servers as servers
 from tests.lab.peers import require
+from tests.lab.ports import free_port
 from tests.more_servers import missing
+from tests.servers import nginx_server
 from tests.unit.internal_puller.install.probe.fakes import NAME, Pair, mixed_pair, pair, sha256
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(180)]
@@ -137,6 +142,47 @@ def test_nginx(pairs: Pairs, base: Path) -> None:
     with servers.nginx(base, pairs.ecdsa, pairs.rsa, pairs.mixed) as ports:
         await_open(ports, base)
         assert wrong(NGINX, ports, pairs) == []
+
+
+def test_reload_of_nginx_is_over_when_it_is_said_to_be(pairs: Pairs, tmp_path: Path) -> None:
+    """Old and new workers answer for a moment: once a leaf was awaited, no other one comes."""
+    require("nginx")
+    current, base = tmp_path / "current", tmp_path / "nginx"
+    for place in (current, base):
+        place.mkdir()
+
+    def put(one: Pair) -> None:
+        shutil.copy(one.chain, current / "fullchain.pem")
+        shutil.copy(one.key, current / "privkey.pem")
+
+    put(pairs.ecdsa)
+    with nginx_server(current, base) as server:
+        points = (ProbePoint(server.address, server.port, NAME),)
+        for one in (pairs.rsa, pairs.ecdsa):
+            put(one)
+            subprocess.run(server.reload_command, check=True, capture_output=True, timeout=30)
+            assert shows(await_leaf(points, sha256(one), LIMIT), sha256(one))
+            assert {see(server.port).leaf_sha256 for _ in range(40)} == {sha256(one)}
+
+
+def test_server_on_its_way_is_waited_for(pairs: Pairs, base: Path) -> None:
+    """Its port refuses for longer than its leaf is waited for, while its unit is starting."""
+    require("openssl")
+    port, go, asked = free_port(), base / "go", list[float]()
+    argv = ("openssl", "s_server", "-quiet", "-accept", f"127.0.0.1:{port}")
+    files = ("-cert", str(pairs.ecdsa.chain), "-key", str(pairs.ecdsa.key))
+    waits = f"until test -e {go}; do sleep 0.05; done; exec {shlex.join((*argv, *files))}"
+    points, leaf = (ProbePoint("127.0.0.1", port, NAME),), sha256(pairs.ecdsa)
+
+    def starting() -> bool:
+        asked.append(time.monotonic())
+        if asked[-1] - asked[0] > 0.6:
+            go.touch()
+        return True
+
+    with servers.started("sh", "-c", waits, log=base / "log"):
+        assert not shows(await_leaf(points, leaf, 0.2), leaf)
+        assert shows(await_leaf(points, leaf, 0.2, starting=starting), leaf)
 
 
 def test_apache(pairs: Pairs, base: Path) -> None:
