@@ -58,13 +58,6 @@ def started(
         process.wait()
 
 
-def opened(base: Path) -> None:
-    """Let a server's own account come as far as a directory."""
-    for above in (base, *base.parents):
-        if above.stat().st_uid == 0:
-            above.chmod(above.stat().st_mode & 0o777 | 0o055)
-
-
 def _combined(base: Path, one: Pair, suffix: str = ".combined") -> Path:
     path = base / f"{one.chain.stem}{suffix}"
     path.write_bytes(one.key.read_bytes() + one.chain.read_bytes())
@@ -198,7 +191,6 @@ def postfix(base: Path, ours: Pair) -> Iterator[Ports]:
     config, queue, data = base / "etc", base / "queue", base / "data"
     for place in (config, queue, data):
         place.mkdir()
-    opened(base)
     shutil.chown(data, "postfix")
     (config / "main.cf").write_text(
         f"compatibility_level = 3.6\nqueue_directory = {queue}\ndata_directory = {data}\n"
@@ -318,7 +310,6 @@ def postgresql(base: Path, ours: Pair) -> Iterator[Ports]:
     programs, ports, data = postgresql_bin(), _ports("postgresql"), base / "data"
     assert programs is not None
     account = pwd.getpwnam("postgres")
-    opened(base)
     data.mkdir()
     files = {name: base / name for name in ("chain.pem", "key.pem")}
     shutil.copy(ours.chain, files["chain.pem"])
@@ -379,7 +370,6 @@ def vsftpd(base: Path, ours: Pair) -> Iterator[Ports]:
 @contextlib.contextmanager
 def prosody(base: Path, ours: Pair) -> Iterator[Ports]:
     ports, data = _ports("xmpp", "xmpp-server", "xmpps"), base / "data"
-    opened(base)
     data.mkdir()
     files = {name: base / name for name in ("chain.pem", "key.pem")}
     shutil.copy(ours.chain, files["chain.pem"])

@@ -6,6 +6,7 @@ import os
 import shlex
 import shutil
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -53,10 +54,12 @@ def pairs(tmp_path: Path) -> Pairs:
 
 
 @pytest.fixture
-def base(tmp_path: Path) -> Path:
-    made = tmp_path / "server"
-    made.mkdir(mode=0o755)
-    return made
+def base() -> Iterator[Path]:
+    """Where the servers' own accounts come: not below pytest's directory, which is root's alone."""
+    made = Path(tempfile.mkdtemp(prefix="relay-probe-"))
+    made.chmod(0o755)
+    yield made
+    shutil.rmtree(made, ignore_errors=True)
 
 
 def see(port: int, protocol: str = "tls", kind: str | None = None) -> Look:

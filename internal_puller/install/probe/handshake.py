@@ -154,7 +154,7 @@ class _Handshake:
         reason = getattr(error, "reason", None) or ""
         undecrypted = answer == _CLIENT_KEY_EXCHANGE and not ephemeral
         mixed = reason in _NOT_BY_ITS_KEY or (undecrypted and reason.endswith(_NOT_DECRYPTED))
-        why = "it has not the key of the certificate" if mixed else "no handshake completes"
+        why = "it does not have the key of its certificate" if mixed else "no handshake completes"
         trouble = "mixed-pair" if mixed else "no-handshake"
         return Seen(leaf, why=f"{why} ({_words(error)})", trouble=trouble, newest=newest)
 

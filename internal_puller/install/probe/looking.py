@@ -118,10 +118,7 @@ def _attempt(point: ProbePoint, address: str, deadline: float, shake: kinds.Shak
         return Seen(known=False, why=str(error))
     except (ConnectionError, NoTls) as error:
         return Seen(why=_first_lower(error.strerror or str(error)))
-    except (
-        OSError,
-        ValueError,
-    ) as error:  # no way there, no descriptor left: nothing of it is a no
+    except (OSError, ValueError) as error:  # no way there, no descriptor left: none is a no
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         return Seen(known=False, why=_first_lower(reason))
 

@@ -20,6 +20,7 @@ PAUSE_SECONDS: Final = 0.1
 IN_A_ROW: Final = 3
 SPREAD_SECONDS: Final = 1.0
 PATIENCE_SECONDS: Final = 120.0
+ASKED_EVERY: Final = 1.0
 
 
 def await_leaf(
@@ -52,15 +53,17 @@ def await_leaf(
     deadline = begun + timeout
     wanted, spread = (1, 0.0) if settled else (IN_A_ROW, SPREAD_SECONDS)
     streak: list[float] = []
+    ask_at = begun
     while True:
         looks = looking.look_all(points, timeout, kind)
         now = clock()
         streak = [*streak, now] if shows(looks, expected) else []
         if not points or (len(streak) >= wanted and now - streak[0] >= spread):
             return looks
-        if clock() - begun < patience and _is_missing(looks) and starting():
-            deadline = clock() + timeout
-        if clock() >= deadline and not streak:
+        if now - begun < patience and now >= min(ask_at, deadline) and _is_missing(looks):
+            ask_at = now + ASKED_EVERY
+            deadline = now + timeout if starting() else deadline
+        if now >= deadline and not streak:
             return looks
         sleep(PAUSE_SECONDS)
 

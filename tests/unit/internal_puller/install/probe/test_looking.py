@@ -102,7 +102,7 @@ def test_mixed_pair_is_shown_and_told(tmp_path: Path, version: ssl.TLSVersion) -
     mixed = mixed_pair(tmp_path)
     one = seen(tls(until(version, context(mixed))))
     assert (one.answer, one.leaf_sha256) == (Answer.SHOWN, sha256(mixed))
-    assert one.trouble is Trouble.MIXED_PAIR and "has not the key" in one.why
+    assert one.trouble is Trouble.MIXED_PAIR and "does not have the key" in one.why
 
 
 def test_mixed_pair_is_told_where_a_client_certificate_is_demanded(tmp_path: Path) -> None:

@@ -100,9 +100,15 @@ def test_limit_counts_from_when_the_server_runs(wait: Wait) -> None:
 
 
 def test_server_that_starts_for_ever_is_waited_for_with_patience(wait: Wait) -> None:
-    world = World(lambda now: SHUT)
-    assert wait(world, 5, starting=lambda: True, patience=60) == (SHUT,)
+    world, asked = World(lambda now: SHUT), list[float]()
+
+    def starting() -> bool:
+        asked.append(world.clock())
+        return True
+
+    assert wait(world, 5, starting=starting, patience=60) == (SHUT,)
     assert 60 <= world.clock() < 66
+    assert 50 < len(asked) < 70  # a command each time: not at every look
 
 
 def test_old_leaf_while_it_is_starting_is_an_answer(wait: Wait) -> None:
