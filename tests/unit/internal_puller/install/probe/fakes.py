@@ -14,7 +14,8 @@ from functools import cache
 from pathlib import Path
 
 import trustme
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
@@ -59,22 +60,25 @@ def pair(base: Path, kind: str = "ecdsa", number: int = 1) -> Pair:
     return _written(base, f"{kind}-{number}", leaf, leaf.private_key_pem.bytes())
 
 
-def mixed_pair(base: Path) -> Pair:
+def mixed_pair(base: Path, kind: str = "ecdsa") -> Pair:
     """Return a certificate and a key that only says that it is the certificate's.
 
-    OpenSSL compares the public point that a key file holds, and signs with the private number.
+    OpenSSL compares the public half that a key file holds, and works with the private one.
     """
-    ours, theirs = (issued("ecdsa", number) for number in (1, 2))
-    points = []
+    ours, theirs = (issued(kind, number) for number in (1, 2))
     keys = [load_pem_private_key(one.private_key_pem.bytes(), None) for one in (ours, theirs)]
-    for key in keys:
-        assert isinstance(key, ec.EllipticCurvePrivateKey)
-        form = (Encoding.X962, PublicFormat.UncompressedPoint)
-        points.append(key.public_key().public_bytes(*form))
     der = keys[1].private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
-    body = base64.encodebytes(der.replace(points[1], points[0]))
+    halves = [_public_half(key) for key in keys]
+    body = base64.encodebytes(der.replace(halves[1], halves[0]))
     pem = b"-----BEGIN PRIVATE KEY-----\n" + body + b"-----END PRIVATE KEY-----\n"
-    return _written(base, "mixed", ours, pem)
+    return _written(base, f"mixed-{kind}", ours, pem)
+
+
+def _public_half(key: PrivateKeyTypes) -> bytes:
+    if isinstance(key, rsa.RSAPrivateKey):
+        return key.public_key().public_numbers().n.to_bytes(key.key_size // 8)
+    assert isinstance(key, ec.EllipticCurvePrivateKey)
+    return key.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
 
 
 def _written(base: Path, name: str, leaf: trustme.LeafCert, key: bytes) -> Pair:

@@ -98,11 +98,22 @@ def test_client_certificate_where_nothing_is_signed_before(tmp_path: Path) -> No
 
 
 @VERSIONS
-def test_mixed_pair_is_shown_and_told(tmp_path: Path, version: ssl.TLSVersion) -> None:
-    mixed = mixed_pair(tmp_path)
+@pytest.mark.parametrize("kind", ["ecdsa", "rsa"])
+def test_mixed_pair_is_shown_and_told(tmp_path: Path, kind: str, version: ssl.TLSVersion) -> None:
+    mixed = mixed_pair(tmp_path, kind)
     one = seen(tls(until(version, context(mixed))))
     assert (one.answer, one.leaf_sha256) == (Answer.SHOWN, sha256(mixed))
     assert one.trouble is Trouble.MIXED_PAIR and "does not have the key" in one.why
+
+
+def test_mixed_pair_where_nothing_is_signed(tmp_path: Path) -> None:
+    """The server cannot read what was encrypted to the key of the certificate."""
+    mixed = mixed_pair(tmp_path, "rsa")
+    made = until(ssl.TLSVersion.TLSv1_2, context(mixed))
+    made.set_ciphers("kRSA")
+    one = seen(tls(made))
+    assert (one.answer, one.leaf_sha256) == (Answer.SHOWN, sha256(mixed))
+    assert one.trouble is Trouble.MIXED_PAIR, one.why
 
 
 def test_mixed_pair_is_told_where_a_client_certificate_is_demanded(tmp_path: Path) -> None:
