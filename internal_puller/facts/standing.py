@@ -7,9 +7,6 @@ import time
 from internal_puller.outbox.verdict import NOT_SERVED, Verdict
 from internal_puller.state.progress import Standing
 
-_NOT_OF_THIS_SERVER = (Verdict.SEEN_BEFORE, Verdict.ANOTHER_SERVER)
-"""What is seen at the probe point says nothing of the server that reads the files."""
-
 
 def is_served(seen: bool | None, standing: Standing | None) -> bool | None:
     """Tell whether what is in place is served: by what is seen, and the verdict that stands.
@@ -19,11 +16,10 @@ def is_served(seen: bool | None, standing: Standing | None) -> bool | None:
     """
     if standing is None:
         return seen
-    if standing.verdict in _NOT_OF_THIS_SERVER:
-        return None
-    if seen is None and standing.verdict in NOT_SERVED:
-        return False
-    return seen
+    verdict = standing.verdict
+    if verdict == Verdict.SEEN_BEFORE or (verdict == Verdict.ANOTHER_SERVER and not seen):
+        return None  # what is seen says nothing of the server that reads the files
+    return False if seen is None and verdict in NOT_SERVED else seen
 
 
 def tell(standing: Standing, now: float) -> str:

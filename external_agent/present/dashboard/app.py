@@ -124,6 +124,7 @@ class Dashboard:
             critical=counts.get(Severity.CRITICAL, 0),
             trouble=counts.get(Severity.WARNING, 0) + counts.get(Severity.CRITICAL, 0),
             coming=counts.get(Severity.INFO, 0),
+            unseen=sum(line.served is not True for line in snapshot.lines),
         )
 
     async def _certificate(self, visit: Visit, refusal: object = None) -> Response:

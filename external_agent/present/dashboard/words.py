@@ -7,6 +7,7 @@ from collections.abc import Mapping
 ENGLISH: Mapping[str, str] = {
     "title": "Certificates",
     "all_served": "Everything is served.",
+    "not_all_seen": "Nothing needs attention; not seen to be served: {count}.",
     "needs_you": "{count} certificates need somebody.",
     "needs_you_one": "One certificate needs somebody.",
     "nothing_yet": "No certificate is wanted yet.",
@@ -114,6 +115,7 @@ ENGLISH: Mapping[str, str] = {
 JAPANESE: Mapping[str, str] = {
     "title": "証明書",
     "all_served": "すべて正しく提示されています。",
+    "not_all_seen": "対応が必要なものはありません。提示を確認できていない証明書: {count} 件",
     "needs_you": "{count} 件の証明書に対応が必要です。",
     "needs_you_one": "1 件の証明書に対応が必要です。",
     "nothing_yet": "証明書はまだ登録されていません。",

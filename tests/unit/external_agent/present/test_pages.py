@@ -8,7 +8,8 @@ import httpx
 import pytest
 
 from external_agent.facts.access import Role, digest_of, token_text
-from shared.contract.wire import DirectReport, Served
+from shared.contract.batches import encode_batch
+from shared.contract.wire import RECEIPTS_PATH, DirectReport, Receipt, Served
 from tests.unit.external_agent.harness import CERTIFICATE, RunningAgent, running_agent
 
 DIRECT = "direct.example.com"
@@ -46,6 +47,35 @@ def test_a_certificate_that_a_puller_gets_by_itself_has_a_page(tmp_path: Path) -
             assert "serves another certificate" in page.text and "ab" * 32 in page.text
             assert visitor.get(f"/direct/{puller}/nothing.example.com").status_code == 404
             assert visitor.get(f"/direct/{'0' * 64}/{DIRECT}").status_code == 404
+
+
+def test_what_was_not_seen_is_not_called_served(tmp_path: Path) -> None:
+    """Right after an issue nothing needs attention; that is not to say that all is served."""
+    with running_agent(tmp_path, CERTIFICATE) as running:
+        client = running.enrolled(CERTIFICATE)
+        generation = running.publish(CERTIFICATE)
+        issued = running.store.newest_issued(CERTIFICATE)
+        assert issued is not None
+        assert issued.leaf_sha256 is not None
+        with httpx.Client(base_url=f"http://127.0.0.1:{running.port('operator')}") as visitor:
+            first = visitor.get("/").text
+            assert "Everything is served." not in first
+            assert "Nothing needs attention; not seen to be served: 1." in first
+            for error, words in (
+                ("none", "Everything is served."),
+                ("install/seen-before", "whether its server serves it is not known"),
+                ("install/not-running", "its server does not serve it: the server is not running"),
+            ):
+                served = (Served(issued.leaf_sha256, 9, None),)
+                now = int(running.clock())
+                receipt = Receipt(
+                    CERTIFICATE, generation, "ab" * 32, "installed", error, served, now
+                )
+                body = encode_batch("receipts", [receipt.encode().decode()])
+                assert client.send("POST", RECEIPTS_PATH, body).status == 200
+                page = visitor.get("/").text
+                assert words in page
+                assert ("Everything is served." in page) is (error == "none")
 
 
 @pytest.fixture

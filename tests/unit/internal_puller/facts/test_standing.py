@@ -77,7 +77,7 @@ def test_shown_has_three_values(looks: tuple[Look, ...], shown: bool | None) -> 
 def test_served_by_what_is_seen_and_what_stands(verdict: Verdict) -> None:
     found = standing(verdict)
     other_server = verdict in (Verdict.SEEN_BEFORE, Verdict.ANOTHER_SERVER)
-    assert is_served(True, found) is (None if other_server else True)
+    assert is_served(True, found) is (None if verdict is Verdict.SEEN_BEFORE else True)
     assert is_served(False, found) is (None if other_server else False)
     assert is_served(None, found) is (False if verdict in NOT_SERVED else None)
     for seen in (True, False, None):
