@@ -46,10 +46,7 @@ def error_of(verdict: Verdict, about: About) -> InstallError | None:
     kind = ERRORS[verdict]
     if kind is None:
         return None
-    error = kind(
-        f"{about.certificate}, generation {about.generation}: {_WHAT[verdict](about)}.",
-        do=start_it(about.server, about.ran) if verdict is Verdict.NOT_RUNNING else None,
-    )
+    error = kind(f"{about.certificate}, generation {about.generation}: {_WHAT[verdict](about)}.")
     if verdict in BACK:
         error.means = _means_of_back(verdict, about)
     return error
@@ -57,12 +54,13 @@ def error_of(verdict: Verdict, about: About) -> InstallError | None:
 
 def start_it(server: Server, ran: Running) -> str:
     """Return how a server that does not run is started, as a command to paste if there is one."""
+    there = " there" if server.machine else ""
     if server.unit is None:
-        return f"Start {server.name}."
+        return f"start it{there}"
     command = f"systemctl start {server.unit}"
     if ran is Running.FAILED:
         command = f"systemctl reset-failed {server.unit} && {command}"
-    return f"Start it{_on(server)}: {command}"
+    return f"start it{there} ({command})"
 
 
 def _means_of_back(verdict: Verdict, about: About) -> str:
@@ -105,7 +103,7 @@ def _cannot_be_seen(about: About) -> str:
 
 def _not_running(about: About) -> str:
     how = "has failed" if about.ran is Running.FAILED else "is not running"
-    return f"{_named(about.server)} {how}"
+    return f"{_named(about.server)} {how}; {start_it(about.server, about.ran)}"
 
 
 def _reload_failed(about: About) -> str:

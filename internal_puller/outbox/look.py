@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 
 class Answer(StrEnum):
@@ -31,6 +32,12 @@ class Trouble(StrEnum):
     """No version and suite of ours completes one, and not for want of a client certificate."""
 
 
+TROUBLE_WORDS: Final = {
+    Trouble.MIXED_PAIR: "it shows a certificate whose key it does not have, so no client connects",
+    Trouble.NO_HANDSHAKE: "no client can connect: no TLS handshake completes",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Look:
     """What one address of one probe point answered.
@@ -41,9 +48,9 @@ class Look:
         not_after: unix seconds, of the leaf; ``None`` without one.
         leaf_sha256: lower-case hex SHA-256 of the leaf's DER; ``None`` exactly for ``NONE`` and
             ``NOT_KNOWN``.
-        whose: the names of the leaf, or its subject where it has none; empty if not known.
         why: in words, why there is no more; empty for ``PROVEN``.
         trouble: the server's own, if a handshake showed it.
+        whose: the names in the leaf; empty if not known.
     """
 
     address: str
@@ -52,14 +59,19 @@ class Look:
     answer: Answer
     leaf_sha256: str | None = None
     not_after: int | None = None
-    whose: str = ""
     why: str = ""
     trouble: Trouble | None = None
+    whose: str = ""
 
     @property
     def where(self) -> tuple[str, int, str]:
         """By this a look before is told from another, and found again after."""
         return self.address, self.port, self.sni
+
+    @property
+    def spot(self) -> str:
+        """Where it was looked, for a message."""
+        return f"{self.sni} at {self.address} port {self.port}"
 
     def seen(self) -> str:
         """Return what was seen, without where."""
@@ -72,7 +84,21 @@ class Look:
 
     def describe(self) -> str:
         """Return it as a clause for a message."""
-        return f"{self.sni} at {self.address} port {self.port}: {self.seen()}"
+        return f"{self.spot}: {self.seen()}"
+
+    def denies(self, leaf_sha256: str) -> bool:
+        """Tell whether this leaf is certainly not what is shown here."""
+        return self.answer is not Answer.NOT_KNOWN and self.leaf_sha256 != leaf_sha256
+
+
+def matches(looks: tuple[Look, ...], leaf_sha256: str) -> bool | None:
+    """Tell whether this leaf is what is served: one *no* decides, then one *not known*.
+
+    ``None`` also where nothing was looked at.
+    """
+    if any(each.denies(leaf_sha256) for each in looks):
+        return False
+    return True if shows(looks, leaf_sha256) else None
 
 
 def shows(looks: tuple[Look, ...], leaf_sha256: str) -> bool:

@@ -81,6 +81,10 @@ RELOADED_AGAIN: Final = frozenset(
 )
 """Looking again begins with another test and reload."""
 
+NOT_SERVED: Final = frozenset({Verdict.NOT_TAKEN_UP, Verdict.NOT_RUNNING})
+"""Of those kept: it is known that the server does not serve it; of the others what is seen tells,
+or nothing does."""
+
 ERRORS: Final[dict[Verdict, type[InstallError] | None]] = {
     Verdict.SERVED: None,
     Verdict.IN_PLACE: None,
@@ -99,6 +103,12 @@ ERRORS: Final[dict[Verdict, type[InstallError] | None]] = {
     Verdict.BACK_UNSEEN: RollbackFailed,
 }
 """Words, the receipt's error and the exit code of each; ``None`` is good."""
+
+
+KEPT_ERRORS: Final = frozenset(
+    kind.type for one in LOOKED_AT_AGAIN if (kind := ERRORS[one]) is not None
+)
+"""Of these the new certificate is in place: neither has anything failed, nor is all well."""
 
 
 def outcome_of(verdict: Verdict) -> str:

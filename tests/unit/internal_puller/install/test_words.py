@@ -59,7 +59,11 @@ def told(verdict: Verdict, case: About) -> InstallError:
             about(see(None, "no answer in 5 s")),
             "cannot be seen from here: www.example.com at 192.0.2.7 port 443: no answer in 5 s",
         ),
-        (Verdict.NOT_RUNNING, about(), "nginx is not running"),
+        (
+            Verdict.NOT_RUNNING,
+            about(),
+            "nginx is not running; start it (systemctl start nginx.service)",
+        ),
         (
             Verdict.RELOAD_FAILED,
             about(detail="exit code 1: no such unit"),
@@ -136,28 +140,28 @@ def test_without_its_words_no_install_error_speaks_of_a_previous_certificate() -
 
 
 @pytest.mark.parametrize(
-    ("server", "ran", "do"),
+    ("server", "ran", "what"),
     [
-        (NGINX, Running.NO, "Start it: systemctl start nginx.service"),
+        (NGINX, Running.NO, "nginx is not running; start it (systemctl start nginx.service)"),
         (
             NGINX,
             Running.FAILED,
-            "Start it: systemctl reset-failed nginx.service && systemctl start nginx.service",
+            "nginx has failed; start it (systemctl reset-failed nginx.service && systemctl start "
+            "nginx.service)",
         ),
         (
             replace(NGINX, machine="relay@web:22"),
             Running.NO,
-            "Start it on relay@web:22: systemctl start nginx.service",
+            "nginx on relay@web:22 is not running; start it there (systemctl start nginx.service)",
         ),
-        (replace(NGINX, unit=None, name="mine"), Running.NO, "Start mine."),
+        (replace(NGINX, unit=None, name="mine"), Running.NO, "mine is not running; start it"),
     ],
 )
 def test_what_is_not_running_is_started_by_a_command_to_paste(
-    server: Server, ran: Running, do: str
+    server: Server, ran: Running, what: str
 ) -> None:
     error = told(Verdict.NOT_RUNNING, replace(about(), server=server, ran=ran))
-    assert error.do == do
-    assert ("has failed" in error.what) is (ran is Running.FAILED)
+    assert error.what == f"www, generation 200: {what}."
 
 
 def test_it_names_the_machine_of_a_server_elsewhere() -> None:
