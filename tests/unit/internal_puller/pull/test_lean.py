@@ -49,10 +49,10 @@ OF_OURS = {
     "internal_puller.pull": (
         "concluding deciding lean_pull pauses plan puller remembered standing turn"
     ),
-    "internal_puller.settings": "account config targets targets_file toml_file",
+    "internal_puller.settings": "account config proxies targets targets_file toml_file",
     "internal_puller.sources": "source",
     "internal_puller.sources.agent": (
-        "client contact lean_httpx network peer_key proxies source this_machine transport"
+        "client contact lean_httpx network peer_key source this_machine transport"
     ),
     "internal_puller.state": "files floor pending progress state",
     "shared.contract": (
