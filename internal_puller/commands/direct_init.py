@@ -10,8 +10,8 @@ import typer
 
 from internal_puller.settings.account import service_ids
 from internal_puller.settings.config import Settings, load_settings
+from internal_puller.settings.proxies import check_proxy_url
 from internal_puller.settings.toml_file import replace_toml
-from internal_puller.sources.agent.proxies import check_proxy_url
 from internal_puller.sources.direct.file import render
 from internal_puller.sources.direct.ordering import missing_extra
 from internal_puller.sources.direct.record import DirectFiles

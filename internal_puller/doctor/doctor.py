@@ -17,9 +17,9 @@ from internal_puller.doctor.relay import visit_agent
 from internal_puller.doctor.service import Service, find_service, setting_findings
 from internal_puller.install.mounts import mounted
 from internal_puller.settings.config import Settings
+from internal_puller.settings.proxies import choose_proxy, without_credentials
 from internal_puller.settings.targets import Target, load_targets
 from internal_puller.sources.agent.contact import connect
-from internal_puller.sources.agent.proxies import choose_proxy, without_credentials
 from internal_puller.state.progress import Progress
 from internal_puller.state.state import Enrolment, StateDirectory
 from shared.contract.diagnosis import Finding, Half, NameSeen, Verdict, compare

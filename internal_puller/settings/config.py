@@ -213,7 +213,7 @@ def _algorithm(where: str, value: object) -> str:
 def _proxy(where: str, value: object) -> str:
     if value in ("", "none"):
         return str(value)
-    from internal_puller.sources.agent.proxies import check_proxy_url
+    from internal_puller.settings.proxies import check_proxy_url
 
     return check_proxy_url(where, value)
 

@@ -15,8 +15,8 @@ from typing import Any, Literal
 
 import httpcore
 
+from internal_puller.settings.proxies import credentials, without_credentials
 from internal_puller.sources.agent.peer_key import NotACertificate, spki_sha256
-from internal_puller.sources.agent.proxies import credentials, without_credentials
 from shared.contract.errors import ConfigurationError, TransportError
 from shared.contract.outside_validity import untimely
 from shared.host.trusted_file import read_trusted

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import httpcore
 
+from internal_puller.settings.proxies import choose_proxy, without_credentials
 from internal_puller.sources.agent.lean_httpx import httpx
 from internal_puller.sources.agent.network import (
     BoundedBackend,
@@ -21,7 +22,6 @@ from internal_puller.sources.agent.network import (
     connection_pool,
     relay_context,
 )
-from internal_puller.sources.agent.proxies import choose_proxy, without_credentials
 from shared.contract.errors import TransportError
 
 _FAILURES = (

@@ -7,7 +7,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from internal_puller.settings.config import Settings
-from internal_puller.sources.agent.proxies import choose_proxy
+from internal_puller.settings.proxies import choose_proxy
 from internal_puller.sources.direct.record import DirectFiles
 from internal_puller.sources.direct.settings import DirectSettings
 from internal_puller.state.files import read_private, write_private

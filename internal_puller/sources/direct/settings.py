@@ -300,7 +300,7 @@ def _absolute(where: str, value: object) -> Path:
 
 
 def _proxy(where: str, value: object) -> str:
-    from internal_puller.sources.agent.proxies import check_proxy_url
+    from internal_puller.settings.proxies import check_proxy_url
 
     return "none" if value == "none" else check_proxy_url(where, value)
 

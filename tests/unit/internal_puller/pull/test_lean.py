@@ -46,14 +46,14 @@ OF_OURS = {
     "internal_puller.facts": "expiry",
     "internal_puller.install": "active layout lock",
     "internal_puller.outbox": "outcome report verdict",
-    "internal_puller.settings": "account config protocols targets targets_file toml_file",
+    "internal_puller.settings": "account config probe_point protocols proxies targets targets_file toml_file",
     "internal_puller.settings.presets": "catalogue file preset",
     "internal_puller.pull": (
         "concluding deciding lean_pull pauses plan puller remembered standing turn"
     ),
     "internal_puller.sources": "source",
     "internal_puller.sources.agent": (
-        "client contact lean_httpx network peer_key proxies source this_machine transport"
+        "client contact lean_httpx network peer_key source this_machine transport"
     ),
     "internal_puller.state": "files floor pending progress state",
     "shared.contract": (

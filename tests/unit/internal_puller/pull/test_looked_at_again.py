@@ -20,7 +20,7 @@ from internal_puller.pull.daemon import Daemon
 from internal_puller.pull.pauses import LOOK_FIRST
 from internal_puller.settings.probe_point import ProbePoint
 from internal_puller.settings.targets import Target, save_targets
-from shared.contract.errors import NotRunning
+from shared.contract.errors import ConfigurationError, NotRunning
 from tests.fake_agent import FakeAgent
 from tests.machine import NAME, Machine
 from tests.unit.internal_puller.pull.test_own_keys import killed_pull
@@ -174,6 +174,25 @@ def test_a_clock_that_was_set_back_puts_nothing_off(stopped: Machine, clock: Clo
     stopped.state.save_progress(progress, durable=True)
     stopped.pull()
     assert Servers.looked == [[NAME]]
+
+
+def test_a_look_in_vain_waits_too(
+    stopped: Machine, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the service would look at each turn, without end."""
+
+    def blind(self: Servers, targets: Sequence[Target]) -> list[Outcome]:
+        self.looked.append([one.directory.name for one in targets])
+        error = ConfigurationError("It cannot be read.")
+        return [Outcome(one.certificate, 0, None, error) for one in targets]
+
+    monkeypatch.setattr(Servers, "look_again", blind)
+    clock.now += LOOK_FIRST
+    for _ in range(3):
+        stopped.pull()
+    assert len(Servers.looked) == 1
+    [standing] = stopped.progress.standing.values()
+    assert (standing.verdict, standing.again_at) == ("not-running", clock.now + 2 * LOOK_FIRST)
 
 
 def test_the_agent_holds_no_question_beyond_the_next_look(
