@@ -87,7 +87,7 @@ def _own(target: Target) -> Server:
     if reload is None:
         reload = _reload(preset, target, usual)
     is_usual = (test, reload) == (preset.test, _usual_reload(preset, target, usual))
-    if is_usual and target.server is None:  # said in full, and the same server all the same
+    if reload and is_usual and target.server is None:  # said in full, it is the same server
         return _of_preset(preset, target)
     verb, unit = _systemctl(reload)
     return Server(

@@ -120,6 +120,7 @@ def test_without_systemd() -> None:
         servers_of(target(preset="openldap"))
     assert "--reload-command" in (refused.value.do or "")
     assert one(target(preset="openldap", reload_command=("x",))).reload == ("x",)
+    assert servers_of(target(preset="vsftpd", reload_command=())) == ()
 
 
 def test_no_preset_starts_what_somebody_stopped() -> None:
