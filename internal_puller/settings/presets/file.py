@@ -64,15 +64,18 @@ def _since(where: str, version: str) -> tuple[int, ...]:
 
 
 def _points(where: str, value: object) -> tuple[tuple[str, int], ...]:
-    from internal_puller.settings.targets import PROTOCOLS
+    from internal_puller.settings.targets import ProbePoint
 
     points = []
     for text in texts_of(where, value):
         match = _POINT.fullmatch(text)
         if match is None:
             raise ConfigurationError(f"{where}: {text!r:.60} is not PROTOCOL:PORT.")
-        _check_one(where, match["protocol"], tuple(PROTOCOLS))
-        points.append((match["protocol"], int(match["port"])))
+        try:
+            point = ProbePoint("localhost", int(match["port"]), "localhost.test", match["protocol"])
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{where}: {error.what}", do=error.do) from error
+        points.append((point.protocol, point.port))
     return tuple(points)
 
 
@@ -81,17 +84,12 @@ def _formats(where: str, value: object) -> tuple[str, ...]:
 
     formats = texts_of(where, value)
     for one in formats:
-        _check_one(where, one, FORMATS)
+        if one not in FORMATS:
+            import difflib
+
+            near = difflib.get_close_matches(one, FORMATS, n=1, cutoff=0.0)
+            raise ConfigurationError(f"{where}: unknown {one!r:.60}; the nearest is {near[0]!r}.")
     return formats
-
-
-def _check_one(where: str, value: str, known: tuple[str, ...]) -> None:
-    if value in known:
-        return
-    import difflib
-
-    near = difflib.get_close_matches(value, known, n=1, cutoff=0.0)
-    raise ConfigurationError(f"{where}: unknown {value!r:.60}; the nearest is {near[0]!r}.")
 
 
 def _truth(where: str, value: object) -> bool:

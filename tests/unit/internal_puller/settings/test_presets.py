@@ -17,7 +17,7 @@ from internal_puller.settings.presets import catalogue
 from internal_puller.settings.presets.catalogue import NAMES, Catalogue, known
 from internal_puller.settings.presets.file import read_preset
 from internal_puller.settings.presets.preset import PEM_FILES, Preset
-from internal_puller.settings.targets import PROTOCOLS, Target, load_targets
+from internal_puller.settings.targets import ProbePoint, Target, load_targets
 from shared.contract.errors import ConfigurationError, LooseFileMode
 
 ROOT = Path(__file__).parents[4]
@@ -65,7 +65,8 @@ def test_a_preset_is_everywhere(name: str) -> None:
         words = re.split(r"[^a-z0-9-]+", (ROOT / "deploy/completion" / shell).read_text())
         assert name in words
     assert (name in READERS) != bool(preset.undiscovered)
-    assert {protocol for protocol, _ in preset.probe} <= set(PROTOCOLS)
+    for protocol, port in preset.probe:
+        ProbePoint("127.0.0.1", port, "www.example.com", protocol)
     assert set(preset.formats) <= set(FILE_NAMES)
 
 
@@ -116,9 +117,9 @@ def test_a_preset_of_ones_own(tmp_path: Path) -> None:
         ("try-restart", "restart", "would start a server that somebody stopped"),
         ('"systemctl", "try-restart", "{unit}"', '"service", "gitea", "restart"', "would start"),
         ("test = []", 'test = ["x", "{unit}"]', "only reload may name {unit}"),
-        ("tls:3000", "tsl:3000", "unknown 'tsl'; the nearest is 'tls'"),
+        ("tls:3000", "tsl:3000", "'tsl' is no"),
         ("tls:3000", "tls", "'tls' is not PROTOCOL:PORT"),
-        ("tls:3000", "tls:0", "probe has no TCP port"),
+        ("tls:3000", "tls:0", "TCP port"),
         ('"fullchain", ', '"fulchain", ', "unknown 'fulchain'; the nearest is 'fullchain'"),
         ('"fullchain", "privkey"', '"fullchain"', "no certificate with its key"),
         ('["fullchain", "privkey"]', "[]", "formats is empty"),
