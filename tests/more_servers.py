@@ -53,7 +53,7 @@ def let_pass(base: Path) -> None:
     for above in (base, *base.parents):
         mode = above.stat().st_mode
         if mode & 0o011 != 0o011 and above.stat().st_uid == 0:
-            above.chmod(mode & 0o777 | 0o011)
+            above.chmod(mode & 0o7777 | 0o011)
 
 
 @contextlib.contextmanager

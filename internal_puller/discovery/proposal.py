@@ -66,9 +66,8 @@ def _propose(
     certificate = names[0].replace("*.", "_wildcard.") if grant is None else grant.certificate
     directory = base / "tls" / certificate
     there = next((one for one in targets if one.directory == directory), None)
-    if there is not None and site.preset not in {
-        one.name for one in there.presets
-    }:  # another server's: it is left alone
+    reads_it = there is not None and site.preset in {one.name for one in there.presets}
+    if there is not None and not reads_it:  # another server's: it is left alone
         there, directory = None, directory.with_name(f"{certificate}-{site.preset}")
     if there is not None:
         words = _words_of_change(there, names)

@@ -64,35 +64,39 @@ def _of_preset(preset: Preset, target: Target) -> Server:
 
 
 def _reload(preset: Preset, target: Target, unit: str | None) -> Argv:
-    argv = preset.reload if _has_systemd(target) else preset.without_systemd
+    argv = _usual_reload(preset, target, unit)
     if preset.reload and not argv:
         raise ConfigurationError(
             f"Target {target.certificate}: systemd does not run here, and how {preset.title} is "
             "reloaded without it is not known.",
             do="Say how, and leave it stopped if it is: --reload-command.",
         )
+    return argv
+
+
+def _usual_reload(preset: Preset, target: Target, unit: str | None) -> Argv:
+    argv = preset.reload if _has_systemd(target) else preset.without_systemd
     return tuple(part.replace(UNIT, unit or "") for part in argv)
 
 
 def _own(target: Target) -> Server:
     (preset,) = target.presets
+    usual = unit_of(preset, target)
     test = preset.test if target.test_command is None else target.test_command
     reload = target.reload_command
-    named = target.server or str(target.directory)
     if reload is None:
-        usual = _of_preset(preset, target)
-        return Server(
-            *(named, usual.machine, test, usual.reload),
-            *(usual.unit, usual.restarts, usual.patience),
-        )
+        reload = _reload(preset, target, usual)
+    is_usual = (test, reload) == (preset.test, _usual_reload(preset, target, usual))
+    if reload and is_usual and target.server is None:  # said in full, it is the same server
+        return _of_preset(preset, target)
     verb, unit = _systemctl(reload)
     return Server(
-        name=named,
+        name=target.server or str(target.directory),
         machine=machine_of(target),
         test=test,
         reload=reload,
-        unit=_whole(unit or (unit_of(preset, target) if _has_systemd(target) else None)),
-        restarts=verb in _RESTARTING,
+        unit=_whole(unit or (usual if _has_systemd(target) else None)),
+        restarts=verb in _RESTARTING or (preset.restarts and target.reload_command is None),
         patience=preset.patience,
     )
 

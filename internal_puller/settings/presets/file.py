@@ -7,7 +7,7 @@ import tomllib
 from typing import TYPE_CHECKING, Any, Final
 
 from internal_puller.settings.presets.preset import Hint, Preset
-from internal_puller.settings.protocols import split
+from internal_puller.settings.probe_point import ProbePoint
 from internal_puller.settings.toml_file import check_keys, text_of, texts_of
 from shared.contract.errors import ConfigurationError
 
@@ -70,8 +70,11 @@ def _points(where: str, value: object) -> tuple[tuple[str, int], ...]:
         match = _POINT.fullmatch(text)
         if match is None:
             raise ConfigurationError(f"{where}: {text!r:.60} is not PROTOCOL:PORT.")
-        split(match["protocol"])
-        points.append((match["protocol"], int(match["port"])))
+        try:
+            point = ProbePoint("localhost", int(match["port"]), "localhost.test", match["protocol"])
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{where}: {error.what}", do=error.do) from error
+        points.append((point.protocol, point.port))
     return tuple(points)
 
 
@@ -80,17 +83,12 @@ def _formats(where: str, value: object) -> tuple[str, ...]:
 
     formats = texts_of(where, value)
     for one in formats:
-        _check_one(where, one, FORMATS)
+        if one not in FORMATS:
+            import difflib
+
+            near = difflib.get_close_matches(one, FORMATS, n=1, cutoff=0.0)
+            raise ConfigurationError(f"{where}: unknown {one!r:.60}; the nearest is {near[0]!r}.")
     return formats
-
-
-def _check_one(where: str, value: str, known: tuple[str, ...]) -> None:
-    if value in known:
-        return
-    import difflib
-
-    near = difflib.get_close_matches(value, known, n=1, cutoff=0.0)
-    raise ConfigurationError(f"{where}: unknown {value!r:.60}; the nearest is {near[0]!r}.")
 
 
 def _truth(where: str, value: object) -> bool:

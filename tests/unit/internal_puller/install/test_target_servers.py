@@ -66,6 +66,8 @@ def test_commands_of_its_own_are_alone_unless_it_says_which_server() -> None:
     assert one(target(**own)) != one(target("/srv/b", **own))
     assert one(target(**own, server="web")) == one(target("/srv/b", **own, server="web"))
     assert one(target(preset="nginx", test_command=())) != one(target(preset="nginx"))
+    in_full = target("/srv/b", preset="nginx", reload_command=("systemctl", "reload", "nginx"))
+    assert one(in_full) == one(target(preset="nginx"))
 
 
 def test_what_runs_nothing_has_no_server() -> None:
@@ -118,6 +120,7 @@ def test_without_systemd() -> None:
         servers_of(target(preset="openldap"))
     assert "--reload-command" in (refused.value.do or "")
     assert one(target(preset="openldap", reload_command=("x",))).reload == ("x",)
+    assert servers_of(target(preset="vsftpd", reload_command=())) == ()
 
 
 def test_no_preset_starts_what_somebody_stopped() -> None:

@@ -46,7 +46,9 @@ OF_OURS = {
     "internal_puller.facts": "expiry",
     "internal_puller.install": "active layout lock",
     "internal_puller.outbox": "outcome report verdict",
-    "internal_puller.settings": "account config probe_point protocols proxies targets targets_file toml_file",
+    "internal_puller.settings": (
+        "account config probe_point protocols proxies targets targets_file toml_file"
+    ),
     "internal_puller.settings.presets": "catalogue file preset",
     "internal_puller.pull": (
         "concluding deciding lean_pull pauses plan puller remembered standing turn"
