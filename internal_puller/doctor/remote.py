@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 _STANDS = {
     Running.NO: "is stopped there",
     Running.FAILED: "has failed there",
-    Running.CHANGING: "is starting, reloading or stopping there",
 }
 
 
@@ -36,7 +35,7 @@ def remote_findings(
     try:
         with remote.connected():
             remote.look()
-            what = f"{remote} lets us in, and takes files below {remote.directory}."
+            what = f"{remote} lets us in and speaks SFTP."
             found = [Finding("ssh", Verdict.OK, subject, what)]
             if remote.uses_control_master():
                 what = "ControlMaster of the ssh configuration is not used: each installation "
@@ -54,8 +53,9 @@ def reload_there(remote: Remote, argv: tuple[str, ...], units: list[str], subjec
         stands = running_there(remote, unit)
         if stands is Running.YES:
             continue
-        if stands is Running.NOT_KNOWN:
-            what = f"Whether {unit} runs at {remote} is not known; {command} needs it."
+        if stands not in _STANDS:
+            why = "is changing at this moment" if stands is Running.CHANGING else "is not known"
+            what = f"Whether {unit} runs at {remote} {why}; {command} needs it."
             return Finding("reload", Verdict.UNKNOWN, subject, what, f"systemctl status {unit}")
         what = f"{unit} {_STANDS[stands]}, at {remote}: {command} will fail."
         return Finding("reload", Verdict.PROBLEM, subject, what, f"systemctl status {unit}")

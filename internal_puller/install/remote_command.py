@@ -68,6 +68,9 @@ async def run(
     if not running.number:
         printed = await running.said()
         raise remote_words.no_command(connection.machine, printed, running.how)
+    if not running.has_ended:  # how it ends nobody will say: that is no failure of it
+        raise remote_words.lost(connection.machine, argv[0])
+    running.leave()
     return CommandResult(running.exit_code == 0, running.how, running.tail)
 
 
@@ -111,6 +114,11 @@ class _Running:
         return " ".join(self._before.split())
 
     @property
+    def has_ended(self) -> bool:
+        """Whether it is known how it ended."""
+        return self._process.exit_status is not None or self._process.exit_signal is not None
+
+    @property
     def exit_code(self) -> int | None:
         return self._process.exit_status if not self._process.exit_signal else None
 
@@ -135,17 +143,21 @@ class _Running:
             self._process.stdin.write(script)
             self._process.stdin.write_eof()
 
+    def leave(self) -> None:
+        """Leave what it began to itself: nothing of its output is waited for."""
+        self._process.close()
+
     async def end(self) -> None:
         """Read to the end of the command; what it leaves behind may hold its output open."""
-        has_ended = False
+        had_ended = False
         while True:
             try:
                 async with asyncio.timeout(_POLL):
                     chunk = str(await self._process.stdout.read(8192))
             except TimeoutError:
-                if has_ended:
+                if had_ended:
                     return  # a whole turn ago: what it wrote itself came before that
-                has_ended = self._process.exit_status is not None
+                had_ended = self.has_ended
                 continue
             if not chunk:
                 break

@@ -105,6 +105,14 @@ def not_done(what: str, machine: Machine, error: Exception, limit: float) -> Sta
     return StageFailed(f"{what} {machine}: {_reason(error)}.")
 
 
+def lost(machine: Machine, program: str) -> StageFailed:
+    """Return that how a command ended is not known: its connection ended before it."""
+    return StageFailed(
+        f"{program} could not be run at {machine} to its end: the connection was lost.",
+        do="The next pull continues: internal-puller pull",
+    )
+
+
 def too_late(what: str, machine: Machine, limit: float) -> StageFailed:
     """Return that a machine was waited for long enough: ``limit`` in seconds."""
     return StageFailed(

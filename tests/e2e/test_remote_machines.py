@@ -186,6 +186,19 @@ def alive(ssh: SshServer) -> list[str]:
     return [number for number in numbers if Path("/proc", number).exists()]
 
 
+@pytest.mark.parametrize("signal", ["-9", "-15"])
+def test_a_connection_that_is_lost_in_a_command_says_nothing_of_it(
+    tmp_path: Path, signal: str
+) -> None:
+    """Neither that it failed: a certificate would go back for it."""
+    with machine(tmp_path / "ssh") as (ssh, remote):
+        lose = f"sleep 1; kill {signal} $(pgrep -u {Account.number} -x sshd); sleep 5"
+        with pytest.raises(StageFailed, match="the connection was lost") as caught:
+            remote.run(("sh", "-c", lose), 20)
+        assert str(remote) in caught.value.what
+        assert ssh.logins == 1
+
+
 @pytest.mark.parametrize("shell", ["/bin/sh", "fish"])
 def test_a_command_and_all_that_it_began_are_ended(tmp_path: Path, shell: str) -> None:
     with machine(tmp_path / "ssh", Account(shell=require(shell))) as (ssh, remote):

@@ -167,6 +167,29 @@ def test_what_the_service_may_is_told_from_what_root_may(
     assert all(words in one.what and one.do for one in found)
 
 
+def test_roots_own_ssh_configuration_is_not_the_services(
+    systemctl: Systemctl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is told of where it says something of that machine, and none is named."""
+    systemctl.show(**SHIPPED)
+    service = find_service()
+    assert service is not None
+    files = {"ssh_key": Path("/etc/k"), "ssh_known_hosts": Path("/etc/h")}
+    asked = Target(NAME, (NAME,), KEPT / "tls" / NAME, ssh="relay@app", **files)
+
+    def told(target: Target) -> list[str]:
+        return [one.what for one in service_findings(service, target, "it")]
+
+    for says_something in (False, True):
+        monkeypatch.setattr(
+            "internal_puller.doctor.service.has_own_settings",
+            lambda machine, found=says_something: found and machine.config is None,
+        )
+        (said,) = told(asked) or [""]
+        assert said.startswith("ssh_config of this user") == says_something
+        assert told(dataclasses.replace(asked, ssh_config=Path("/etc/c"))) == []
+
+
 def test_a_diagnosis_by_root_asks_for_the_service(systemctl: Systemctl, tmp_path: Path) -> None:
     systemctl.show(**SHIPPED)
     machine = Machine(tmp_path)
