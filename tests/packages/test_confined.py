@@ -147,7 +147,8 @@ def _check(found: Found, *more: str) -> None:
 
 @pytest.mark.parametrize("unit", [PULL, STAYS])
 def test_what_the_kernel_lets_the_puller_open(machines: Machines, unit: str) -> None:
-    machines.inside.run("systemctl", "start", "internal-puller-commands.socket")
+    sockets = (f"internal-puller-{name}.socket" for name in ("commands", "mounts"))
+    machines.inside.run("systemctl", "start", *sockets)
     found = _walked(machines.inside, unit)
     _check(found, COMMANDS, MOUNTS)
     assert set(found.capabilities.values()) == {1}, "CAP_CHOWN"
