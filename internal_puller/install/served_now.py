@@ -9,7 +9,7 @@ from internal_puller.install.judge import Case, Leaf, Reload, Test, judge
 from internal_puller.install.layout import GENERATIONS, RECORD, read_json
 from internal_puller.install.probe import probe_target
 from internal_puller.install.server import Running
-from internal_puller.install.target_servers import servers_of
+from internal_puller.install.target_servers import for_words
 from internal_puller.install.words import About, error_of
 from internal_puller.outbox.outcome import Outcome
 from shared.contract.errors import ConfigurationError
@@ -52,7 +52,7 @@ def look_at(target: Target, clock: Callable[[], float]) -> Outcome | None:
         target.certificate,
         active.generation,
         active.leaf_sha256,
-        servers_of(target)[0],
+        for_words(target),
         previous=None,
         looks=looks,
     )

@@ -32,6 +32,11 @@ def servers_of(target: Target) -> tuple[Server, ...]:
     return tuple(server for server in found if server.test or server.reload)
 
 
+def for_words(target: Target) -> Server:
+    """Return the server that a sentence names; one without commands where nothing is run."""
+    return next(iter(servers_of(target)), Server("the server", machine_of(target), (), ()))
+
+
 def machine_of(target: Target) -> str:
     """Return ``USER@HOST:PORT`` of the machine where a target is installed; empty for this one."""
     if target.ssh is None:

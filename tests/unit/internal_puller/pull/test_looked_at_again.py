@@ -219,10 +219,10 @@ def test_the_alarm_is_given_while_it_stands(
 ) -> None:
     stopped.change(alarm_command=("/bin/true",))
     stopped.pull()
-    assert f"failing {NAME}" in (stopped.state.path / FILE).read_text()
+    assert f"unserved {stopped.targets()[0].directory}" in (stopped.state.path / FILE).read_text()
     Servers.says = {}
     stopped.pull(retry=True)
-    assert "failing" not in (stopped.state.path / FILE).read_text()
+    assert "unserved" not in (stopped.state.path / FILE).read_text()
 
 
 # --- several servers --------------------------------------------------------------------------
