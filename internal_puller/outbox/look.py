@@ -41,6 +41,7 @@ class Look:
         not_after: unix seconds, of the leaf; ``None`` without one.
         leaf_sha256: lower-case hex SHA-256 of the leaf's DER; ``None`` exactly for ``NONE`` and
             ``NOT_KNOWN``.
+        whose: the names of the leaf, or its subject where it has none; empty if not known.
         why: in words, why there is no more; empty for ``PROVEN``.
         trouble: the server's own, if a handshake showed it.
     """
@@ -51,6 +52,7 @@ class Look:
     answer: Answer
     leaf_sha256: str | None = None
     not_after: int | None = None
+    whose: str = ""
     why: str = ""
     trouble: Trouble | None = None
 
@@ -59,10 +61,18 @@ class Look:
         """By this a look before is told from another, and found again after."""
         return self.address, self.port, self.sni
 
+    def seen(self) -> str:
+        """Return what was seen, without where."""
+        if self.leaf_sha256 is None:
+            return self.why
+        leaf = f"leaf {self.leaf_sha256[:16]}"
+        if self.whose:
+            leaf = f"{leaf} of {self.whose}"
+        return f"{leaf}, {self.why}" if self.why else leaf
+
     def describe(self) -> str:
         """Return it as a clause for a message."""
-        seen = f"leaf {self.leaf_sha256[:16]}" if self.leaf_sha256 else self.why
-        return f"{self.sni} at {self.address} port {self.port}: {seen}"
+        return f"{self.sni} at {self.address} port {self.port}: {self.seen()}"
 
 
 def shows(looks: tuple[Look, ...], leaf_sha256: str) -> bool:

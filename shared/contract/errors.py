@@ -436,7 +436,7 @@ class InstallError(RelayError):
     type = "install"
     exit_code = 9
     retry = True
-    means = "The certificate in place before is in place and serving."
+    means = "What was in place before is in place."
 
 
 class StageFailed(InstallError):
@@ -456,7 +456,7 @@ class ServedMismatch(InstallError):
 
 class ServerDied(InstallError):
     type = "install/server-died"
-    means = "The certificate in place before is back, and the server was started again."
+    means = "What was in place before is back, and the server was started again."
     do = "Read the server's log; the next pull tries the certificate alone."
 
 
@@ -507,7 +507,7 @@ class SeenBefore(InstallError):
 
 class NotCausedByCertificate(InstallError):
     type = "install/not-caused-by-certificate"
-    means = "The new certificate is in place; going back to the one before did not help."
+    means = "The new certificate is in place; without it nothing got better."
     do = "Look at the server now: its configuration and its log."
 
 
@@ -520,7 +520,7 @@ class WorseAndKept(InstallError):
 class RollbackFailed(InstallError):
     type = "install/rollback-failed"
     exit_code = 12
-    means = "The previous files are back in place, but the server could not be seen serving them."
+    means = "What was in place before is back, but the server could not be seen as it was."
     do = "Look at the server now: its configuration, its log, and the target's directory."
 
 
