@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from internal_puller.facts.attention import attention
 from internal_puller.facts.expiry import USUAL_LIFETIME
 from internal_puller.facts.schedule import Schedule, schedule_of
 from internal_puller.install.active import read_active
-from internal_puller.install.layout import list_generations, set_aside, unfinished
+from internal_puller.install.layout import list_generations, set_aside
+from internal_puller.install.notes import is_noted
 from internal_puller.install.probe import probe_target
 from internal_puller.outbox.look import shows
 from internal_puller.settings.config import Settings
@@ -179,7 +181,7 @@ def _certificate(
 ) -> CertificateStatus:
     floor = state.floors().get(certificate)
     known = progress.of(certificate)
-    here = tuple(_target(one) for one in targets if one.certificate == certificate)
+    here = tuple(_target(one, state.path) for one in targets if one.certificate == certificate)
     pending = PendingKeys(state.path, certificate)
     installed = max((one.installed or 0 for one in here), default=0)
     return CertificateStatus(
@@ -209,16 +211,16 @@ def _certificate(
     )
 
 
-def _target(target: Target) -> TargetStatus:
+def _target(target: Target, state: Path) -> TargetStatus:
     """One target that cannot be used hides none of the others."""
     try:
-        return _usable(target)
+        return _usable(target, state)
     except ConfigurationError as error:
         place = str(target.directory)
         return TargetStatus(place, None, 0, "", (), {}, False, {}, None, error.what)
 
 
-def _usable(target: Target) -> TargetStatus:
+def _usable(target: Target, state: Path) -> TargetStatus:
     active = read_active(target)
     served = probe_target(target)
     return TargetStatus(
@@ -228,7 +230,7 @@ def _usable(target: Target) -> TargetStatus:
         leaf_sha256=active.leaf_sha256 if active else "",
         on_disk=list_generations(target),
         set_aside={number: one.what for number, one in set_aside(target).items()},
-        unfinished=unfinished(target),
+        unfinished=is_noted(state, target),
         served={
             f"{one.address} port {one.port} ({one.sni})": one.leaf_sha256 or one.why
             for one in served

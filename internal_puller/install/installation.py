@@ -6,18 +6,19 @@ The caller holds the installation lock. This module may import what it likes; th
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Sequence
 
 from internal_puller import trust
 from internal_puller.install.active import Active, read_active
-from internal_puller.install.installer import InstallReport, install, reshape, resume, roll_back
+from internal_puller.install.engine import Engine, Job
 from internal_puller.install.material import Material
 from internal_puller.install.probe import probe_target
 from internal_puller.install.roots import anchors_of
 from internal_puller.outbox.look import Look
+from internal_puller.outbox.outcome import Outcome
 from internal_puller.outbox.receipts import make_receipt, seen
 from internal_puller.outbox.report import CertificateOutcome
+from internal_puller.outbox.verdict import outcome_of
 from internal_puller.pull.plan import Work
 from internal_puller.settings.targets import Target
 from internal_puller.sources.agent.client import RelayClient
@@ -27,8 +28,6 @@ from internal_puller.state.state import Enrolment, StateDirectory
 from shared.contract.bundle import Manifest
 from shared.contract.errors import (
     BundleError,
-    ConfigurationError,
-    InstallError,
     RelayError,
     ServedMismatch,
 )
@@ -150,9 +149,10 @@ class Installation:
             accepted.chain_pem,
             accepted.key_pem,
         )
-        reports = [self._install_at(target, material, again=work.again) for target in work.targets]
-        outcome = _sum_up(manifest.certificate, manifest.generation, manifest.not_after, reports)
-        served = tuple(one for report in reports for one in report.served)
+        jobs = [Job(target, material, work.again) for target in work.targets]
+        outcomes = self._engine().install(jobs)
+        outcome = _sum_up(manifest.certificate, manifest.generation, manifest.not_after, outcomes)
+        served = tuple(one for each in outcomes for one in each.looks)
         self._keep(progress, outcome, accepted.digest, served)
         if outcome.error is None:
             self._forget_outlived(manifest, progress)
@@ -166,14 +166,8 @@ class Installation:
         else:
             pending.in_place(manifest.spki_sha256, manifest.generation)
 
-    def _install_at(self, target: Target, material: Material, *, again: bool) -> _TargetReport:
-        self._say(f"{target.certificate}: installing in {target.directory}")
-        now = int(self._clock())
-        try:
-            report = install(material, target, now=now, force=again)
-        except RelayError as error:  # the target cannot be used: nothing was written there
-            return _TargetReport(target, error, False, ())
-        return _TargetReport(target, report.error, report.changed, report.served)
+    def _engine(self) -> Engine:
+        return Engine(self._all_targets, self._state.path, clock=self._clock, say=self._say)
 
     # --- receipts -----------------------------------------------------------------------------
 
@@ -246,82 +240,56 @@ class Installation:
         self, target: Target, to: int | None, progress: CertificateProgress
     ) -> CertificateOutcome:
         """Bring an earlier generation back, and write the receipt of what is in place then."""
-        report = roll_back(target, to, now=int(self._clock()))
+        [found] = self._engine().roll_back([target], to)
         self.report_again(target, progress)
         active = read_active(target)
-        one = _TargetReport(target, report.error, report.changed, report.served)
         not_after = active.not_after if active else 0
-        return _sum_up(target.certificate, report.active or 0, not_after, [one])
+        return _sum_up(target.certificate, found.active or 0, not_after, [found])
 
     def reshape(self, target: Target) -> CertificateOutcome | None:
         """Write the files in place anew, as the target wants them now; None: nothing changed."""
-        try:
-            report = reshape(target, now=int(self._clock()))
-        except RelayError as error:
-            return CertificateOutcome(target.certificate, 0, "failed", False, error)
-        if report is None or not (report.changed or report.error):
+        [found] = self._engine().reshape([target])
+        if not (found.changed or found.error):
             return None
-        active = read_active(target)
-        one = _TargetReport(target, report.error, report.changed, report.served)
-        not_after = active.not_after if active else 0
-        return _sum_up(target.certificate, report.generation, not_after, [one])
+        return _sum_up(target.certificate, found.generation, found.not_after, [found])
 
-    def resume(self, target: Target, progress: CertificateProgress) -> CertificateOutcome | None:
-        """Bring an installation to its verdict that an earlier run did not finish."""
-        try:
-            report = resume(target, now=int(self._clock()))
-        except (ConfigurationError, InstallError) as error:  # others must not wait for this one
-            return CertificateOutcome(target.certificate, 0, "failed", False, error)
-        if report is None:
-            return None
-        active = read_active(target)
-        one = _TargetReport(target, report.error, report.changed, report.served)
-        not_after = active.not_after if active else 0
-        outcome = _sum_up(target.certificate, report.generation, not_after, [one])
-        digest = self._digest_of(report, target)
-        if digest is not None:
-            self._keep(progress, outcome, digest, report.served)
+    def resume(self) -> list[Outcome]:
+        """Bring installations to their verdicts that an earlier run did not finish."""
+        return self._engine().resume()
+
+    def resumed(self, found: Outcome, progress: CertificateProgress) -> CertificateOutcome:
+        """Report what came of one of them."""
+        outcome = _sum_up(found.certificate, found.generation, found.not_after, [found])
+        if found.verdict is not None and found.digest:
+            self._keep(progress, outcome, found.digest, found.looks)
         return outcome
-
-    def _digest_of(self, report: InstallReport, target: Target) -> str | None:
-        floor = self._state.floors().get(target.certificate)
-        if floor and floor.generation == report.generation:
-            return floor.digest
-        active = read_active(target)
-        return active.digest if active and active.generation == report.generation else None
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class _TargetReport:
-    target: Target
-    error: RelayError | None
-    changed: bool
-    served: tuple[Look, ...]
 
 
 def _sum_up(
-    certificate: str, generation: int, not_after: int, reports: Sequence[_TargetReport]
+    certificate: str, generation: int, not_after: int, found: Sequence[Outcome]
 ) -> CertificateOutcome:
     """A certificate is installed where it is installed at every target that wanted it."""
-    failed = [report for report in reports if report.error]
-    error = max((one.error for one in failed if one.error), key=_gravity, default=None)
+    worst = max(found, key=lambda one: one.exit_code)
+    error = worst.error
     if error is None:
         word = "installed"
+    elif worst.verdict is not None:
+        word = outcome_of(worst.verdict)
     else:
         word = "rolled_back" if error.type.startswith("install") else "failed"
     return CertificateOutcome(
         certificate,
         generation,
         word,
-        any(report.changed for report in reports),
+        any(one.changed for one in found),
         error,
         not_after,
-        tuple(str(report.target.directory) for report in reports),
+        tuple(one.directory for one in found),
         tuple(
-            f"{one.address} port {one.port}"
-            for report in reports
-            for one in report.served
-            if report.error is None
+            f"{look.address} port {look.port}"
+            for one in found
+            for look in one.looks
+            if one.error is None
         ),
     )
 
@@ -333,7 +301,3 @@ def _standing(target: Target, active: Active, served: Sequence[Look]) -> Certifi
     return CertificateOutcome(
         target.certificate, active.generation, "installed", False, error, active.not_after
     )
-
-
-def _gravity(error: RelayError) -> int:
-    return error.exit_code

@@ -54,6 +54,11 @@ class Material:
         return hashlib.sha256(self.chain[0].public_bytes(Encoding.DER)).hexdigest()
 
     @property
+    def not_before(self) -> int:
+        """Unix seconds at which the leaf begins to be valid."""
+        return int(self.chain[0].not_valid_before_utc.timestamp())
+
+    @property
     def not_after(self) -> int:
         """Unix seconds at which the leaf expires."""
         return int(self.chain[0].not_valid_after_utc.timestamp())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import grp
 import pwd
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Final
 
@@ -12,6 +12,7 @@ from internal_puller.install import as_root, layout
 from internal_puller.install.durable import Directory, Ownership
 from internal_puller.install.formats import read_password
 from internal_puller.install.generations import Accounts
+from internal_puller.install.groups import servers_of
 from internal_puller.settings.targets import ProbePoint
 from shared.contract.errors import ConfigurationError
 from shared.host import commands, systemctl
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from internal_puller.install.remote import Remote
+    from internal_puller.install.server import Server
     from internal_puller.settings.targets import Target
     from shared.host.commands import CommandResult
 
@@ -129,6 +131,7 @@ class Plan:
     probe: tuple[ProbePoint, ...]
     password: bytes | None
     remote: Remote | None = None
+    servers: tuple[Server, ...] = ()
 
     def run(self, argv: Argv, extra: Mapping[str, str]) -> CommandResult:
         """Run a command where the server is; ``extra`` is for its environment, on this machine.
@@ -182,7 +185,7 @@ def resolve(target: Target) -> Plan:
             _require_program(target, argv)
     uid = -1 if target.owner is None else _user_id(target.owner)
     gid = -1 if target.group is None else _group_id(target.group)
-    return Plan(
+    plan = Plan(
         target=target,
         formats=_formats(target, preset),
         accounts=Accounts(
@@ -194,6 +197,7 @@ def resolve(target: Target) -> Plan:
         password=read_password(target.pkcs12_password_file),
         remote=_remote(target),
     )
+    return replace(plan, servers=servers_of(plan))
 
 
 def _remote(target: Target) -> Remote | None:

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 from internal_puller.facts.expiry import warn_of_expiry
 from internal_puller.install.active import read_active
-from internal_puller.install.layout import TRIED_AGAIN, active_generation, set_aside, unfinished
+from internal_puller.install.layout import TRIED_AGAIN, active_generation, set_aside
 from internal_puller.install.lock import installation_lock
+from internal_puller.install.notes import has_note
 from internal_puller.outbox.report import CertificateOutcome, PullReport
 from internal_puller.pull.plan import InPlace, Plan, Work, make_plan
 from internal_puller.pull.remembered import follow, forget, without_target
@@ -138,7 +139,7 @@ class Puller:
         if self._without_target(targets):
             with self._lock():
                 self._forget_removed(targets)
-        if any(unfinished(target) for target in targets):
+        if has_note(self.state.path):
             with self._lock():
                 self._resume(targets, report)
         if _reshaped(targets, self.state.progress()):
@@ -520,11 +521,9 @@ class Puller:
 
     def _resume(self, targets: Sequence[Target], report: PullReport) -> None:
         progress = self.state.progress()
-        for target in targets:
-            installation = self._installation(targets, target.certificate)
-            outcome = installation.resume(target, progress.of(target.certificate))
-            if outcome is not None:
-                report.outcomes.append(outcome)
+        for found in self._installation(targets).resume():
+            installation = self._installation(targets, found.certificate)
+            report.outcomes.append(installation.resumed(found, progress.of(found.certificate)))
         self.state.save_progress(progress, durable=True)
 
     def _reshape(self, targets: Sequence[Target], report: PullReport) -> None:
