@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from internal_puller.facts.attention import attention
 from internal_puller.facts.expiry import USUAL_LIFETIME
 from internal_puller.facts.schedule import Schedule, schedule_of
 from internal_puller.facts.standing import is_served
 from internal_puller.install.active import read_active
-from internal_puller.install.layout import list_generations, set_aside, unfinished
+from internal_puller.install.layout import list_generations, set_aside
+from internal_puller.install.notes import is_noted
 from internal_puller.install.probe import probe_target
 from internal_puller.outbox.look import Look, matches
 from internal_puller.settings.config import Settings
@@ -183,7 +185,7 @@ def _certificate(
     floor = state.floors().get(certificate)
     known = progress.of(certificate)
     here = tuple(
-        _target(one, progress.standing.get(str(one.directory)))
+        _target(one, progress.standing.get(str(one.directory)), state.path)
         for one in targets
         if one.certificate == certificate
     )
@@ -221,16 +223,16 @@ def _is_standing(error: LastError | None, progress: Progress) -> bool:
     return error is not None and any(one.what == error.what for one in progress.standing.values())
 
 
-def _target(target: Target, standing: Standing | None) -> TargetStatus:
+def _target(target: Target, standing: Standing | None, state: Path) -> TargetStatus:
     """One target that cannot be used hides none of the others."""
     try:
-        return _usable(target, standing)
+        return _usable(target, standing, state)
     except ConfigurationError as error:
         place = str(target.directory)
         return TargetStatus(place, None, 0, "", (), {}, False, (), None, error.what)
 
 
-def _usable(target: Target, standing: Standing | None) -> TargetStatus:
+def _usable(target: Target, standing: Standing | None, state: Path) -> TargetStatus:
     active = read_active(target)
     looks = probe_target(target)
     served = is_served(matches(looks, active.leaf_sha256 if active else ""), standing)
@@ -241,7 +243,7 @@ def _usable(target: Target, standing: Standing | None) -> TargetStatus:
         leaf_sha256=active.leaf_sha256 if active else "",
         on_disk=list_generations(target),
         set_aside={number: one.what for number, one in set_aside(target).items()},
-        unfinished=unfinished(target),
+        unfinished=is_noted(state, target),
         looks=looks,
         served_matches=served,
         standing=None if served else standing,  # the next pull sees it, too

@@ -1,48 +1,57 @@
-"""Installs several generations in one go.
+"""Installs generations, server by server: staged, switched, tested, reloaded, looked at, judged.
 
-This is an adapter over the functions that install one target at a time. It goes as a whole when
-installing is by server groups: its shape is what the rest of the puller builds on.
+One engine for everything that changes what is in place: a new generation, the same in other
+formats, an operator's way back, what an earlier run began, and what was not seen served yet.
 """
 
 from __future__ import annotations
 
+import functools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
-from internal_puller.install import installer
-from internal_puller.install.active import read_active
-from internal_puller.install.layout import active_generation
-from internal_puller.install.material import Material
-from internal_puller.install.report import InstallReport
-from internal_puller.install.served_now import look_at
-from internal_puller.outbox.outcome import Outcome
-from internal_puller.outbox.verdict import RELOADED_AGAIN, Verdict
-from internal_puller.settings.targets import Target
-from shared.contract.errors import (
-    ConfigTestFailed,
-    ConfigurationError,
-    RelayError,
-    ReloadFailed,
-    RollbackFailed,
-    ServedMismatch,
+from internal_puller.install import layout, mounts, notes
+from internal_puller.install.choosing import (
+    begun,
+    chosen,
+    fault_of,
+    kept,
+    lost,
+    put_off,
+    reshaped,
+    staged,
 )
+from internal_puller.install.control import control_of
+from internal_puller.install.generations import Generations
+from internal_puller.install.groups import group, key_of
+from internal_puller.install.looking import look_only
+from internal_puller.install.material import Material
+from internal_puller.install.member import Member
+from internal_puller.install.presets import Plan, resolve
+from internal_puller.install.recovery import recover
+from internal_puller.install.servers import ControlOf, Servers
+from internal_puller.install.sight import Sight
+from internal_puller.install.steps import Steps
+from internal_puller.outbox.outcome import Outcome
+from internal_puller.outbox.verdict import Verdict
+from internal_puller.settings.targets import Target
+from shared.contract.errors import RelayError
 
-_BACK: dict[type[RelayError], Verdict] = {
-    ConfigTestFailed: Verdict.BACK_BY_TEST,
-    ReloadFailed: Verdict.BACK_BY_LEAF,
-    ServedMismatch: Verdict.BACK_BY_LEAF,
-    RollbackFailed: Verdict.BACK_UNSEEN,
-}
+RECOVERY_SECONDS: Final = 30.0
+"""A machine that boots waits for no longer."""
+Prepare = Callable[[Plan, Generations], "Member | Outcome"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Job:
-    """One generation at one target.
-
+    """
     Attributes:
-        force: try again although it failed there before.
+        material: an accepted generation.
+        force: try it again although it failed here before.
     """
 
     target: Target
@@ -51,13 +60,21 @@ class Job:
 
 
 class Engine:
-    """
+    """The caller holds the installation lock.
+
+    Every method returns one outcome for each target, in the order given. What is wrong with one
+    target is its outcome's error; a method raises ``ConfigurationError`` only for a note that
+    cannot be read.
+
     Args:
         targets: of this machine.
         state: the state directory.
         clock: unix seconds.
-        monotonic, sleep: seconds, for waiting.
+        monotonic, sleep: in seconds.
         say: told in words what is being done.
+        control: how a server is tested and told.
+        sight: what the probe points show.
+        plan: leaves nothing of a target open.
     """
 
     def __init__(
@@ -69,134 +86,230 @@ class Engine:
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
         say: Callable[[str], None] = lambda text: None,
+        control: ControlOf = control_of,
+        sight: Sight | None = None,
+        plan: Callable[[Target], Plan] = resolve,
     ) -> None:
-        self._targets, self._state, self._clock, self._say = targets, state, clock, say
-        self._monotonic, self._sleep = monotonic, sleep
-
-    def install(self, jobs: Sequence[Job]) -> list[Outcome]:
-        """Install them; one outcome for each, in their order."""
-        return [self._install(job) for job in jobs]
-
-    def _install(self, job: Job) -> Outcome:
-        self._say(f"{job.target.certificate}: installing in {job.target.directory}")
-        material = job.material
-        try:
-            report = installer.install(
-                material,
-                job.target,
-                now=int(self._clock()),
-                force=job.force,
-                clock=self._monotonic,
-                sleep=self._sleep,
-            )
-            return _outcome(
-                job.target,
-                report,
-                digest=material.manifest_digest,
-                not_after=material.not_after,
-            )
-        except RelayError as error:  # the target cannot be used: nothing was written there
-            return self._failed(job.target, material.generation, error)
-
-    def resume(self) -> list[Outcome]:
-        """Bring to their verdicts the installations that an earlier run did not finish."""
-        found = []
-        for target in self._targets:
-            try:
-                report = installer.resume(target, now=int(self._clock()))
-            except RelayError as error:
-                found.append(self._failed(target, 0, error))
-                continue
-            if report is not None:
-                found.append(_outcome(target, report))
-        return found
-
-    def reshape(self, targets: Sequence[Target]) -> list[Outcome]:
-        """Write the files in place anew, as the targets want them now."""
-        found = []
-        for target in targets:
-            try:
-                report = installer.reshape(target, now=int(self._clock()))
-            except RelayError as error:
-                found.append(self._failed(target, 0, error))
-                continue
-            if report is not None:
-                found.append(_outcome(target, report))
-        return found
-
-    def roll_back(self, targets: Sequence[Target], to: int | None) -> list[Outcome]:
-        """Bring an earlier generation back, as an operator says so."""
-        found = []
-        for target in targets:
-            try:
-                report = installer.roll_back(target, to, now=int(self._clock()))
-            except RelayError as error:
-                found.append(self._failed(target, to or 0, error))
-                continue
-            found.append(_outcome(target, report))
-        return found
-
-    def look_again(self, targets: Sequence[Target]) -> list[Outcome]:
-        """Look at what is in place and was not seen to be served; reload where that may help."""
-        found = []
-        for target in targets:
-            try:
-                outcome = look_at(target, self._clock)
-                if outcome is not None and outcome.verdict in RELOADED_AGAIN:
-                    installer.reshape(target, now=int(self._clock()))  # tests, reloads and looks
-                    outcome = look_at(target, self._clock)
-            except RelayError as error:
-                outcome = self._failed(target, 0, error)
-            if outcome is not None:
-                found.append(outcome)
-        return found
-
-    def recover(self) -> list[Outcome]:
-        """After a boot, before the servers: nothing can be done for one target alone."""
-        return []
-
-    def _failed(self, target: Target, generation: int, error: RelayError) -> Outcome:
-        return Outcome(
-            target.certificate,
-            generation,
-            None,
-            error,
-            directory=str(target.directory),
-            active=_active(target),
+        self._targets = {str(target.directory): target for target in targets}
+        self._state = state
+        self._clock = clock
+        self._monotonic = monotonic
+        self._sleep = sleep
+        self._say = say
+        self._control = control
+        self._plan = plan
+        self._sight = sight or Sight(monotonic, sleep)
+        self._mounted = functools.cache(
+            functools.partial(mounts.mounted, [one for one in targets if one.ssh is None])
         )
 
+    # --- what is asked of it -----------------------------------------------------------------
 
-def _outcome(
-    target: Target, report: InstallReport, *, digest: str = "", not_after: int = 0
-) -> Outcome:
-    active = read_active(target)
-    if active is not None and active.generation == report.generation:
-        digest, not_after = active.digest, active.not_after
-    return Outcome(
-        report.certificate,
-        report.generation,
-        _verdict(report),
-        report.error,
-        changed=report.changed,
-        directory=str(target.directory),
-        active=report.active,
-        digest=digest,
-        not_after=not_after,
-        before=report.served_before,
-        looks=report.served,
-    )
+    def install(self, jobs: Sequence[Job]) -> list[Outcome]:
+        """Install generations and see them served; what they made worse goes back."""
+        by_directory = {str(job.target.directory): job for job in jobs}
+        self._finish(by_directory)
+
+        def prepare(plan: Plan, generations: Generations) -> Member | Outcome:
+            job = by_directory[str(plan.target.directory)]
+            try:
+                return staged(plan, generations, job.material, force=job.force)
+            except RelayError as fault:
+                return fault_of(plan.target, fault, job.material.generation)
+
+        return self._ordered([job.target for job in jobs], prepare)
+
+    def resume(self) -> list[Outcome]:
+        """Bring to a verdict what an earlier run did not finish."""
+        return [outcome for note in notes.read_all(self._state) for outcome in self._resume(note)]
+
+    def reshape(self, targets: Sequence[Target]) -> list[Outcome]:
+        """Write what is in place anew, as its target wants its files now.
+
+        A failure brings the former files back, and says nothing about the generation.
+        """
+        self._finish(str(target.directory) for target in targets)
+        return self._ordered(targets, reshaped)
+
+    def roll_back(self, targets: Sequence[Target], to: int | None = None) -> list[Outcome]:
+        """Put an earlier generation in place because an operator says so, and see it served.
+
+        The one that is left is set aside, so that the next pull does not bring it back.
+
+        Args:
+            to: ``None`` is the one that an installation which did not end had found in place, else
+                the newest one older than the active one.
+        """
+        meant = {
+            where: member.previous
+            for note in notes.read_all(self._state)
+            for where, member in note.members.items()
+        }
+        self._finish(str(target.directory) for target in targets)
+
+        def prepare(plan: Plan, generations: Generations) -> Member | Outcome:
+            before = meant.get(str(plan.target.directory)) if to is None else None
+            return chosen(plan, generations, to, before)
+
+        return self._ordered(targets, prepare)
+
+    def look_again(
+        self, targets: Sequence[Target], stood: Mapping[str, Verdict] | None = None
+    ) -> list[Outcome]:
+        """Look at what was kept and not seen to be served; reload again where that may help.
+
+        Args:
+            stood: the verdict of the last look, by directory.
+        """
+        self._finish(str(target.directory) for target in targets)
+
+        def prepare(plan: Plan, generations: Generations) -> Member | Outcome:
+            verdict = (stood or {}).get(str(plan.target.directory))
+            return kept(plan, generations, verdict)
+
+        return self._ordered(targets, prepare)
+
+    def recover(self) -> list[Outcome]:
+        """Bring links to a consistent state at boot, before the servers start.
+
+        No network, no reload, no start: links follow the notes, and what a server's test refuses
+        goes back. The notes stay for ``resume``.
+        """
+        deadline = self._monotonic() + RECOVERY_SECONDS
+        found: list[Outcome] = []
+        for note in notes.read_all(self._state):
+            with ExitStack() as stack:
+                steps, faults = self._noted(note, stack, here=True)
+                found += recover(steps, lambda: self._monotonic() < deadline) + faults
+        return found
+
+    # --- what an earlier run noted -----------------------------------------------------------
+
+    def _finish(self, directories: Iterable[str]) -> None:
+        """Finish what was begun at these targets; what cannot be is reported by what follows."""
+        mine = set(directories)
+        for note in notes.read_all(self._state):
+            if mine & note.members.keys():
+                self._resume(note)
+
+    def _resume(self, note: notes.Note) -> list[Outcome]:
+        with ExitStack() as stack:
+            steps, faults = self._noted(note, stack)
+            try:
+                steps.take_up()
+            except RelayError as fault:
+                return [one.outcome(fault) for one in steps.members] + faults
+            return steps.carry_out() + faults
+
+    def _noted(
+        self, note: notes.Note, stack: ExitStack, *, here: bool = False
+    ) -> tuple[Steps, list[Outcome]]:
+        """Return what a note asks for, and what keeps targets of it from being gone on with.
+
+        A target that is no more is left out for good; one that cannot be used now stays noted.
+
+        Args:
+            here: without the targets of other machines.
+        """
+        members: list[Member] = []
+        faults: list[Outcome] = []
+        waiting: set[str] = set()
+        for where, noted in note.members.items():
+            target = self._targets.get(where)
+            if target is None:
+                continue
+            if here and target.ssh is not None:
+                waiting.add(where)
+                continue
+            try:
+                plan = self._plan(target)
+                generations = stack.enter_context(Generations(target))
+                member = begun(plan, generations, noted)
+            except RelayError as fault:
+                waiting.add(where)
+                faults.append(fault_of(target, fault, layout.generation_of(noted.to)))
+                continue
+            if member is None:
+                faults.append(lost(target, noted))
+                continue
+            member.before = note.points.get(where, ())
+            members.append(member)
+        steps = self._steps(note.name, members)
+        steps.boot_id, steps.resumed = note.boot_id, True
+        steps.servers.ran = dict(note.running)
+        steps.others = note.only(waiting)
+        return steps, faults
+
+    # --- group by group ----------------------------------------------------------------------
+
+    def _ordered(self, targets: Sequence[Target], prepare: Prepare) -> list[Outcome]:
+        found: dict[str, Outcome] = {}
+        plans: list[Plan] = []
+        for target in targets:
+            try:
+                plans.append(self._plan(target))
+            except RelayError as fault:
+                found[str(target.directory)] = fault_of(target, fault)
+        for each in group(plans):
+            with ExitStack() as stack:
+                members: list[Member] = []
+                for plan in each.plans:
+                    made = _prepared(plan, stack, prepare)
+                    if isinstance(made, Member):
+                        members.append(made)
+                    else:
+                        found[made.directory] = made
+                outcomes = self._carry_out(each.name, members)
+                found.update({one.directory: one for one in outcomes})
+        return [found[str(target.directory)] for target in targets]
+
+    def _carry_out(self, name: str, members: list[Member]) -> list[Outcome]:
+        """All together, and then one after another those that are to be tried alone."""
+        looked_at = [one for one in members if one.is_there]
+        outcomes = look_only(self._steps(name, looked_at)) if looked_at else []
+        done = {one.directory for one in outcomes}
+        left = [one for one in members if one.directory not in done]
+        batches = [[one for one in left if not one.alone], *([one] for one in left if one.alone)]
+        died = False
+        for batch in filter(None, batches):
+            if died:  # one death is enough for one run
+                outcomes += [put_off(one) for one in batch]
+                continue
+            for one in batch:
+                self._say(f"{one.plan.target.certificate}: installing in {one.directory}")
+            found = self._begin(name, batch)
+            died = any(one.verdict is Verdict.BACK_BY_DEATH for one in found)
+            outcomes += found
+        return outcomes
+
+    def _begin(self, name: str, members: list[Member]) -> list[Outcome]:
+        mine = {one.directory for one in members}
+        steps = self._steps(name, members)
+        try:
+            for note in notes.read_all(self._state):  # ways back of which no end was seen
+                left = note.only(note.members.keys() - mine)
+                if note.name == name:
+                    steps.others = left
+                elif left.members.keys() != note.members.keys():
+                    notes.write_or_drop(self._state, left)
+            steps.begin()
+        except RelayError as fault:
+            return steps.break_off(fault)
+        return steps.carry_out()
+
+    def _steps(self, name: str, members: list[Member]) -> Steps:
+        members = list(members)
+        found = {key_of(server): server for one in members for server in one.servers}
+        servers = Servers(
+            tuple(found.values()), members, self._control, self._monotonic, self._sleep
+        )
+        steps = Steps(self._state, name, members, servers, self._sight, self._clock)
+        steps.mounted = self._mounted
+        return steps
 
 
-def _verdict(report: InstallReport) -> Verdict | None:
-    if report.error is None:
-        return Verdict.SERVED if report.served else Verdict.IN_PLACE
-    if report.outcome == "installed":
-        return Verdict.NOT_TAKEN_UP
-    return _BACK.get(type(report.error))
-
-
-def _active(target: Target) -> int | None:
+def _prepared(plan: Plan, stack: ExitStack, prepare: Prepare) -> Member | Outcome:
     try:
-        return active_generation(target)
-    except ConfigurationError:
-        return None
+        return prepare(plan, stack.enter_context(Generations(plan.target)))
+    except RelayError as fault:
+        return fault_of(plan.target, fault)

@@ -143,6 +143,7 @@ def _record(material: Material) -> bytes:
         "leaf_sha256": material.leaf_sha256,
         "manifest_digest": material.manifest_digest,
         "not_after": material.not_after,
+        "not_before": material.not_before,
     }
     return json.dumps(record, indent=2, sort_keys=True).encode() + b"\n"
 

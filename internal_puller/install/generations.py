@@ -26,14 +26,6 @@ MAX_SET_ASIDE: Final = 20
 
 
 @dataclass(frozen=True)
-class Unfinished:
-    """An installation between activation and verdict: to which directory, and from which."""
-
-    to: str
-    previous: str | None
-
-
-@dataclass(frozen=True)
 class Accounts:
     """Who owns public and secret files, and their modes."""
 
@@ -207,32 +199,6 @@ class Generations:
             self._fixed.leave_only(name)
         except OSError as error:
             raise self._failed(f"activate generation {name}", error) from error
-
-    def begin(self, unfinished: Unfinished) -> None:
-        """Remember durably what is about to be activated, and what to return to."""
-        try:
-            note = json.dumps(asdict(unfinished)).encode()
-            self._root.replace(layout.UNFINISHED, note, self._staging)
-        except OSError as error:
-            raise self._failed("note the installation", error) from error
-
-    def finish(self) -> None:
-        """Forget the installation that ``begin`` noted."""
-        try:
-            self._root.remove_durably(layout.UNFINISHED)
-        except OSError as error:
-            raise self._failed("close the installation", error) from error
-
-    def unfinished(self) -> Unfinished | None:
-        """Return what an earlier run did not finish."""
-        document, path = self._read_note(layout.UNFINISHED)
-        if document is None:
-            return None
-        to, previous = document.get("to"), document.get("previous")
-        known = [name for name in (to, previous) if isinstance(name, str) and parse_name(name)]
-        if to not in known or (previous is not None and previous not in known):
-            raise layout.not_ours(path)
-        return Unfinished(to, previous)
 
     def _read_note(self, name: str) -> tuple[dict[str, Any] | None, Path]:
         path = self._target.directory / name

@@ -5,7 +5,6 @@
     <directory>/combined.pem                              with layout "copy", a file
     <directory>/generations/<name>/{fullchain.pem, privkey.pem, ..., generation.json}
     <directory>/generations/<name>/own.pem    key and chain for us, where the others were given away
-    <directory>/unfinished.json    an installation between activation and verdict
     <directory>/set-aside.json     generations that failed here
     <directory>/../.<its name>.staging/    temporary names, outside what a container mounts
 
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
 
 CURRENT: Final = "current"
 GENERATIONS: Final = "generations"
-UNFINISHED: Final = "unfinished.json"
 SET_ASIDE: Final = "set-aside.json"
 RECORD: Final = "generation.json"
 TEMPORARY: Final = ".tmp-"
@@ -52,11 +50,14 @@ class SetAside:
         error_type: ``RelayError.type`` of the failure.
         what: its sentence.
         at: unix seconds.
+        alone: it failed together with others, none of which is to blame for sure: it is tried by
+            the next pull, alone.
     """
 
     error_type: str
     what: str
     at: int
+    alone: bool = False
 
 
 def staging_name(directory: Path) -> str:
@@ -176,11 +177,3 @@ def decode_set_aside(document: dict[str, Any], path: Path) -> Mapping[int, SetAs
     except (TypeError, ValueError) as error:
         raise not_ours(path) from error
     return MappingProxyType(marks)
-
-
-def unfinished(target: Target) -> bool:
-    """Tell whether an earlier run ended between activation and verdict (see ``resume``)."""
-    try:
-        return (target.directory / UNFINISHED).exists()
-    except OSError:
-        return False  # whoever looks at ``current`` says what is wrong

@@ -59,6 +59,10 @@ class Material:
         """``"rsa"`` or ``"ecdsa"``: which certificate it is of a server that has both."""
         return "rsa" if isinstance(self.private_key, rsa.RSAPrivateKey) else "ecdsa"
 
+    def not_before(self) -> int:
+        """Unix seconds at which the leaf begins to be valid."""
+        return int(self.chain[0].not_valid_before_utc.timestamp())
+
     @property
     def not_after(self) -> int:
         """Unix seconds at which the leaf expires."""

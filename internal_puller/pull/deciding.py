@@ -7,7 +7,8 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 
-from internal_puller.install.layout import active_generation, set_aside, unfinished
+from internal_puller.install.layout import active_generation, set_aside
+from internal_puller.install.notes import has_note
 from internal_puller.pull.pauses import NEXT_CSR, looked_at_now
 from internal_puller.pull.plan import InPlace, Plan, make_plan
 from internal_puller.pull.remembered import follow, without_target
@@ -162,7 +163,7 @@ def is_left_behind(turn: Turn) -> bool:
 
 def is_cut_off(turn: Turn) -> bool:
     """Tell whether an earlier run ended between activation and verdict."""
-    return any(unfinished(target) for target in turn.targets)
+    return has_note(turn.state.path)
 
 
 def reshaped(turn: Turn) -> list[Target]:

@@ -11,6 +11,7 @@ from internal_puller.install.layout import active_generation
 from internal_puller.install.served_now import look_at
 from internal_puller.outbox.outcome import Outcome
 from internal_puller.outbox.receipts import seen
+from internal_puller.outbox.verdict import Verdict
 from internal_puller.pull.pauses import note_look, put_off
 from internal_puller.pull.settling import note, tell
 from internal_puller.pull.turn import Turn
@@ -26,7 +27,8 @@ def look_again(turn: Turn, targets: Sequence[Target]) -> None:
     if not targets:
         return
     before = {place: one.verdict for place, one in turn.progress.standing.items()}
-    outcomes = turn.engine.look_again(targets)
+    stood = {place: Verdict(one) for place, one in before.items() if one in set(Verdict)}
+    outcomes = turn.engine.look_again(targets, stood)
     note(turn, outcomes)
     put_off(turn.progress, targets, turn.clock())
     changed = {

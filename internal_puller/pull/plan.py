@@ -150,7 +150,7 @@ def _wants(place: InPlace, generation: int, now: float, *, retry: bool) -> bool:
     if place.active == generation:
         return False
     mark = place.set_aside.get(generation)
-    if mark is None or retry:
+    if mark is None or retry or mark.alone:
         return True
     return not _by_operator(mark) and not 0 <= now - mark.at < AGAIN_AFTER
 

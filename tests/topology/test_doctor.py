@@ -19,6 +19,7 @@ import dns.message
 import dns.query
 import pytest
 
+from internal_puller.install import notes
 from tests.faketime import other_time
 from tests.lab import SplitDns
 from tests.lab.peers import require
@@ -435,12 +436,13 @@ def signing_key(who: str) -> Staged:
 
 @contextlib.contextmanager
 def a_cut_off_installation(clinic: Clinic) -> Iterator[None]:
-    note = clinic.directory / "unfinished.json"
-    note.write_text("{}")
+    state = clinic.stage.puller.state
+    member = notes.Noted("www", "1", None)
+    notes.write(state, notes.Note("cut-off", "", {str(clinic.directory): member}))
     try:
         yield
     finally:
-        note.unlink(missing_ok=True)
+        notes.drop(state, "cut-off")
 
 
 ISSUER = "lab-ca.example"

@@ -15,11 +15,11 @@ import trustme
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from internal_puller.install.installer import install
+from internal_puller.install.engine import Engine, Job
 from internal_puller.install.material import Material
-from internal_puller.install.report import InstallReport
-from internal_puller.settings.probe_point import ProbePoint
-from internal_puller.settings.targets import Target
+from internal_puller.outbox.outcome import Outcome
+from internal_puller.settings.targets import ProbePoint, Target
+from shared.contract.errors import ConfigurationError
 from shared.contract.key_policy import key_to_pem
 
 NAME = "www.intra.example.com"
@@ -115,11 +115,21 @@ class Clock:
         self.seconds += seconds
 
 
-def put(target: Target, generation: int, *, force: bool = False, now: int = NOW) -> InstallReport:
-    """Install a generation; waiting for the server costs no time."""
+def engine_of(target: Target, *, now: int = NOW) -> Engine:
+    """Return the engine for one target; waiting for its server costs no time."""
     clock = Clock()
+    state = target.directory.parent / "state"
+    state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return Engine([target], state, clock=lambda: float(now), monotonic=clock, sleep=clock.sleep)
+
+
+def put(target: Target, generation: int, *, force: bool = False, now: int = NOW) -> Outcome:
+    """Install a generation. Raises ``ConfigurationError`` where the target cannot be used."""
     made = material(generation, certificate=target.certificate)
-    return install(made, target, now=now, force=force, clock=clock, sleep=clock.sleep)
+    [outcome] = engine_of(target, now=now).install([Job(target, made, force)])
+    if isinstance(outcome.error, ConfigurationError):
+        raise outcome.error
+    return outcome
 
 
 def key_and_leaf_agree(directory: Path) -> bool:

@@ -198,11 +198,21 @@ def test_staging_twice_keeps_what_is_there(target: Target) -> None:
     assert (target.directory / "current/privkey.pem").stat().st_ino == inode
 
 
-def test_unfinished_note_that_is_not_ours(target: Target) -> None:
+def test_a_note_that_is_not_ours(target: Target) -> None:
     put(target, 1)
-    for text in ("", "[]", '{"to": "../../etc", "previous": null}', '{"to": "1", "previous": 7}'):
-        (target.directory / "unfinished.json").write_text(text)
-        with pytest.raises(ConfigurationError, match=r"unfinished\.json"):
+    groups = target.directory.parent / "state/groups"
+    member = '{"certificate": "x", "to": "%s", "previous": %s, "verdict": null}'
+    before = '"boot_id": "", "before": {"running": {}, "points": {}}'
+    whole = '{%s, "members": {"/x": %s}}'
+    for text in (
+        "",
+        "[]",
+        "{}",
+        whole % (before, member % ("../../etc", "null")),
+        whole % (before, member % ("1", "7")),
+    ):
+        (groups / "some.json").write_text(text)
+        with pytest.raises(ConfigurationError, match=r"some\.json"):
             put(target, 2)
 
 
@@ -224,7 +234,7 @@ def test_disk_really_full(tmp_path: Path) -> None:
         report = put(target, 2)
         assert isinstance(report.error, StageFailed)
         assert "the disk is full" in report.error.what
-        assert (report.outcome, report.active, report.exit_code) == ("rolled_back", 1, 9)
+        assert (report.verdict, report.active, report.exit_code) == (None, 1, 9)
         assert verify_active(target).generation == 1
         assert not layout.set_aside(target)
         (mount / "filler").unlink()

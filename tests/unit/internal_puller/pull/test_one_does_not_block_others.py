@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
 import pytest
 
 from internal_puller.facts.status import read_status
-from internal_puller.install.layout import CURRENT, GENERATIONS, RECORD, UNFINISHED
+from internal_puller.install import notes
+from internal_puller.install.layout import CURRENT, GENERATIONS, RECORD
 from internal_puller.sources.agent.source import AgentSource
 from internal_puller.sources.source import Work
 from shared.contract.wire import Listing, Offer
@@ -33,7 +33,9 @@ def two(agent: FakeAgent, machine: Machine) -> Machine:
 
 def test_an_unfinished_installation_whose_files_are_gone(agent: FakeAgent, two: Machine) -> None:
     damaged, other = two.targets()
-    (damaged.directory / UNFINISHED).write_text(json.dumps({"to": "12345", "previous": None}))
+    member = notes.Noted(NAME, "12345", None)
+    state = two.settings.state_directory
+    notes.write(state, notes.Note("some", "", {str(damaged.directory): member}))
     newest = agent.issue(OTHER).generation
     report = two.pull()
     assert [one.certificate for one in report.outcomes if one.error] == [NAME]

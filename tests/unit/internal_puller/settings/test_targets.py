@@ -341,11 +341,12 @@ def test_reading_needs_only_the_standard_library(tmp_path: Path) -> None:
     code = """
 import sys
 from pathlib import Path
-from internal_puller.install import layout, lock
+from internal_puller.install import layout, lock, notes
 from internal_puller.settings.targets import load_targets
 targets = load_targets(Path(sys.argv[1]))
 assert len(targets) == 2
-assert layout.active_generation(targets[0]) is None and not layout.unfinished(targets[0])
+assert layout.active_generation(targets[0]) is None
+assert not notes.is_noted(Path(sys.argv[1]).parent, targets[0])
 assert not layout.set_aside(targets[0])
 ours = {"internal_puller", "shared"}
 print(sorted({m.partition(".")[0] for m in sys.modules} - set(sys.stdlib_module_names) - ours))

@@ -1,0 +1,370 @@
+"""The steps of an installation, in the one order that a kill between any two of them leaves whole.
+
+====  =============================================  =========================================
+step  durable                                        after a kill here
+====  =============================================  =========================================
+1     the generations, no note (``Engine``)          staged again, found whole
+2     what was before is looked at, and noted        all new in place, and on from 3
+3     one link after another                         all new in place, and on from 3
+4     the test; halving moves links                  again from 3
+5     verdicts of the test, *before* their links     links follow verdicts, never forward again
+6     one reload                                     one more
+7     dead or worse: all verdicts in one write,      links follow them; what ran before and is
+      then links, then reload or start               dead is started (``going_back``)
+8     set aside, prune, and the note goes last       settled
+====  =============================================  =========================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from internal_puller.install import notes
+from internal_puller.install.halving import sift
+from internal_puller.install.judge import Case, Reload, Test, is_dead, judge
+from internal_puller.install.layout import SetAside, generation_of
+from internal_puller.install.member import Member
+from internal_puller.install.mounts import Mounted
+from internal_puller.install.server import Running, Server
+from internal_puller.install.servers import Servers
+from internal_puller.install.sight import Awaited, Sight
+from internal_puller.install.words import About, error_of
+from internal_puller.outbox.look import Answer, Look
+from internal_puller.outbox.outcome import Outcome
+from internal_puller.outbox.verdict import Verdict
+from shared.contract.errors import RelayError, StageFailed
+
+OPERATOR: Final = "operator/rolled-back"
+BY_SERVER: Final = frozenset({Verdict.BACK_BY_LEAF, Verdict.BACK_BY_DEATH, Verdict.BACK_UNSEEN})
+"""Given after a reload: going back is not done before the server has seen it."""
+_WORST_FIRST: Final = (
+    Verdict.BACK_BY_DEATH,
+    Verdict.BACK_BY_LEAF,
+    Verdict.WORSE_AND_KEPT,
+    Verdict.RELOAD_FAILED,
+    Verdict.NOT_RUNNING,
+    Verdict.NOT_TAKEN_UP,
+    Verdict.ANOTHER_SERVER,
+    Verdict.SEEN_BEFORE,
+    Verdict.CANNOT_BE_SEEN,
+    Verdict.SERVED,
+    Verdict.IN_PLACE,
+)
+_NO_SERVER: Final = Server("the server", "", (), ())
+
+
+@dataclass
+class Steps:
+    """One installation of some members of a group.
+
+    Attributes:
+        state: the state directory.
+        name: of the note.
+        boot_id: of the servers' machine when *before* was looked at.
+        resumed: an earlier run began it.
+        others: what the same note says of members that are not worked on now, and keeps.
+        now: unix seconds.
+        mounted: which generations of this machine's targets are mounted somewhere; they stay.
+        left_out: members that were taken out on the way, each with its ``fault``.
+    """
+
+    state: Path
+    name: str
+    members: list[Member]
+    servers: Servers
+    sight: Sight
+    now: Callable[[], float]
+    boot_id: str = ""
+    resumed: bool = False
+    others: notes.Note | None = None
+    mounted: Callable[[], Mounted] | None = None
+    left_out: list[Member] = field(default_factory=list)
+    _was_told: bool = False
+
+    # --- 2: before ---------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Look at what is, and note it. Raises ``StageFailed``."""
+        self.boot_id = self.servers.boot_id()
+        self.servers.look_around()
+        before = [one.kind(one.previous or one.to) for one in self.members]
+        found = self.sight.look([one.plan for one in self.members], before)
+        for member, looks in zip(self.members, found, strict=True):
+            member.before = looks
+        self.write()
+
+    def take_up(self) -> None:
+        """Go on with what an earlier run noted; after a boot how servers stand is seen anew."""
+        boot_id = self.servers.boot_id()
+        if boot_id and self.boot_id and boot_id != self.boot_id:
+            self.boot_id = boot_id
+            self.servers.look_after_boot()
+            self.write()
+
+    def write(self) -> None:
+        """Note the members as they are now, in one durable write."""
+        noted = {
+            one.directory: notes.Noted(
+                one.plan.target.certificate, one.to, one.previous, one.verdict
+            )
+            for one in self.members
+        }
+        points = {one.directory: one.before for one in self.members}
+        if self.others is not None:
+            noted, points = {**self.others.members, **noted}, {**self.others.points, **points}
+        notes.write_or_drop(
+            self.state, notes.Note(self.name, self.boot_id, noted, self.servers.ran, points)
+        )
+
+    # --- 3 to 7 ------------------------------------------------------------------------------
+
+    def carry_out(self) -> list[Outcome]:
+        """Bring what ``begin`` or ``take_up`` noted to a verdict for each member."""
+        from internal_puller.install.going_back import go_back
+
+        try:
+            if not any(one.verdict in BY_SERVER for one in self.members):
+                self.put_all()
+                self.sift()
+                self.reload()
+                self.judge()
+            if any(one.verdict in BY_SERVER for one in self.members):
+                go_back(self)
+        except RelayError as fault:
+            return self.break_off(fault)
+        return self._settle()
+
+    def put_all(self) -> None:
+        """Switch every link to where its member's verdict wants it; with none, to the new one.
+
+        A member that its own directory refuses is left out, so that the others go on.
+        """
+        for member in list(self.members):
+            try:
+                member.put(member.wanted)
+            except StageFailed as fault:
+                if self.resumed or member.plan.remote is not None:
+                    raise
+                member.put(member.previous)
+                member.fault = fault
+                self.members.remove(member)
+                self.left_out.append(member)
+                self.write()
+
+    def sift(self, allow: Callable[[], None] = lambda: None) -> None:
+        """Test once; if that fails find out who is to blame, and note it before links go back.
+
+        Args:
+            allow: called before each test; what it raises ends them.
+        """
+        undecided = [one for one in self.members if one.verdict is None]
+        if not undecided:
+            return
+        changing = {one.directory: one for one in undecided if one.changes}
+        firsts = [where for where, one in changing.items() if one.previous is None]
+
+        def passes(new: frozenset[str]) -> bool:
+            allow()
+            for where, one in changing.items():
+                one.put(one.to if where in new else one.previous)
+            refusal = self.servers.test()
+            for one in undecided if refusal else ():
+                if one.directory in new or one.directory not in changing:
+                    one.detail = refusal
+            return not refusal
+
+        found = sift(firsts, [where for where in changing if where not in firsts], passes)
+        for one in undecided:
+            if found.broken or one.directory in found.back:
+                broken = found.broken
+                one.verdict = Verdict.BROKEN_BEFORE if broken else Verdict.BACK_BY_TEST
+        if found.back:
+            self.write()
+        for one in undecided:
+            one.put(one.wanted)
+
+    def reload(self) -> None:
+        """Tell each server once whose files are new; none where its configuration is broken."""
+        if any(one.verdict is Verdict.BROKEN_BEFORE for one in self.members):
+            return
+        self._was_told = True
+        self.servers.start_after_boot()
+        for server in self.servers.servers:
+            concerned = [one for one in self.members if server in one.servers]
+            if not self.resumed and all(one.is_back for one in concerned):
+                continue  # it refused them, and still has the old ones
+            if server.name not in self.servers.told:
+                now = self.servers.steady(server)
+                if not self.resumed and now in (Running.NO, Running.FAILED):
+                    self.servers.ran[server.name] = now  # somebody stopped it just now
+                self.servers.tell(server, now=now)
+
+    def judge(self) -> None:
+        """Give each member without a verdict one; a death is that of all that the reload brought"""
+        undecided = [one for one in self.members if one.verdict is None]
+        runs = self.servers.settled()
+        died = any(is_dead(self.servers.ran_before(one), runs[one.name]) for one in self._all())
+        if died:
+            self.see(self.members)
+        else:
+            self.see([one for one in self.members if one.verdict is not None])
+            self._await(undecided)
+            runs = {server.name: self.servers.steady(server) for server in self._all()}
+            died = any(is_dead(self.servers.ran_before(one), runs[one.name]) for one in self._all())
+        for one in undecided:
+            self.decide(one, runs)
+        if died:
+            self.note_death()
+
+    def note_death(self) -> None:
+        """Everything that the reload brought goes back; what it did not bring is seen later."""
+        for one in self.members:
+            if one.verdict is not Verdict.BROKEN_BEFORE and not one.is_back:
+                one.verdict = Verdict.BACK_BY_DEATH if one.changes else None
+
+    def decide(self, one: Member, runs: dict[str, Running]) -> None:
+        """Judge a member for each server that reads it; the worst counts."""
+        verdicts: list[tuple[Verdict, Server | None]] = []
+        for server in one.servers or (None,):
+            told = self.servers.told.get(server.name) if server else None
+            how, _ = told or (Reload.NONE, "")
+            case = Case(
+                new=one.new,
+                old=one.old,
+                test=Test.PASSES,
+                ran=self.servers.ran_before(server) if server else Running.NOT_KNOWN,
+                reload=how,
+                runs=runs[server.name] if server else Running.NOT_KNOWN,
+                before=one.before,
+                after=one.looks,
+                now=self.now(),
+            )
+            verdicts.append((judge(case), server))
+        one.verdict, one.speaks = min(verdicts, key=lambda found: _WORST_FIRST.index(found[0]))
+        if one.verdict is Verdict.SEEN_BEFORE and one.goes_back_in_time:
+            one.verdict = Verdict.SERVED  # it has been served here before
+        if one.verdict is Verdict.BACK_BY_LEAF and not one.changes:
+            one.verdict = Verdict.NOT_CAUSED  # there is nothing to go back to
+        if one.speaks:
+            one.detail = self.servers.told.get(one.speaks.name, (Reload.NONE, ""))[1]
+
+    # --- looking -----------------------------------------------------------------------------
+
+    def _all(self) -> tuple[Server, ...]:
+        return self.servers.servers
+
+    def see(self, members: list[Member]) -> None:
+        """Look once."""
+        found = self.sight.look([one.plan for one in members], [_kind_of(one) for one in members])
+        for member, looks in zip(members, found, strict=True):
+            member.looks = looks
+
+    def _await(self, members: list[Member]) -> None:
+        """Look until each shows its new leaf, where a server was told of it; else once."""
+        told = [one for one in members if self._may_still_come(one)]
+        self.see([one for one in members if one not in told])
+        self.await_all(told, lambda one: lambda looks: _has_come(looks, one.before, one.new.sha256))
+
+    def await_all(
+        self,
+        members: list[Member],
+        accepts: Callable[[Member], Callable[[tuple[Look, ...]], bool]],
+    ) -> None:
+        """Look until each shows what it should, for as long as its servers may take."""
+        awaited = [
+            Awaited(one.plan, accepts(one), self._seconds(one), _kind_of(one)) for one in members
+        ]
+        for member, looks in zip(members, self.sight.wait(awaited), strict=True):
+            member.looks = looks
+
+    def _may_still_come(self, one: Member) -> bool:
+        return any(
+            how is Reload.DONE or (how is Reload.FAILED and server.restarts)
+            for server in one.servers
+            for how, _ in [self.servers.told.get(server.name, (Reload.NONE, ""))]
+        )
+
+    def _seconds(self, one: Member) -> float:
+        restarts = [server.patience for server in one.servers if server.restarts]
+        return max([one.plan.target.probe_timeout, *restarts])
+
+    # --- 8: settled, or broken off -----------------------------------------------------------
+
+    def _settle(self) -> list[Outcome]:
+        """Remember what failed, and forget the note; what cannot be tidied now is by the next run.
+
+        A way back of which the end was not seen is kept in the note, and looked at by each run.
+        """
+        outcomes = [self.outcome_of(one) for one in self.members]
+        for member, outcome in zip(self.members, outcomes, strict=True):
+            with suppress(StageFailed):
+                self._remember(member, outcome)
+        outcomes += [one.outcome(one.fault) for one in self.left_out]
+        self.members[:] = [one for one in self.members if one.verdict is Verdict.BACK_UNSEEN]
+        with suppress(StageFailed):
+            self.write()
+        return outcomes
+
+    def _remember(self, one: Member, outcome: Outcome) -> None:
+        if one.is_back:
+            if one.is_new_generation and outcome.error is not None:
+                alone = one.verdict is Verdict.BACK_BY_DEATH and len(self.members) > 1
+                reason = SetAside(
+                    outcome.error.type, outcome.error.what, int(self.now()), alone=alone
+                )
+                one.generations.mark(one.generation, reason)
+            return
+        one.generations.clear(one.generation)
+        if one.goes_back_in_time and one.previous is not None:
+            left = generation_of(one.previous)
+            what = f"Generation {left} was rolled back by an operator."
+            one.generations.mark(left, SetAside(OPERATOR, what, int(self.now())))
+        one.generations.prune(one.plan.target.keep, one.previous, mounted=self.mounted)
+
+    def outcome_of(self, one: Member) -> Outcome:
+        assert one.verdict is not None
+        server = one.speaks or (one.servers[0] if one.servers else _NO_SERVER)
+        about = About(
+            certificate=one.plan.target.certificate,
+            generation=one.generation,
+            leaf_sha256=one.new.sha256,
+            server=server,
+            previous=None if one.previous is None else generation_of(one.previous),
+            ran=self.servers.ran_before(server),
+            detail=one.detail,
+            before=one.before,
+            looks=one.looks,
+        )
+        return one.outcome(error_of(one.verdict, about))
+
+    def break_off(self, fault: RelayError) -> list[Outcome]:
+        """Nothing more can be done now. Before a reload all goes back; after it the note stays."""
+        if not self.resumed and not self._was_told:
+            with suppress(RelayError):
+                for one in self.members:
+                    one.put(one.previous)
+                left, self.members[:] = list(self.members), []
+                self.write()
+                self.members[:] = left
+        for one in self.members:
+            one.verdict = None
+        outcomes = [one.outcome(fault) for one in self.members]
+        return outcomes + [one.outcome(one.fault) for one in self.left_out]
+
+
+def _kind_of(one: Member) -> str | None:
+    """Return the kind of key of what its verdict wants in place."""
+    return one.kind(one.wanted or one.to)
+
+
+def _has_come(looks: tuple[Look, ...], before: tuple[Look, ...], leaf_sha256: str) -> bool:
+    """Tell whether each shows the leaf, but for what could not be seen before either."""
+    unknown = {one.where for one in before if one.answer is Answer.NOT_KNOWN}
+    return all(
+        one.leaf_sha256 == leaf_sha256 or (one.answer is Answer.NOT_KNOWN and one.where in unknown)
+        for one in looks
+    )
