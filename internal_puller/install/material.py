@@ -59,6 +59,7 @@ class Material:
         """``"rsa"`` or ``"ecdsa"``: which certificate it is of a server that has both."""
         return "rsa" if isinstance(self.private_key, rsa.RSAPrivateKey) else "ecdsa"
 
+    @property
     def not_before(self) -> int:
         """Unix seconds at which the leaf begins to be valid."""
         return int(self.chain[0].not_valid_before_utc.timestamp())

@@ -201,13 +201,12 @@ class FakeMachine:
         hidden = str(target.directory) in self.no_probe
         return Plan(
             target,
-            ("fullchain", "privkey"),
-            Accounts(born, dataclasses.replace(born, mode=0o600)),
-            (),
-            (),
-            () if hidden else target.probe or (),
-            None,
             servers=tuple(one.server for one in readers),
+            formats=("fullchain", "privkey"),
+            accounts=Accounts(born, dataclasses.replace(born, mode=0o600)),
+            probe=() if hidden else target.probe or (),
+            password=None,
+            combined=(),
         )
 
     def control(self, server: Server, members: Sequence[tuple[Plan, int]]) -> Control:

@@ -44,9 +44,11 @@ class Servers(Engine):
         self.installs.append([one.target.directory.name for one in jobs])
         return [self._as_told(one) for one in super().install(jobs)]
 
-    def look_again(self, targets: Sequence[Target]) -> list[Outcome]:
+    def look_again(
+        self, targets: Sequence[Target], stood: Mapping[str, Verdict] | None = None
+    ) -> list[Outcome]:
         self.looked.append([one.directory.name for one in targets])
-        return [self._as_told(one) for one in super().look_again(targets)]
+        return [self._as_told(one) for one in super().look_again(targets, stood)]
 
     def _as_told(self, outcome: Outcome) -> Outcome:
         name = Path(outcome.directory).name
