@@ -154,6 +154,7 @@ class FakeMachine:
     boots: int = 1
     unseen: set[str] = field(default_factory=set)
     no_probe: set[str] = field(default_factory=set)
+    tick: Callable[[], None] = lambda: None
 
     def __post_init__(self) -> None:
         self.state.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -238,12 +239,15 @@ class FakeControl:
     machine: FakeMachine
 
     def test(self) -> CommandResult | None:
+        self.machine.tick()
         return self.of.test() if self.of.server.test else None
 
     def reload(self) -> CommandResult | None:
+        self.machine.tick()
         return self.of.reload() if self.of.server.reload else None
 
     def start(self) -> CommandResult:
+        self.machine.tick()
         return self.of.start()
 
     def running(self) -> Running:
