@@ -11,15 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from internal_puller.install.installer import install
 from internal_puller.install.presets import resolve
 from internal_puller.install.probe import probe_target
+from internal_puller.outbox.verdict import Verdict
 from internal_puller.settings.targets import ProbePoint, Target
-from shared.contract.errors import ConfigTestFailed, ConfigurationError
+from shared.contract.errors import ConfigurationError
 from tests.lab.peers import require
 from tests.more_servers import MORE, PASSWORD, PROTOCOLS, await_tls, missing
 from tests.servers import RunningServer
-from tests.unit.internal_puller.install.helpers import NAME, NOW, material
+from tests.unit.internal_puller.install.helpers import NAME, installed, material
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(180)]
 
@@ -51,7 +51,7 @@ def site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
         more = {"owner": "postgres"}
     target = Target(NAME, (NAME,), tmp_path / "live", preset=kind, probe_timeout=40, **more)  # type: ignore[arg-type]
     quiet = dataclasses.replace(target, test_command=(), reload_command=(), probe=())
-    assert install(material(1), quiet, now=NOW).error is None
+    assert installed(quiet, material(1)).error is None
     with MORE[kind](target.directory / "current", base) as server:
         point = ProbePoint(server.address, server.port, NAME, PROTOCOLS[kind])
         await_tls(server, PROTOCOLS[kind])
@@ -69,15 +69,15 @@ def site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
 
 def test_installed_reloaded_probed_and_rolled_back(site: Site) -> None:
     assert site.served == material(1).leaf_sha256
-    report = install(material(2), site.target, now=NOW)
+    report = installed(site.target, material(2))
     assert report.error is None, report.error.explain()
     assert site.served == material(2).leaf_sha256
     if not site.target.test_command:
         return
     site.server.config.write_text(site.server.config.read_text() + "\nnonsense {{{\n")
-    report = install(material(3), site.target, now=NOW)
-    assert isinstance(report.error, ConfigTestFailed), report.error
-    assert (report.active, site.served) == (2, material(2).leaf_sha256)
+    report = installed(site.target, material(3))
+    assert report.verdict is Verdict.BROKEN_BEFORE, report.error
+    assert (report.active, site.served) == (3, material(2).leaf_sha256)
 
 
 @pytest.mark.parametrize("kind", sorted(MORE))

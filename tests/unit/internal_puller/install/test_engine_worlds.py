@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
 from internal_puller.install import layout, notes
@@ -89,6 +89,7 @@ def pull(machine: FakeMachine) -> None:
 @given(world=worlds())
 def test_no_world_is_left_worse_than_it_was(world: dict[str, object]) -> None:
     with tempfile.TemporaryDirectory() as base, pytest.MonkeyPatch.context() as monkeypatch:
+        note(repr(world))
         machine = built(Path(base), world)
         ran = [one.running for one in machine.servers]
         kills = world["kills"]
