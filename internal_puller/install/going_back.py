@@ -38,6 +38,7 @@ def go_back(steps: Steps) -> None:
     if _has_died_by_it(steps):
         steps.note_death()
         _follow(steps)
+        _is_refused_without(steps)
         _tell(steps, reload=False)
     _see(steps)
 
@@ -68,16 +69,31 @@ def _is_refused_without(steps: Steps) -> bool:
     """
     back = [one for one in steps.members if one.verdict in _BY_RELOAD]
     died = any(one.verdict is Verdict.BACK_BY_DEATH for one in back)
-    needed = [one for one in back if one.previous is None] if died else back
-    if not needed:
+    firsts = [one for one in back if one.previous is None]
+    if died and not firsts:
         return False
     refusal = steps.servers.test()
     if not refusal:
         return False
-    for one in needed:
+    for one in _needed(steps, firsts) if died else back:
         one.verdict, one.detail = Verdict.NOT_CAUSED, refusal
     _follow(steps)
     return not died
+
+
+def _needed(steps: Steps, firsts: list[Member]) -> list[Member]:
+    """Return the first ones without which alone the test fails: the configuration names them."""
+    for one in firsts:
+        one.put(one.to)
+    if steps.servers.test():
+        return firsts  # it fails anyway, so that says nothing about any
+    found = []
+    for one in firsts:
+        one.put(None)
+        if steps.servers.test():
+            found.append(one)
+        one.put(one.to)
+    return found
 
 
 _BY_RELOAD = (Verdict.BACK_BY_LEAF, Verdict.BACK_BY_DEATH)

@@ -14,8 +14,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from internal_puller.install import layout
-from internal_puller.install.installer import install
+from internal_puller.install import layout, notes
+from internal_puller.install.engine import Engine, Job
 from internal_puller.install.verify import verify_active
 from internal_puller.settings.targets import Target
 from tests.unit.internal_puller.install.helpers import NAME, NOW, material
@@ -33,14 +33,18 @@ def _commands(reload_program: str) -> dict[str, Any]:
 def run_once(directory: str, generation: int, reload_program: str) -> None:
     signal.sigwait({signal.SIGUSR1})
     target = target_at(directory, reload_program)
-    report = install(material(generation), target, now=NOW)
+    state = Path(directory).with_name("state")
+    state.mkdir(mode=0o700, exist_ok=True)
+    engine = Engine([target], state, clock=lambda: float(NOW), sleep=lambda seconds: None)
+    engine.resume()
+    [report] = engine.install([Job(target, material(generation))])
     active = layout.active_generation(target)
     problems = verify_active(target).problems if active is not None else ()
     result = {
-        "outcome": report.outcome,
+        "verdict": report.verdict,
         "error": report.error.type if report.error else None,
         "active": active,
-        "unfinished": layout.unfinished(target),
+        "unfinished": notes.is_noted(state, target),
         "set_aside": sorted(layout.set_aside(target)),
         "generations": layout.list_generations(target),
         "problems": problems,

@@ -13,15 +13,21 @@ from pathlib import Path
 import pytest
 
 from internal_puller.install import layout
-from internal_puller.install.installer import install, roll_back
 from internal_puller.install.probe import probe_target
-from internal_puller.install.report import InstallReport
+from internal_puller.outbox.outcome import Outcome
+from internal_puller.outbox.verdict import Verdict
 from internal_puller.settings.probe_point import ProbePoint
 from internal_puller.settings.targets import Target
-from shared.contract.errors import ConfigTestFailed, RollbackFailed, ServedMismatch
 from tests.lab.peers import require
 from tests.servers import SERVERS, RunningServer
-from tests.unit.internal_puller.install.helpers import NAME, NOW, material, root_pem
+from tests.unit.internal_puller.install.helpers import (
+    NAME,
+    engine_of,
+    installed,
+    material,
+    rolled_back,
+    root_pem,
+)
 
 pytestmark = pytest.mark.servers
 PROGRAMS = {"nginx": "nginx", "apache": "apache2", "haproxy": "haproxy"}
@@ -32,9 +38,9 @@ class Site:
     target: Target
     server: RunningServer
 
-    def put(self, generation: int, *, force: bool = False, **changes: object) -> InstallReport:
+    def put(self, generation: int, *, force: bool = False, **changes: object) -> Outcome:
         target = dataclasses.replace(self.target, **changes)  # type: ignore[arg-type]
-        return install(material(generation), target, now=NOW, force=force)
+        return installed(target, material(generation), force=force)
 
     def served(self) -> str | None:
         return probe_target(self.target)[0].leaf_sha256
@@ -48,7 +54,7 @@ def site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
     base.mkdir()
     target = Target(NAME, (NAME,), tmp_path / "live", preset=kind, probe_timeout=20)
     quiet = dataclasses.replace(target, test_command=(), reload_command=(), probe=())
-    assert install(material(1), quiet, now=NOW).error is None
+    assert installed(quiet, material(1)).error is None
     with SERVERS[kind](target.directory / "current", base) as server:
         point = ProbePoint(server.address, server.port, NAME)
         yield Site(
@@ -67,39 +73,41 @@ def test_installed_twice_reloaded_and_probed(site: Site) -> None:
     for generation in (2, 3):
         report = site.put(generation)
         assert report.error is None, report.error.explain()
-        assert report.served_before[0].leaf_sha256 == material(generation - 1).leaf_sha256
-        assert [each.leaf_sha256 for each in report.served] == [material(generation).leaf_sha256]
-    back = roll_back(site.target, now=NOW)
+        assert report.before[0].leaf_sha256 == material(generation - 1).leaf_sha256
+        assert [each.leaf_sha256 for each in report.looks] == [material(generation).leaf_sha256]
+    back = rolled_back(site.target)
     assert (back.error, back.active) == (None, 2)
     assert site.served() == material(2).leaf_sha256
 
 
-def test_broken_configuration_is_rolled_back(site: Site) -> None:
-    site.server.config.write_text(site.server.config.read_text() + "\nnonsense {\n")
+def test_a_configuration_that_was_broken_keeps_the_new_files(
+    site: Site,
+) -> None:
+    whole = site.server.config.read_text()
+    site.server.config.write_text(whole + "\nnonsense {\n")
     report = site.put(2)
-    assert report.outcome == "rolled_back"
-    assert isinstance(report.error, ConfigTestFailed)
-    assert "nonsense" in report.error.what
-    assert (report.active, site.served()) == (1, material(1).leaf_sha256)
+    assert report.verdict is Verdict.BROKEN_BEFORE
+    assert report.error is not None and "nonsense" in report.error.what
+    assert (report.active, site.served()) == (2, material(1).leaf_sha256)
+    site.server.config.write_text(whole)
+    [again] = engine_of(site.target, patient=True).look_again([site.target])
+    assert (again.verdict, site.served()) == (Verdict.SERVED, material(2).leaf_sha256)
 
 
 def test_server_that_keeps_the_old_certificate(site: Site) -> None:
     report = site.put(2, reload_command=("true",), probe_timeout=1)
-    assert report.outcome == "rolled_back"
-    assert isinstance(report.error, ServedMismatch)
-    assert (report.active, site.served()) == (1, material(1).leaf_sha256)
-    again = site.put(2)
-    assert (again.changed, again.active) == (False, 1)
-    assert list(layout.set_aside(site.target)) == [2]
-    assert site.put(2, force=True).error is None
-    assert site.served() == material(2).leaf_sha256
+    assert (report.verdict, report.active) == (Verdict.NOT_TAKEN_UP, 2)
+    assert site.served() == material(1).leaf_sha256
+    assert not layout.set_aside(site.target)
+    [again] = engine_of(site.target, patient=True).look_again([site.target])
+    assert (again.verdict, site.served()) == (Verdict.SERVED, material(2).leaf_sha256)
 
 
-def test_dead_server_wants_a_person(site: Site) -> None:
+def test_what_cannot_be_seen_stays(site: Site) -> None:
     dead = ProbePoint("127.0.0.1", 1, NAME)
     report = site.put(2, probe=(dead,), probe_timeout=0.3)
-    assert isinstance(report.error, RollbackFailed)
-    assert (report.active, report.exit_code) == (1, 12)
+    assert (report.verdict, report.active) == (Verdict.CANNOT_BE_SEEN, 2)
+    assert site.served() == material(2).leaf_sha256
 
 
 def test_no_connection_is_refused_or_gets_a_mixed_pair_while_reloading(site: Site) -> None:
@@ -135,7 +143,9 @@ def test_ip_version_6(site: Site) -> None:
     points = tuple(ProbePoint(address, port, NAME) for address in ("127.0.0.1", "::1"))
     report = site.put(2, probe=points)
     assert report.error is None, report.error.explain()
-    assert [each.address for each in report.served if each.leaf_sha256] == ["127.0.0.1", "::1"]
+    assert [
+        each.address for each in report.looks if each.leaf_sha256 == material(2).leaf_sha256
+    ] == ["127.0.0.1", "::1"]
 
 
 def _has_ipv6() -> bool:

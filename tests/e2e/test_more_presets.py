@@ -13,19 +13,19 @@ from typing import Any
 import pytest
 
 from internal_puller.install.hints import hint_lines
-from internal_puller.install.installer import install
 from internal_puller.install.presets import resolve
 from internal_puller.install.probe import probe_target
+from internal_puller.outbox.verdict import Verdict
 from internal_puller.settings.presets.catalogue import NAMES, known
 from internal_puller.settings.probe_point import ProbePoint
 from internal_puller.settings.targets import Target
-from shared.contract.errors import ConfigTestFailed, ConfigurationError
+from shared.contract.errors import ConfigurationError
 from shared.host import systemctl
 from tests import more_daemons, more_servers
 from tests.lab.peers import require
 from tests.more_servers import PASSWORD, await_tls
 from tests.servers import RunningServer
-from tests.unit.internal_puller.install.helpers import NAME, NOW, material
+from tests.unit.internal_puller.install.helpers import NAME, installed, material
 
 KINDS = more_servers.MORE | more_daemons.DAEMONS
 PROTOCOLS = more_servers.PROTOCOLS | more_daemons.PROTOCOLS
@@ -66,7 +66,7 @@ def site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
         more["owner"] = OWNERS[kind]
     target = Target(NAME, (NAME,), tmp_path / "live", preset=kind, probe_timeout=40, **more)
     quiet = dataclasses.replace(target, test_command=(), reload_command=(), probe=())
-    assert install(material(1), quiet, now=NOW).error is None
+    assert installed(quiet, material(1)).error is None
     with KINDS[kind](target.directory / "current", base) as server:
         point = ProbePoint(server.address, server.port, NAME, PROTOCOLS[kind])
         await_tls(server, PROTOCOLS[kind])
@@ -84,15 +84,15 @@ def site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
 
 def test_installed_reloaded_probed_and_rolled_back(site: Site) -> None:
     assert site.served == material(1).leaf_sha256
-    report = install(material(2), site.target, now=NOW)
+    report = installed(site.target, material(2))
     assert report.error is None, report.error.explain()
     assert site.served == material(2).leaf_sha256
     if not site.target.test_command or site.kind == "openldap":  # which has no file to break
         return
     site.server.config.write_text(site.server.config.read_text() + "\nnonsense {{{\n")
-    report = install(material(3), site.target, now=NOW)
-    assert isinstance(report.error, ConfigTestFailed), report.error
-    assert (report.active, site.served) == (2, material(2).leaf_sha256)
+    report = installed(site.target, material(3))
+    assert report.verdict is Verdict.BROKEN_BEFORE, report.error
+    assert (report.active, site.served) == (3, material(2).leaf_sha256)
 
 
 def test_it_was_told_by_the_lines_that_we_print(site: Site) -> None:

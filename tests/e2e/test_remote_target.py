@@ -15,20 +15,27 @@ from pathlib import Path
 import pytest
 
 from internal_puller.doctor.machine import target_findings
-from internal_puller.install.installer import install, resume, roll_back
+from internal_puller.install import notes
 from internal_puller.install.probe import probe_target
-from internal_puller.install.report import InstallReport
+from internal_puller.outbox import verdict
+from internal_puller.outbox.outcome import Outcome
 from internal_puller.settings.probe_point import ProbePoint
 from internal_puller.settings.targets import Target, load_targets, save_targets
 from internal_puller.state.progress import Progress
 from shared.contract.diagnosis import Verdict
-from shared.contract.errors import ConfigTestFailed, ConfigurationError, ServedMismatch, StageFailed
+from shared.contract.errors import ConfigTestFailed, ConfigurationError, StageFailed
 from tests.intranet import Intranet
 from tests.lab.peers import require
 from tests.line import wait_until
 from tests.machine import Machine
 from tests.ssh_server import SSHD, SshServer, make_key, ssh_server
-from tests.unit.internal_puller.install.helpers import NAME, NOW, material
+from tests.unit.internal_puller.install.helpers import (
+    NAME,
+    engine_of,
+    installed,
+    material,
+    rolled_back,
+)
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(120)]
 
@@ -41,9 +48,9 @@ class Elsewhere:
     server: Intranet
     base: Path
 
-    def put(self, generation: int, **changes: object) -> InstallReport:
+    def put(self, generation: int, **changes: object) -> Outcome:
         target = dataclasses.replace(self.target, **changes)  # type: ignore[arg-type]
-        return install(material(generation), target, now=NOW)
+        return installed(target, material(generation))
 
     @property
     def served(self) -> str | None:
@@ -91,25 +98,26 @@ def test_installed_renewed_pruned_and_rolled_back(elsewhere: Elsewhere) -> None:
     assert stat.S_IMODE(key.stat().st_mode) == 0o600
     assert stat.S_IMODE((key.parent / "fullchain.pem").stat().st_mode) == 0o644
     assert key.read_bytes() == (elsewhere.target.directory / "current/privkey.pem").read_bytes()
-    back = roll_back(elsewhere.target, now=NOW)
+    back = rolled_back(elsewhere.target)
     assert (back.error, back.active, elsewhere.current) == (None, 3, "3")
     assert elsewhere.served == material(3).leaf_sha256
 
 
 def test_a_configuration_that_is_refused_there_is_rolled_back_there(elsewhere: Elsewhere) -> None:
     assert elsewhere.put(1).error is None
-    report = elsewhere.put(2, test_command=("sh", "-c", "echo syntax error >&2; exit 1"))
+    refuses = f"readlink {elsewhere.there}/current | grep -q 1 || {{ echo syntax error; exit 1; }}"
+    report = elsewhere.put(2, test_command=("sh", "-c", refuses))
     assert isinstance(report.error, ConfigTestFailed)
     assert "syntax error" in report.error.what
     assert (report.active, elsewhere.current) == (1, "1")
     assert elsewhere.served == material(1).leaf_sha256
 
 
-def test_a_server_that_keeps_the_old_one_is_rolled_back(elsewhere: Elsewhere) -> None:
+def test_a_server_that_keeps_the_old_one_is_told_again(elsewhere: Elsewhere) -> None:
     assert elsewhere.put(1).error is None
     report = elsewhere.put(2, reload_command=("true",), probe_timeout=0.5)
-    assert isinstance(report.error, ServedMismatch)
-    assert (report.active, elsewhere.current) == (1, "1")
+    assert (report.verdict, report.active) == (verdict.Verdict.NOT_TAKEN_UP, 2)
+    assert (elsewhere.current, elsewhere.served) == ("2", material(1).leaf_sha256)
 
 
 def test_a_host_key_that_changed_is_refused_and_nothing_is_done(elsewhere: Elsewhere) -> None:
@@ -226,13 +234,14 @@ def test_a_key_that_cannot_be_used(elsewhere: Elsewhere, tmp_path: Path) -> None
 def test_what_was_cut_off_is_gone_on_with(elsewhere: Elsewhere) -> None:
     assert elsewhere.put(1).error is None
     assert elsewhere.put(2).error is None
-    note = elsewhere.target.directory / "unfinished.json"
-    note.write_text('{"to": "2", "previous": "1"}')
+    state = elsewhere.target.directory.parent / "state"
+    member = notes.Noted(NAME, "2", "1")
+    notes.write(state, notes.Note("cut-off", "", {str(elsewhere.target.directory): member}))
     (elsewhere.there / "current").unlink()
     (elsewhere.there / "generations" / ".tmp-0123456789abcdef").mkdir()
-    report = resume(elsewhere.target, now=NOW)
-    assert report is not None and report.error is None
-    assert elsewhere.current == "2" and not note.exists()
+    [report] = engine_of(elsewhere.target, patient=True).resume()
+    assert report.error is None
+    assert elsewhere.current == "2" and not notes.has_note(state)
     assert not list((elsewhere.there / "generations").glob(".tmp-*"))
 
 

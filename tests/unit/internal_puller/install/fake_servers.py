@@ -20,7 +20,8 @@ from internal_puller.install.server import Control, Running, Server
 from internal_puller.install.sight import Awaited, Sight
 from internal_puller.outbox.look import Answer, Look
 from internal_puller.outbox.outcome import Outcome
-from internal_puller.settings.targets import ProbePoint, Target
+from internal_puller.settings.probe_point import ProbePoint
+from internal_puller.settings.targets import Target
 from shared.contract.errors import StageFailed
 from shared.host.commands import CommandResult
 from tests.unit.internal_puller.install.helpers import NOW, Clock, material
@@ -154,6 +155,7 @@ class FakeMachine:
     boots: int = 1
     unseen: set[str] = field(default_factory=set)
     no_probe: set[str] = field(default_factory=set)
+    tick: Callable[[], None] = lambda: None
 
     def __post_init__(self) -> None:
         self.state.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -237,12 +239,15 @@ class FakeControl:
     machine: FakeMachine
 
     def test(self) -> CommandResult | None:
+        self.machine.tick()
         return self.of.test() if self.of.server.test else None
 
     def reload(self) -> CommandResult | None:
+        self.machine.tick()
         return self.of.reload() if self.of.server.reload else None
 
     def start(self) -> CommandResult:
+        self.machine.tick()
         return self.of.start()
 
     def running(self) -> Running:

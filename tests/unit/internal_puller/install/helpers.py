@@ -18,7 +18,8 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from internal_puller.install.engine import Engine, Job
 from internal_puller.install.material import Material
 from internal_puller.outbox.outcome import Outcome
-from internal_puller.settings.targets import ProbePoint, Target
+from internal_puller.settings.probe_point import ProbePoint
+from internal_puller.settings.targets import Target
 from shared.contract.errors import ConfigurationError
 from shared.contract.key_policy import key_to_pem
 
@@ -115,12 +116,24 @@ class Clock:
         self.seconds += seconds
 
 
-def engine_of(target: Target, *, now: int = NOW) -> Engine:
-    """Return the engine for one target; waiting for its server costs no time."""
+def engine_of(target: Target, *, now: int = NOW, patient: bool = False) -> Engine:
+    """Return the engine for one target; waiting costs no time, unless its server needs it."""
     clock = Clock()
     state = target.directory.parent / "state"
     state.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return Engine([target], state, clock=lambda: float(now), monotonic=clock, sleep=clock.sleep)
+    waiting = {} if patient else {"monotonic": clock, "sleep": clock.sleep}
+    return Engine([target], state, clock=lambda: float(now), **waiting)
+
+
+def installed(target: Target, made: Material, *, force: bool = False) -> Outcome:
+    """Install a generation at a real server, which takes its time."""
+    [outcome] = engine_of(target, patient=True).install([Job(target, made, force)])
+    return outcome
+
+
+def rolled_back(target: Target, to: int | None = None) -> Outcome:
+    [outcome] = engine_of(target, patient=True).roll_back([target], to)
+    return outcome
 
 
 def put(target: Target, generation: int, *, force: bool = False, now: int = NOW) -> Outcome:
