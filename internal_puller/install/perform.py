@@ -97,10 +97,16 @@ def _environment(members: Members) -> dict[str, str]:
 
 
 def _reload(argv: Argv, unit: str | None, seconds: float, known: dict[str, str]) -> Answer:
-    """Reload what runs. What does not is left alone: some commands would start it."""
+    """Reload what runs. What does not is left alone: some commands would start it.
+
+    Nor is one that is changing told: systemd would cancel an administrator's stop for a reload.
+    """
     before = state_of(unit)
     if before.running in STOPPED:
         return Answer(_not_run(f"{unit} {_described(before)}, and is left alone"), before.running)
+    if before.running is Running.CHANGING:
+        how = f"was not run: {unit} {_described(before)}"
+        return Answer(CommandResult(False, how, ""), before.running)
     noted = unit is not None and before.running is Running.YES and _note(unit)
     result = commands.run(argv, seconds, known)
     if noted and unit is not None:

@@ -196,17 +196,25 @@ def test_reloads_without_end_around_a_stop_win_nothing(inside: Inside) -> None:
             note.unlink(missing_ok=True)
             inside.is_started("nginx")
             wait_until(note.exists, what="a reload")
-            wait_until(lambda: stopped_in_between(inside), what="a stop among the reloads")
+            stopped_in_between(inside)
             assert not inside.ask("nginx", "start")["ok"]
             assert inside.state("nginx") == "inactive"
     finally:
         inside.machine.run("systemctl", "stop", "spam")
 
 
-def stopped_in_between(inside: Inside) -> bool:
-    """Stop it; systemd cancels a job to stop where one to reload comes after it."""
-    inside.machine.run("systemctl", "stop", "nginx", expect=None)
-    return inside.state("nginx") == "inactive"
+def stopped_in_between(inside: Inside) -> None:
+    """Stop it; systemd cancels a job to stop where one to reload comes right after it."""
+
+    def is_stopped() -> bool:
+        inside.machine.run("systemctl", "stop", "nginx", expect=None)
+        return inside.state("nginx") == "inactive"
+
+    try:
+        wait_until(is_stopped, what="a stop among the reloads")
+    except AssertionError as error:
+        shown = inside.machine.run("systemctl", "show", "nginx").out
+        raise AssertionError(f"{error}\n{shown}\n{inside.machine.journal(lines=80)}") from error
 
 
 def test_a_server_that_no_reload_of_ours_has_met(inside: Inside) -> None:
@@ -334,6 +342,7 @@ def test_after_the_boot_what_was_stopped_stays_so_and_what_failed_may_be_started
     inside.ask("nginx", "reload")
     inside.is_started("haproxy")
     inside.ask("haproxy", "reload")
+    at_boot(inside, "/bin/true")
     (inside.machine / "etc/systemd/system/early.target").write_text(
         "[Unit]\nDefaultDependencies=no\nWants=nginx.service\n"
     )

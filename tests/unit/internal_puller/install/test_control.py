@@ -198,13 +198,20 @@ def test_what_is_stopped_is_not_told(
     assert (systemd.told, note()) == ([], None)
 
 
-@pytest.mark.parametrize("shown", [{"ActiveState": "deactivating"}, ACTIVE | {"Job": "7"}, {}])
-def test_what_is_not_known_to_run_is_told_and_not_noted(
+@pytest.mark.parametrize("shown", [{"ActiveState": "deactivating"}, ACTIVE | {"Job": "7"}])
+def test_what_is_changing_is_not_told_now(
     systemd: Systemd, control: Control, shown: dict[str, str]
 ) -> None:
-    """An administrator's stop may be under way."""
+    """An administrator's stop may be under way, and a reload would cancel it."""
     systemd.shows(**shown)
-    assert control.reload() is not None
+    assert (result := control.reload()) is not None and not result.ok
+    assert "web.service is starting, reloading or stopping" in result.how
+    assert (systemd.told, note()) == ([], None)
+
+
+def test_what_is_not_known_to_run_is_told_and_not_noted(systemd: Systemd, control: Control) -> None:
+    systemd.shows()
+    assert (result := control.reload()) is not None and result.ok
     assert (systemd.told, note()) == (["reload web"], None)
 
 
