@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from internal_puller.install.presets import Plan
-    from internal_puller.install.server import Argv, Server
+    from internal_puller.install.server import Server
 
     Members = Sequence[tuple[Plan, int]]
 
@@ -75,7 +75,7 @@ def perform(step: Step, server: Server, members: Members) -> Answer:
         raise ConfigurationError(f"The server {server.name} has no {step} command here.")
     if step is Step.TEST:
         return Answer(commands.run(argv, seconds, known))
-    return _reload(argv, unit, seconds, known)
+    return _reload(server, unit, seconds, known)
 
 
 def seconds_for(server: Server, members: Members) -> float:
@@ -96,7 +96,7 @@ def _environment(members: Members) -> dict[str, str]:
     return {name: " ".join(values) for name, values in lists.items()}
 
 
-def _reload(argv: Argv, unit: str | None, seconds: float, known: dict[str, str]) -> Answer:
+def _reload(server: Server, unit: str | None, seconds: float, known: dict[str, str]) -> Answer:
     """Reload what runs. What does not is left alone: some commands would start it.
 
     Nor is one that is changing told: systemd would cancel an administrator's stop for a reload.
@@ -108,10 +108,10 @@ def _reload(argv: Argv, unit: str | None, seconds: float, known: dict[str, str])
         how = f"was not run: {unit} {_described(before)}"
         return Answer(CommandResult(False, how, ""), before.running)
     noted = unit is not None and before.running is Running.YES and _note(unit)
-    result = commands.run(argv, seconds, known)
-    if noted and unit is not None:
+    result = commands.run(server.reload, seconds, known)
+    if noted and unit is not None and server.restarts:
         after = state_of(unit)
-        if after.running is Running.FAILED:  # a restart whose start failed, for one
+        if after.running is Running.FAILED and not after.by_signal:  # it could not be started
             _note(unit, after)
     return Answer(result)
 

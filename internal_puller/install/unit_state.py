@@ -22,7 +22,7 @@ _STARTED, _ENDED, _LEFT, _STOPPED = (
     f"{name}TimestampMonotonic"
     for name in ("ExecMainStart", "ExecMainExit", "ActiveExit", "InactiveEnter")
 )
-_ASKED: Final = ("LoadState", "ActiveState", "Job", _STARTED, _ENDED, _LEFT, _STOPPED)
+_ASKED: Final = ("LoadState", "ActiveState", "Job", "Result", _STARTED, _ENDED, _LEFT, _STOPPED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +32,7 @@ class UnitState:
         started, ended: when its main process was last started, and last ended.
         left: when the unit was last no longer active.
         stopped: when it last became inactive or failed.
+        by_signal: a process of it was ended by a signal, as by a stop amidst a start or a reload.
 
     The times are microseconds of the machine's monotonic clock; 0 is never, or not known.
     """
@@ -41,6 +42,7 @@ class UnitState:
     ended: int = 0
     left: int = 0
     stopped: int = 0
+    by_signal: bool = False
 
     @property
     def ended_by_itself(self) -> bool:
@@ -50,7 +52,7 @@ class UnitState:
         round. A failed unit may have been started anew since, in vain.
         """
         if self.running is Running.FAILED and 0 < self.left < self.started:
-            return True
+            return not self.by_signal
         return self.running in STOPPED and 0 < self.ended <= self.left
 
 
@@ -63,4 +65,6 @@ def state_of(unit: str | None) -> UnitState:
     if told.get("Job") and running is not Running.NOT_KNOWN:  # it waits for its turn
         running = Running.CHANGING
     times = (told.get(name, "") for name in (_STARTED, _ENDED, _LEFT, _STOPPED))
-    return UnitState(running, *(int(text) if text.isdigit() else 0 for text in times))
+    started, ended, left, stopped = (int(text) if text.isdigit() else 0 for text in times)
+    by_signal = told.get("Result") == "signal"
+    return UnitState(running, started, ended, left, stopped, by_signal)

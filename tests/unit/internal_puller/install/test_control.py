@@ -283,9 +283,43 @@ def test_what_an_administrator_stopped_after_the_reload(systemd: Systemd, contro
     assert systemd.told == ["reload web"]
 
 
-def test_a_restart_whose_start_fails_before_its_process(systemd: Systemd, control: Control) -> None:
+AMIDST = NOT_STARTED | {"Result": "signal"}
+"""systemd ends a reload or a start that is under way by a signal, and counts that as a failure."""
+
+
+def test_a_stop_amidst_the_reload_counts_as_a_failure_and_is_none(
+    systemd: Systemd, control: Control
+) -> None:
+    systemd.after("reload", **AMIDST)
+    control.reload()
+    assert note() == ReloadNote(BOOT, None)
+    assert not control.start().ok
+    assert systemd.told == ["reload web"]
+
+
+def restarting(server: Server, tmp_path: Path) -> Control:
+    plan = resolve(Target(NAME, (NAME,), tmp_path / "live"))
+    own = replace(server, reload=("systemctl", "restart", "web"), restarts=True)
+    return control_of(own, [(plan, 7)])
+
+
+@pytest.mark.parametrize("shown", [AMIDST, AGAIN_IN_VAIN | {"Result": "signal"}])
+def test_a_stop_amidst_a_restart(
+    systemd: Systemd, server: Server, tmp_path: Path, shown: dict[str, str]
+) -> None:
+    control = restarting(server, tmp_path)
+    systemd.after("restart", **shown)
+    control.reload()
+    assert not control.start().ok
+    assert systemd.told == ["restart web"]
+
+
+def test_a_restart_whose_start_fails_before_its_process(
+    systemd: Systemd, server: Server, tmp_path: Path
+) -> None:
     """Its times are those of a stop; that it has failed is seen right after the command."""
-    systemd.after("reload", **NOT_STARTED)
+    control = restarting(server, tmp_path)
+    systemd.after("restart", **NOT_STARTED, Result="exit-code")
     control.reload()
     assert note() == ReloadNote(BOOT, 22)
     assert control.start().ok
