@@ -21,6 +21,8 @@ from shared.contract import wire
 from tests.fake_agent import FakeAgent
 
 NAME = "www.intra.example.com"
+REFUSES = ("/bin/sh", "-c", '! [ -e "$RELAY_DIRECTORY" ]')
+"""A test that does without a certificate, and with one fails."""
 
 
 class Machine:

@@ -41,8 +41,8 @@ from internal_puller.outbox.verdict import Verdict
 from internal_puller.settings.targets import Target
 from shared.contract.errors import RelayError
 
-RECOVERY_SECONDS: Final = 30.0
-"""A machine that boots waits for no longer."""
+RECOVERY_SECONDS: Final = 20.0
+"""A machine that boots waits for no longer; its unit is ended after 30."""
 Prepare = Callable[[Plan, Generations], "Member | Outcome"]
 
 

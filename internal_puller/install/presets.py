@@ -120,7 +120,7 @@ def resolve(target: Target) -> Plan:
 
 
 def _cannot_copy(target: Target, preset: str) -> ConfigurationError:
-    able = ", ".join(name for name in NAMES if known(name).combined)
+    able = ", ".join(n for n in NAMES if known(n).programs and known(n).reads_one_file)
     return ConfigurationError(
         f"Target {target.certificate}: the preset {preset} opens certificate and key one "
         "after the other, so layout copy could give it a mixed pair.",

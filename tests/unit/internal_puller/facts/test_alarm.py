@@ -16,7 +16,7 @@ from internal_puller.settings.config import load_settings
 from internal_puller.state.progress import LastError
 from shared.contract.errors import ConfigurationError
 from tests.fake_agent import FakeAgent
-from tests.machine import NAME, Machine
+from tests.machine import NAME, REFUSES, Machine
 
 DAY = 86400
 
@@ -96,7 +96,7 @@ def test_an_agent_out_of_reach_is_told_after_a_day(
 
 
 def test_a_rolled_back_generation_is_told(agent: FakeAgent, machine: Machine, ear: Ear) -> None:
-    machine.target(agent, reload_command=("/bin/false",))
+    machine.target(agent, test_command=REFUSES)
     agent.issue(NAME)
     machine.pull()
     ((state, title),) = ear.told

@@ -129,7 +129,7 @@ def served(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Cas
 
 def test_each_answer_has_its_own_words_everywhere(served: tuple[Case, Target]) -> None:
     case, target = served
-    status = _target(target, None)
+    status = _target(target, None, target.directory)
     (look,) = status.looks
     assert (look.answer, look.trouble, status.served_matches) == (
         case.answer,
@@ -178,7 +178,7 @@ def test_one_no_decides_then_one_not_known() -> None:
 
 def test_nothing_in_place_and_nothing_to_look_at(tmp_path: Path) -> None:
     target = Target(NAME, (NAME,), tmp_path / "live", probe=())
-    assert _served(_target(target, None)) == "-" == _served(None)
+    assert _served(_target(target, None, target.directory)) == "-" == _served(None)
     (finding,) = served_findings(resolve(target), None, NAME)
     assert finding.verdict is Verdict.UNKNOWN and "no probe" in finding.what
     with fakes.server(fakes.tls(fakes.context(fakes.pair(tmp_path)))) as point:
@@ -198,6 +198,6 @@ def test_the_kind_in_place_is_asked_for(tmp_path: Path) -> None:
     )
     with fakes.server(fakes.tls(fakes.context(ecdsa, rsa))) as point:
         probed = replace(target, probe=(point,))
-        assert _target(probed, None).served_matches is True
+        assert _target(probed, None, target.directory).served_matches is True
         (finding,) = served_findings(resolve(probed), read_active(probed), NAME)
         assert finding.verdict is Verdict.OK

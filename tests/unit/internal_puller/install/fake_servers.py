@@ -18,7 +18,7 @@ from internal_puller.install.generations import Accounts
 from internal_puller.install.presets import Plan
 from internal_puller.install.server import Control, Running, Server
 from internal_puller.install.sight import Awaited, Sight
-from internal_puller.outbox.look import Answer, Look
+from internal_puller.outbox.look import Answer, Look, Trouble
 from internal_puller.outbox.outcome import Outcome
 from internal_puller.settings.probe_point import ProbePoint
 from internal_puller.settings.targets import Target
@@ -281,5 +281,6 @@ class FakeSight(Sight):
         for server in self.machine.readers(directory):
             answer, leaf = server.look(directory)
             if leaf is not None:
-                return Look(*where, answer, leaf, not_after=NOW + 86400)
+                trouble = Trouble.MIXED_PAIR if answer is Answer.SHOWN else None
+                return Look(*where, answer, leaf, not_after=NOW + 86400, trouble=trouble)
         return Look(*where, Answer.NONE, why="Connection refused")

@@ -157,7 +157,7 @@ def test_a_stopped_server_is_left_alone_and_takes_it_up_when_it_starts(
     nginx, [site] = renewed(machine, running=how)
     [outcome] = machine.install((site, 2))
     assert (outcome.verdict, outcome.active, nginx.did) == (Verdict.NOT_RUNNING, 2, ["test"])
-    assert "systemctl start nginx.service" in str(outcome.error and outcome.error.do)
+    assert "systemctl start nginx.service" in str(outcome.error and outcome.error.what)
     assert layout.set_aside(site) == {}
     nginx.start()
     [outcome] = machine.engine().look_again([site])

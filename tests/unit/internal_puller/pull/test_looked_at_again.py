@@ -22,7 +22,7 @@ from internal_puller.settings.probe_point import ProbePoint
 from internal_puller.settings.targets import Target, save_targets
 from shared.contract.errors import ConfigurationError, NotRunning
 from tests.fake_agent import FakeAgent
-from tests.machine import NAME, Machine
+from tests.machine import NAME, REFUSES, Machine
 from tests.unit.internal_puller.pull.test_own_keys import killed_pull
 
 OTHER = "app.example.org"
@@ -183,7 +183,10 @@ def test_a_look_in_vain_waits_too(
 ) -> None:
     """Else the service would look at each turn, without end."""
 
-    def blind(self: Servers, targets: Sequence[Target]) -> list[Outcome]:
+    def blind(
+        self: Servers, targets: Sequence[Target], stood: Mapping[str, Verdict]
+    ) -> list[Outcome]:
+        assert list(stood.values()) == [Verdict.NOT_RUNNING]
         self.looked.append([one.directory.name for one in targets])
         error = ConfigurationError("It cannot be read.")
         return [Outcome(one.certificate, 0, None, error) for one in targets]
@@ -337,17 +340,17 @@ def test_the_service_logs_it_once_and_not_each_time_it_looks(
     assert len(agent.receipts) == 1
 
 
-@pytest.mark.parametrize("command", ["/bin/true", "/bin/false"])
+@pytest.mark.parametrize("refused", [False, True])
 def test_killed_before_its_receipt_was_kept(
-    agent: FakeAgent, machine: Machine, command: str
+    agent: FakeAgent, machine: Machine, refused: bool
 ) -> None:
     """In place or gone back: both are told by the next run, once."""
-    machine.target(agent, reload_command=(command,))
+    machine.target(agent, test_command=REFUSES if refused else (), reload_command=("/bin/true",))
     issued = agent.issue(NAME)
     assert killed_pull(machine, Engine, "install", "after")
     assert agent.receipts == []
     for _ in range(3):
         machine.pull()
     [receipt] = agent.receipts
-    word = "installed" if command == "/bin/true" else "rolled_back"
+    word = "rolled_back" if refused else "installed"
     assert (receipt.outcome, receipt.generation) == (word, issued.generation)

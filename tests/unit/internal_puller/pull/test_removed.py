@@ -16,7 +16,7 @@ from internal_puller.state.progress import CertificateProgress, LastError, Progr
 from shared.contract.errors import KeyOriginRefused, PolicyError
 from shared.contract.wire import Offer
 from tests.fake_agent import FakeAgent
-from tests.machine import NAME, Machine
+from tests.machine import NAME, REFUSES, Machine
 
 OTHER = "app.example.org"
 BAD = LastError("install/reload-failed", "The reload failed.", 1)
@@ -59,9 +59,9 @@ def without_targets(machine: Machine) -> None:
 
 @pytest.fixture
 def failing(agent: FakeAgent, machine: Machine) -> Machine:
-    """One certificate, whose reload fails, and an alarm that was given."""
+    """One certificate that the server refuses, and an alarm that was given."""
     machine.change(alarm_command=("/bin/true",))
-    machine.target(agent, reload_command=("/bin/false",))
+    machine.target(agent, test_command=REFUSES)
     agent.issue(NAME)
     assert machine.pull().exit_code == 9
     assert agent.receipts[-1].outcome == "rolled_back"

@@ -73,7 +73,8 @@ def test_what_the_server_refuses_is_taken_back_and_said_once(
     agent: FakeAgent, machine: Machine
 ) -> None:
     first = _installed(agent, machine)
-    _change(machine, formats=("combined",), test_command=("/bin/false",))
+    without = ("/bin/sh", "-c", '! [ -e "$RELAY_DIRECTORY/combined.pem" ]')
+    _change(machine, formats=("combined",), test_command=without)
     report = machine.pull()
     assert [type(one.error) for one in report.outcomes] == [ConfigTestFailed]
     (target,) = machine.targets()
