@@ -125,7 +125,7 @@ BREAKAGES: Final = (
         "a failed roll-back is reported like any failure",
         "internal_puller/install/going_back.py",
         "    if one.fault is not None or not lives:\n        return Verdict.BACK_UNSEEN\n",
-        "",
+        "    if one.fault is not None or not lives:\n        return Verdict.BACK_BY_DEATH\n",
         "test_a_dead_server_that_cannot_be_started_wants_a_person_and_is_tried_again",
     ),
     Breakage(
