@@ -42,7 +42,7 @@ FORBIDDEN = frozenset(
 OF_OURS = {
     "internal_puller": "cli",
     "internal_puller.facts": "expiry",
-    "internal_puller.install": "active layout lock",
+    "internal_puller.install": "active layout lock notes",
     "internal_puller.outbox": "report",
     "internal_puller.pull": "lean_pull plan puller remembered",
     "internal_puller.settings": "account config targets targets_file toml_file",

@@ -373,7 +373,7 @@ def test_failing_reload_is_rolled_back_and_not_repeated(agent: FakeAgent, machin
     machine.pull()
     machine.settings.targets_file.unlink()
     only_the_first = f'test "$RELAY_GENERATION" = {first.generation}'
-    machine.target(agent, reload_command=("/bin/sh", "-c", only_the_first))
+    machine.target(agent, test_command=("/bin/sh", "-c", only_the_first))
     agent.issue(NAME)
     report = machine.pull()
     assert report.exit_code == 9
