@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from internal_puller.install import installation
+from internal_puller.install.engine import Engine
 from internal_puller.settings.targets import KEY_ORIGINS, save_targets
 from internal_puller.state.state import StateDirectory
 from internal_puller.trust import takes_only_own_keys
@@ -131,8 +131,8 @@ _STEPS = {
     "right after": (StateDirectory, "learn_own_keys", "after"),
     "before the floor": (StateDirectory, "raise_floor", "before"),
     "after the floor": (StateDirectory, "raise_floor", "after"),
-    "before it is installed": (installation, "install", "before"),
-    "after it was installed": (installation, "install", "after"),
+    "before it is installed": (Engine, "install", "before"),
+    "after it was installed": (Engine, "install", "after"),
 }
 
 

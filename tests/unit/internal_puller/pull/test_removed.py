@@ -57,11 +57,14 @@ def without_targets(machine: Machine) -> None:
     save_targets(machine.settings.targets_file, [])
 
 
+REFUSES = ("/bin/sh", "-c", "! test -e $RELAY_DIRECTORY/privkey.pem")
+
+
 @pytest.fixture
 def failing(agent: FakeAgent, machine: Machine) -> Machine:
-    """One certificate, whose reload fails, and an alarm that was given."""
+    """One certificate, which the server's test refuses, and an alarm that was given."""
     machine.change(alarm_command=("/bin/true",))
-    machine.target(agent, reload_command=("/bin/false",))
+    machine.target(agent, test_command=REFUSES)
     agent.issue(NAME)
     assert machine.pull().exit_code == 9
     assert agent.receipts[-1].outcome == "rolled_back"

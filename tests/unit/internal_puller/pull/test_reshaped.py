@@ -63,7 +63,8 @@ def test_what_the_server_refuses_is_taken_back_and_said_once(
     agent: FakeAgent, machine: Machine
 ) -> None:
     first = _installed(agent, machine)
-    _change(machine, formats=("combined",), test_command=("/bin/false",))
+    refuses = ("/bin/sh", "-c", "! test -e $RELAY_DIRECTORY/combined.pem")
+    _change(machine, formats=("combined",), test_command=refuses)
     report = machine.pull()
     assert [type(one.error) for one in report.outcomes] == [ConfigTestFailed]
     (target,) = machine.targets()
