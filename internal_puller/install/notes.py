@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from internal_puller.install import layout
-from internal_puller.install.server import Running
-from internal_puller.outbox.look import Answer, Look, Trouble
-from internal_puller.outbox.verdict import Verdict
 from shared.contract.errors import StageFailed
 
 if TYPE_CHECKING:
     from internal_puller.install.durable import Directory
+    from internal_puller.install.server import Running
+    from internal_puller.outbox.look import Look
+    from internal_puller.outbox.verdict import Verdict
     from internal_puller.settings.targets import Target
 
 GROUPS: Final = "groups"
@@ -157,6 +157,8 @@ def _groups(state: Path, verb: str) -> Iterator[Directory]:
 
 
 def _decode(path: Path) -> Note:
+    from internal_puller.install.server import Running
+
     document = layout.read_json(path)
     try:
         assert document is not None
@@ -176,6 +178,8 @@ def _decode(path: Path) -> Note:
 
 
 def _noted(entry: Mapping[str, Any]) -> Noted:
+    from internal_puller.outbox.verdict import Verdict
+
     certificate, to, previous = entry["certificate"], entry["to"], entry["previous"]
     for name in (to, previous):
         if name is not None and layout.parse_name(name) is None:
@@ -185,6 +189,8 @@ def _noted(entry: Mapping[str, Any]) -> Noted:
 
 
 def _look(entry: Mapping[str, Any]) -> Look:
+    from internal_puller.outbox.look import Answer, Look, Trouble
+
     trouble = entry["trouble"]
     known = {
         **entry,

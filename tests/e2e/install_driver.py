@@ -1,7 +1,7 @@
 """Forks one installing process for each line it reads, so that a test can trace and kill it.
 
-A line ``DIRECTORY GENERATION RELOAD`` makes a child, whose id is printed; it installs once it gets
-SIGUSR1 and prints what came of it as JSON; then the driver prints how the child ended. RELOAD is a
+A line ``DIRECTORY GENERATION TEST`` makes a child, whose id is printed; it installs once it gets
+SIGUSR1 and prints what came of it as JSON; then the driver prints how the child ended. TEST is a
 program, or ``none`` for no commands at all.
 """
 
@@ -21,18 +21,18 @@ from internal_puller.settings.targets import Target
 from tests.unit.internal_puller.install.helpers import NAME, NOW, material
 
 
-def target_at(directory: str, reload_program: str) -> Target:
-    commands = {} if reload_program == "none" else _commands(reload_program)
+def target_at(directory: str, test_program: str) -> Target:
+    commands = {} if test_program == "none" else _commands(test_program)
     return Target(NAME, (NAME,), Path(directory), keep=2, **commands)
 
 
-def _commands(reload_program: str) -> dict[str, Any]:
-    return {"test_command": ("true",), "reload_command": (reload_program,)}
+def _commands(test_program: str) -> dict[str, Any]:
+    return {"test_command": (test_program,), "reload_command": ("true",)}
 
 
-def run_once(directory: str, generation: int, reload_program: str) -> None:
+def run_once(directory: str, generation: int, test_program: str) -> None:
     signal.sigwait({signal.SIGUSR1})
-    target = target_at(directory, reload_program)
+    target = target_at(directory, test_program)
     state = Path(directory).with_name("state")
     state.mkdir(mode=0o700, exist_ok=True)
     engine = Engine([target], state, clock=lambda: float(NOW), sleep=lambda seconds: None)
@@ -58,12 +58,12 @@ def main() -> None:
     for generation in (1, 2, 3):
         material(generation)  # made here, so that every child installs the same
     for line in sys.stdin:
-        directory, generation, reload_program = line.split()
+        directory, generation, test_program = line.split()
         child = os.fork()
         if child == 0:
             code = 1
             try:
-                run_once(directory, int(generation), reload_program)
+                run_once(directory, int(generation), test_program)
                 code = 0
             finally:
                 os._exit(code)

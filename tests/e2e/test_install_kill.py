@@ -177,7 +177,7 @@ def sweep_kills(driver: Driver, calls: list[Call], reload_program: str) -> Count
             assert driver.state(directory) == "new"
             assert after["generations"] in ([3], [2, 3]), call
         else:
-            assert after["error"] == "install/reload-failed", (call, after)
+            assert after["error"] == "install/config-test-failed", (call, after)
             assert driver.state(directory) == "old"
             assert after["set_aside"] == [3], call
     return states

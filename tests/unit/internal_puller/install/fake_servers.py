@@ -66,11 +66,11 @@ class FakeServer:
         """Return why it could not load what is in place now."""
         if self.own_fault:
             return "syntax error"
-        for directory in sorted(self.needs | self.reads):
-            generation = in_place(directory)
-            if generation is None and directory in self.needs:
+        for directory in sorted(self.needs):
+            if in_place(directory) is None:
                 return f"no file {directory}/current/fullchain.pem"
-            if (directory, generation) in self.unloadable:
+        for directory in sorted(self.needs | self.reads):
+            if (directory, in_place(directory)) in self.unloadable:
                 return f"cannot load {directory}"
         return ""
 

@@ -222,6 +222,72 @@ def test_a_dead_server_that_cannot_be_started_wants_a_person_and_is_tried_again(
     assert not notes.has_note(machine.state)
 
 
+def test_without_a_probe_too_a_server_that_stays_dead_wants_a_person(machine: FakeMachine) -> None:
+    apache, [site] = renewed(machine, dies=True, test_reads_keys=False, start_fails=True)
+    apache.unloadable = bad(site)
+    machine.no_probe = {str(site.directory)}
+    [outcome] = machine.install((site, 2))
+    assert (outcome.verdict, outcome.exit_code, outcome.active) == (Verdict.BACK_UNSEEN, 12, 1)
+
+
+def test_a_dying_server_takes_no_first_pair_away_that_it_names(machine: FakeMachine) -> None:
+    """Of two first ones with it, one is named by the configuration, and one is to blame."""
+    apache, [site] = renewed(machine, dies=True, test_reads_keys=False)
+    named = machine.add_target("named", apache)
+    spare = machine.add_target("spare", apache, needed=False)
+    apache.unloadable = bad(spare)
+    outcomes = machine.install((site, 2), (named, 2), (spare, 2))
+    assert verdicts(outcomes)[1:] == [Verdict.NOT_CAUSED, Verdict.BACK_BY_DEATH]
+    assert (apache.running, machine.active()) == (Running.YES, [1, 2, None])
+
+
+def test_after_a_boot_a_failed_server_is_started_with_what_its_test_lets_through(
+    machine: FakeMachine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nginx, [one, two] = renewed(machine, 2)
+    nginx.unloadable = bad(two)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(nginx, "test", _killed)
+        machine.install((one, 2), (two, 2))
+    machine.boot()  # without the recovery unit
+    assert nginx.running is Running.FAILED
+    nginx.did.clear()
+    outcomes = machine.engine().resume()
+    assert verdicts(outcomes) == [Verdict.SERVED, Verdict.BACK_BY_TEST]
+    assert nginx.did.count("start") == 1 and nginx.running is Running.YES
+
+
+def test_recovery_at_boot_lets_links_follow_and_keeps_the_note(
+    machine: FakeMachine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nginx, [one, two] = renewed(machine, 2)
+    nginx.unloadable = bad(two)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(nginx, "test", _killed)
+        machine.install((one, 2), (two, 2))
+    nginx.did.clear()
+    machine.engine().recover()
+    assert set(nginx.did) == {"test"} and machine.active() == [2, 1]
+    machine.boot()
+    assert nginx.running is Running.YES and notes.has_note(machine.state)
+    assert verdicts(machine.engine().resume()) == [Verdict.SERVED, Verdict.BACK_BY_TEST]
+    assert not notes.has_note(machine.state)
+
+
+def test_a_machine_that_is_away_changes_nothing_here(machine: FakeMachine) -> None:
+    nginx, [site] = renewed(machine, reachable=False)
+    [outcome] = machine.install((site, 2))
+    assert (outcome.verdict, outcome.active) == (None, 1)
+    assert outcome.error is not None and "cannot be reached" in outcome.error.what
+    assert not notes.has_note(machine.state) and layout.set_aside(site) == {}
+    nginx.reachable = True
+    assert verdicts(machine.install((site, 2))) == [Verdict.SERVED]
+
+
+def _killed() -> None:
+    raise KeyboardInterrupt
+
+
 def test_a_first_pair_that_killed_a_server_which_names_it_stays(machine: FakeMachine) -> None:
     apache, [site] = renewed(machine, dies=True, test_reads_keys=False)
     first = machine.add_target("first", apache)

@@ -44,8 +44,8 @@ FORBIDDEN = frozenset(
 OF_OURS = {
     "internal_puller": "cli",
     "internal_puller.facts": "expiry",
-    "internal_puller.install": "active layout lock notes server",
-    "internal_puller.outbox": "look outcome report verdict",
+    "internal_puller.install": "active layout lock notes",
+    "internal_puller.outbox": "outcome report verdict",
     "internal_puller.settings": (
         "account config probe_point protocols proxies targets targets_file toml_file"
     ),
