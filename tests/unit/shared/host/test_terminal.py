@@ -200,6 +200,7 @@ ELSEWHERE = {
     "external_agent/present/alerts/apprise_process.py": "a child; its standard error is read by us",
     "external_agent/settings/logs.py": "every value passes its last processor",
     "internal_puller/commands/serving.py": "its standard output is a socket: one JSON object",
+    "internal_puller/install/probe/handshake.py": "a child; one JSON object, read by us",
 }
 STREAMS = {"stdout", "stderr", "__stdout__", "__stderr__"}
 NAMES = {"print", "Console", "getpass", "StreamHandler", "basicConfig"}
