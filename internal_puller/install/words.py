@@ -158,7 +158,9 @@ _WHAT: Final[Mapping[Verdict, Callable[[About], str]]] = {
 
 
 def _named(server: Server) -> str:
-    return f"{server.name}{_on(server)}"
+    """One that only its target's directory names is called the server of that."""
+    name = f"the server of {server.name}" if server.name.startswith("/") else server.name
+    return f"{name}{_on(server)}"
 
 
 def _on(server: Server) -> str:

@@ -177,3 +177,8 @@ def test_of_several_addresses_only_those_at_fault_are_named() -> None:
     error = told(Verdict.NOT_TAKEN_UP, about((one, other)))
     assert "192.0.2.8" in error.what
     assert "192.0.2.7" not in error.what
+
+
+def test_a_server_without_a_name_is_that_of_its_directory() -> None:
+    error = told(Verdict.NOT_TAKEN_UP, replace(about(), server=replace(NGINX, name="/srv/tls/a")))
+    assert "the server of /srv/tls/a goes on showing" in error.what
