@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
-from internal_puller.install import layout, reload_note
+from internal_puller.install import reload_note
 from internal_puller.install.reload_note import ReloadNote
 from internal_puller.install.server import Running
 from internal_puller.install.unit_state import STOPPED, UnitState, state_of
+from internal_puller.install.variables import variables
 from shared.contract.errors import ConfigurationError
 from shared.host import boot, commands
 from shared.host.commands import CommandResult
@@ -63,7 +64,7 @@ def perform(step: Step, server: Server, members: Members) -> Answer:
     Raises:
         ConfigurationError: the server has no such command, or the program does not exist.
     """
-    known = _environment(members)
+    known = variables(members)
     seconds = seconds_for(server, members)
     unit = server.unit if _UNIT.fullmatch(server.unit or "") else None
     if step is Step.IS_ACTIVE:
@@ -82,18 +83,6 @@ def seconds_for(server: Server, members: Members) -> float:
     """Return how long a command of a server may take: one that starts it, until it serves."""
     seconds = max((plan.target.command_timeout for plan, _ in members), default=server.patience)
     return max(seconds, server.patience) if server.restarts else seconds
-
-
-def _environment(members: Members) -> dict[str, str]:
-    """What a command may want to know: of each member, in the same order, between spaces."""
-    places = [plan.target.directory / layout.CURRENT for plan, _ in members]
-    lists = {
-        "RELAY_CERTIFICATE": [plan.target.certificate for plan, _ in members],
-        "RELAY_GENERATION": [str(generation) for _, generation in members],
-        "RELAY_DIRECTORY": [str(place) for place in places],
-        "RELAY_KEY_FILE": [str(place / "privkey.pem") for place in places],
-    }
-    return {name: " ".join(values) for name, values in lists.items()}
 
 
 def _reload(server: Server, unit: str | None, seconds: float, known: dict[str, str]) -> Answer:

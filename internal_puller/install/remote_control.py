@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from internal_puller.install.layout import CURRENT
 from internal_puller.install.server import Running
+from internal_puller.install.unit_state import PROPERTIES, read_state
+from internal_puller.install.variables import variables
+from shared.host import systemctl
 from shared.host.commands import CommandResult
 
 if TYPE_CHECKING:
@@ -19,8 +21,6 @@ if TYPE_CHECKING:
 _ASKING: Final = 15.0
 _BOOT_ID: Final = "/proc/sys/kernel/random/boot_id"
 _SYSTEMCTL: Final = ("systemctl", "--no-ask-password")
-SHOWN: Final = ("LoadState", "ActiveState", "SubState", "Job")
-"""Properties that :func:`running_of` wants."""
 
 
 def remote_control(server: Server, members: Sequence[tuple[Plan, int]]) -> Control:
@@ -33,14 +33,7 @@ def remote_control(server: Server, members: Sequence[tuple[Plan, int]]) -> Contr
     plans = [plan for plan, _ in members]
     remotes = [plan.remote for plan in plans if plan.remote is not None]
     timeout = max(plan.target.command_timeout for plan in plans)
-    currents = [remote.directory / CURRENT for remote in remotes]
-    variables = {
-        "RELAY_CERTIFICATE": " ".join(plan.target.certificate for plan in plans),
-        "RELAY_GENERATION": " ".join(str(generation) for _, generation in members),
-        "RELAY_DIRECTORY": " ".join(map(str, currents)),
-        "RELAY_KEY_FILE": " ".join(str(current / "privkey.pem") for current in currents),
-    }
-    return RemoteControl(server, remotes[0], timeout, variables)
+    return RemoteControl(server, remotes[0], timeout, variables(members))
 
 
 @dataclass(frozen=True)
@@ -102,23 +95,5 @@ def running_there(remote: Remote, unit: str | None) -> Running:
     """Return how a unit stands on another machine. Raises ``StageFailed``."""
     if unit is None:
         return Running.NOT_KNOWN
-    properties = [word for name in SHOWN for word in ("-p", name)]
-    shown = remote.run((*_SYSTEMCTL, "show", *properties, "--", unit), _ASKING)
-    return running_of(shown.tail) if shown.ok else Running.NOT_KNOWN
-
-
-def running_of(shown: str) -> Running:
-    """Return what ``systemctl show`` says of a unit; a missing unit is not a stopped one."""
-    found = dict(line.partition("=")[::2] for line in shown.splitlines())
-    if found.get("LoadState") in ("not-found", None):
-        return Running.NOT_KNOWN
-    if found.get("Job", "0") not in ("", "0"):
-        return Running.CHANGING
-    return {
-        "active": Running.YES,
-        "inactive": Running.NO,
-        "failed": Running.FAILED,
-        "activating": Running.CHANGING,
-        "reloading": Running.CHANGING,
-        "deactivating": Running.CHANGING,
-    }.get(found.get("ActiveState", ""), Running.NOT_KNOWN)
+    shown = remote.run((*_SYSTEMCTL, *systemctl.show(unit, PROPERTIES)), _ASKING)
+    return read_state(systemctl.read_properties(shown.tail) if shown.ok else None).running

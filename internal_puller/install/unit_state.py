@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from internal_puller.install.server import Running
 from shared.host import systemctl
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _STATES: Final = {
     "active": Running.YES,
@@ -22,7 +25,7 @@ _STARTED, _ENDED, _LEFT, _STOPPED = (
     f"{name}TimestampMonotonic"
     for name in ("ExecMainStart", "ExecMainExit", "ActiveExit", "InactiveEnter")
 )
-_ASKED: Final = ("LoadState", "ActiveState", "Job", "Result", _STARTED, _ENDED, _LEFT, _STOPPED)
+PROPERTIES: Final = ("LoadState", "ActiveState", "Job", "Result", _STARTED, _ENDED, _LEFT, _STOPPED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +60,21 @@ class UnitState:
 
 
 def state_of(unit: str | None) -> UnitState:
-    """Return how a unit stands; ``NOT_KNOWN`` without one, and where systemd does not say."""
-    told = systemctl.properties(unit, _ASKED) if unit is not None else None
+    """Return how a unit of this machine stands; ``NOT_KNOWN`` without one."""
+    return read_state(systemctl.properties(unit, PROPERTIES) if unit is not None else None)
+
+
+def read_state(told: Mapping[str, str] | None) -> UnitState:
+    """Return how a unit stands; ``NOT_KNOWN`` of a missing one, and where systemd does not say.
+
+    Args:
+        told: its ``PROPERTIES``, those that it has.
+    """
     if told is None or told.get("LoadState") == "not-found":
         return UnitState(Running.NOT_KNOWN)
     running = _STATES.get(told.get("ActiveState", ""), Running.NOT_KNOWN)
-    if told.get("Job") and running is not Running.NOT_KNOWN:  # it waits for its turn
+    waits = told.get("Job", "0") not in ("", "0")  # for its turn
+    if waits and running is not Running.NOT_KNOWN:
         running = Running.CHANGING
     times = (told.get(name, "") for name in (_STARTED, _ENDED, _LEFT, _STOPPED))
     started, ended, left, stopped = (int(text) if text.isdigit() else 0 for text in times)

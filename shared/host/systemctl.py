@@ -50,7 +50,15 @@ def state_of(unit: str) -> str | None:
 
 def properties(unit: str, names: tuple[str, ...]) -> dict[str, str] | None:
     """Return properties of a unit, those that it has; ``None`` if that is not known."""
-    done = ask("show", f"--property={','.join(names)}", "--", unit)
-    if done is None or done.returncode:
-        return None
-    return dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
+    done = ask(*show(unit, names))
+    return None if done is None or done.returncode else read_properties(done.stdout)
+
+
+def show(unit: str, names: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the arguments of ``systemctl`` that ask for properties."""
+    return ("show", f"--property={','.join(names)}", "--", unit)
+
+
+def read_properties(shown: str) -> dict[str, str]:
+    """Return the properties that ``systemctl show`` wrote."""
+    return dict(line.split("=", 1) for line in shown.splitlines() if "=" in line)

@@ -17,13 +17,15 @@ from internal_puller.install.layout import CURRENT
 from internal_puller.install.presets import Plan, resolve
 from internal_puller.install.probe import look_all
 from internal_puller.install.remote import Remote, RemoteFile
-from internal_puller.install.remote_control import remote_control, running_of
+from internal_puller.install.remote_control import remote_control
 from internal_puller.install.server import Control, Running, Server
+from internal_puller.install.unit_state import read_state
 from internal_puller.settings.probe_point import ProbePoint
 from internal_puller.settings.targets import Target
 from internal_puller.state.progress import Progress
 from shared.contract.diagnosis import Verdict
 from shared.contract.errors import StageFailed
+from shared.host.systemctl import read_properties
 from tests.lab.peers import require
 from tests.lab.ports import free_port
 from tests.line import wait_until
@@ -69,7 +71,7 @@ class Group:
 
     def upload(self, generation: int) -> None:
         for number, plan in enumerate(self.plans):
-            rendered = render(material(generation), plan.formats, None, given_away=False)
+            rendered = render(material(generation), plan.rendering)
             files = {name: RemoteFile(file.content, 0o600) for name, file in rendered.items()}
             self.remote(number).upload(str(generation), files)
 
@@ -79,7 +81,7 @@ class Group:
             self.remote(number).activate(name, ("1", "2"))
 
     def served(self, number: int) -> str | None:
-        return look_all((ProbePoint("127.0.0.1", self.ports[number], NAME),))[0].leaf_sha256
+        return look_all((ProbePoint("127.0.0.1", self.ports[number], NAME),), 10)[0].leaf_sha256
 
 
 @pytest.fixture
@@ -233,7 +235,7 @@ STATES = {
 
 @pytest.mark.parametrize("shown", STATES)
 def test_how_a_unit_stands(shown: str) -> None:
-    assert running_of(shown) is STATES[shown]
+    assert read_state(read_properties(shown)).running is STATES[shown]
 
 
 def test_a_stopped_server_is_left_stopped_and_a_dead_one_is_started(tmp_path: Path) -> None:
