@@ -223,8 +223,7 @@ class Engine:
                 continue
             try:
                 plan = self._plan(target)
-                generations = stack.enter_context(Generations(target))
-                member = begun(plan, generations, noted)
+                member = begun(plan, _opened(plan, stack), noted)
             except RelayError as fault:
                 waiting.add(where)
                 faults.append(fault_of(target, fault, layout.generation_of(noted.to)))
@@ -310,6 +309,13 @@ class Engine:
 
 def _prepared(plan: Plan, stack: ExitStack, prepare: Prepare) -> Member | Outcome:
     try:
-        return prepare(plan, stack.enter_context(Generations(plan.target)))
+        return prepare(plan, _opened(plan, stack))
     except RelayError as fault:
         return fault_of(plan.target, fault)
+
+
+def _opened(plan: Plan, stack: ExitStack) -> Generations:
+    """Hold open what is needed until all is done: its generations, one connection to its machine"""
+    if plan.remote is not None:
+        stack.enter_context(plan.remote.connected())
+    return stack.enter_context(Generations(plan.target))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from internal_puller.doctor.machine import target_findings
+from internal_puller.install.engine import Engine, Job
 from internal_puller.install.formats import render
 from internal_puller.install.layout import CURRENT
 from internal_puller.install.presets import Plan, resolve
@@ -20,6 +22,8 @@ from internal_puller.install.remote import Remote, RemoteFile
 from internal_puller.install.remote_control import remote_control
 from internal_puller.install.server import Control, Running, Server
 from internal_puller.install.unit_state import read_state
+from internal_puller.outbox.outcome import Outcome
+from internal_puller.outbox.verdict import Verdict as Judged
 from internal_puller.settings.probe_point import ProbePoint
 from internal_puller.settings.targets import Target
 from internal_puller.state.progress import Progress
@@ -148,6 +152,32 @@ def test_two_new_ones_come_up_by_one_test_and_one_reload(group: Group) -> None:
     wait_until(lambda: {group.served(0), group.served(1)} == {leaf}, what="the new leaves")
 
 
+def test_the_engine_logs_in_once_for_a_group(group: Group) -> None:
+    quiet = [plan.target for plan in group.plans]
+    told = [
+        dataclasses.replace(
+            target,
+            server="web",
+            test_command=(*group.nginx, "-t"),
+            reload_command=(*group.nginx, "-s", "reload"),
+            probe=(ProbePoint("127.0.0.1", port, NAME),),
+        )
+        for target, port in zip(quiet, group.ports, strict=True)
+    ]
+    state = group.base / "state"
+    state.mkdir(mode=0o700)
+
+    def install(targets: Sequence[Target], generation: int) -> list[Outcome]:
+        jobs = [Job(target, material(generation)) for target in targets]
+        return Engine(targets, state).install(jobs)
+
+    assert [one.error for one in install(quiet, 1)] == [None, None]
+    subprocess.run(group.nginx, check=True, timeout=20)
+    before = group.ssh.logins
+    assert [one.verdict for one in install(told, 2)] == [Judged.SERVED] * 2
+    assert group.ssh.logins == before + 1
+
+
 def test_a_connection_lost_in_the_middle_converges_at_the_next_run(group: Group) -> None:
     """What is half there is found, left as it is where it is whole, and the rest is done."""
     with group.remote(0).connected():
@@ -248,7 +278,7 @@ def test_a_stopped_server_is_left_stopped_and_a_dead_one_is_started(tmp_path: Pa
             assert not reloaded.exists()
         found = list(target_findings(target, Machine(tmp_path / "m").settings, Progress()))
         (told,) = [one for one in found if one.check == "reload"]
-        assert told.verdict is Verdict.PROBLEM and "web has failed there" in told.what
+        assert told.verdict is Verdict.PROBLEM and "web.service has failed there" in told.what
         ssh.inside("/srv/asked").unlink()
         assert control.start().ok
         asked = ssh.inside("/srv/asked").read_text().splitlines()

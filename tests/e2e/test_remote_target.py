@@ -149,8 +149,9 @@ def test_a_command_there_that_does_not_end(elsewhere: Elsewhere, tmp_path: Path)
     """It is ended there, too: the reload of the roll-back must not run beside it."""
     assert elsewhere.put(1).error is None
     pid = tmp_path / "pid"
-    endless = ("sh", "-c", f"trap '' TERM; echo $$ > {pid}; while :; do sleep 1; done")
-    report = elsewhere.put(2, test_command=endless, command_timeout=1.0)
+    endless = f"trap '' TERM; echo $$ > {pid}; while :; do sleep 1; done"
+    endless = f'test "$RELAY_GENERATION" = 1 && exit; {endless}'
+    report = elsewhere.put(2, test_command=("sh", "-c", endless), command_timeout=1.0)
     assert isinstance(report.error, ConfigTestFailed) and "did not end" in report.error.what
     assert elsewhere.current == "1"
     process = Path("/proc") / pid.read_text().strip()
