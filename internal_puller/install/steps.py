@@ -344,12 +344,13 @@ class Steps:
     def break_off(self, fault: RelayError) -> list[Outcome]:
         """Nothing more can be done now. Before a reload all goes back; after it the note stays."""
         if not self.resumed and not self._was_told:
+            left = list(self.members)
             with suppress(RelayError):
-                for one in self.members:
+                for one in left:
                     one.put(one.previous)
-                left, self.members[:] = list(self.members), []
+                self.members.clear()
                 self.write()
-                self.members[:] = left
+            self.members[:] = left  # each has an outcome, whether the note could be dropped or not
         for one in self.members:
             one.verdict = None
         outcomes = [one.outcome(fault) for one in self.members]

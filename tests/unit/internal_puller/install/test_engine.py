@@ -12,7 +12,7 @@ from internal_puller.install.server import Running
 from internal_puller.outbox.outcome import Outcome
 from internal_puller.outbox.verdict import Verdict
 from internal_puller.settings.targets import Target
-from shared.contract.errors import ServerDied
+from shared.contract.errors import ServerDied, StageFailed
 from tests.unit.internal_puller.install.fake_servers import THIRD, FakeMachine, FakeServer
 
 
@@ -295,6 +295,20 @@ def test_a_first_pair_that_killed_a_server_which_names_it_stays(machine: FakeMac
     outcomes = machine.install((site, 2), (first, 2))
     assert verdicts(outcomes) == [Verdict.BACK_UNSEEN, Verdict.NOT_CAUSED]
     assert machine.active() == [1, 2]
+
+
+def test_no_note_can_be_written_or_dropped_then_each_target_is_told_so(
+    machine: FakeMachine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise StageFailed("The file system is read-only.")
+
+    nginx, sites = renewed(machine, 2)
+    monkeypatch.setattr(notes, "write", refuse)
+    monkeypatch.setattr(notes, "drop", refuse)
+    outcomes = machine.install(*((one, 2) for one in sites))
+    assert [type(one.error) for one in outcomes] == [StageFailed, StageFailed]
+    assert (machine.active(), nginx.did) == ([1, 1], [])
 
 
 # --- by leaf ----------------------------------------------------------------------------------
