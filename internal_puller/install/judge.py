@@ -107,6 +107,8 @@ def judge_back(
 ) -> Verdict:
     """Return what a verdict by leaf or by death is once the old files are in place again.
 
+    So is one of an earlier run whose end was not seen; which of the two it was is not kept.
+
     Args:
         before, again: what was seen before anything was changed, and what is seen now.
         runs: now, after the reload or the start that went with going back.
@@ -117,11 +119,13 @@ def judge_back(
     """
     returned = is_as_before(before, again)
     lives = runs not in _STOPPED
-    if found is Verdict.BACK_BY_DEATH and not any(one.leaf_sha256 for one in before):
+    if found is not Verdict.BACK_BY_LEAF and not any(one.leaf_sha256 for one in before):
         lives = runs is Running.YES  # nothing else tells
     if lives and found is Verdict.BACK_BY_LEAF and returned is False:
         return Verdict.NOT_CAUSED
-    return found if lives and returned else Verdict.BACK_UNSEEN
+    if not (lives and returned):
+        return Verdict.BACK_UNSEEN
+    return Verdict.BACK_BY_LEAF if found is Verdict.BACK_UNSEEN else found
 
 
 def is_as_before(before: Iterable[Look], again: Iterable[Look]) -> bool | None:

@@ -259,6 +259,11 @@ UNSEEN, NOT_CAUSED = Verdict.BACK_UNSEEN, Verdict.NOT_CAUSED
         (BY_DEATH, "none", "none", Running.YES, BY_DEATH),
         (BY_DEATH, "unseen", "unseen", Running.NOT_KNOWN, UNSEEN),
         (BY_DEATH, "unseen", "unseen", Running.NO, UNSEEN),
+        (UNSEEN, "old", "old", Running.YES, BY_LEAF),
+        (UNSEEN, "old", "none", Running.YES, UNSEEN),
+        (UNSEEN, "old", "old", Running.FAILED, UNSEEN),
+        (UNSEEN, "unseen", "unseen", Running.YES, BY_LEAF),
+        (UNSEEN, "unseen", "unseen", Running.NOT_KNOWN, UNSEEN),
     ],
 )
 def test_going_back_counts_only_if_it_helped(
