@@ -179,8 +179,5 @@ def _of_the_way_back(one: Member, runs: Running) -> Verdict:
     assert one.verdict is not None
     if one.fault is not None:
         return Verdict.BACK_UNSEEN
-    seen_now = one.verdict is Verdict.BACK_UNSEEN  # by an earlier run
-    found = Verdict.BACK_BY_LEAF if seen_now else one.verdict
-    judged = judge_back(found, one.before, one.looks, runs)
-    stays = judged is Verdict.NOT_CAUSED and (seen_now or not one.changes)
-    return Verdict.BACK_UNSEEN if stays else judged
+    judged = judge_back(one.verdict, one.before, one.looks, runs)
+    return Verdict.BACK_UNSEEN if judged is Verdict.NOT_CAUSED and not one.changes else judged
