@@ -72,8 +72,8 @@ BREAKAGES: Final = (
         13,
         "going back that did not help is not asked about",
         _JUDGE,
-        "    return found if lives and returned else Verdict.BACK_UNSEEN\n",
-        "    return found\n",
+        "    if not (lives and returned):\n        return Verdict.BACK_UNSEEN\n",
+        "",
         "test_going_back_counts_only_if_it_helped",
     ),
     Breakage(
