@@ -31,7 +31,9 @@ def machine(tmp_path: Path) -> FakeMachine:
 def served(
     machine: FakeMachine, count: int = 1, **server: object
 ) -> tuple[FakeServer, list[Target]]:
-    made = machine.add_server(**server)
+    made = machine.add_server()
+    for attribute, value in server.items():
+        setattr(made, attribute, value)
     sites = [machine.add_target(f"site{number}", made) for number in range(count)]
     machine.install(*((one, 1) for one in sites))
     made.did.clear()
