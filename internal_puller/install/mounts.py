@@ -116,7 +116,8 @@ def _numbers(folder: Path) -> list[Path]:
 
 
 def _mounts(table: bytes) -> Iterator[_Mount]:
-    for line in os.fsdecode(table).splitlines():
+    # Any user may mount at a name with what str.splitlines() takes for an end of line, too.
+    for line in filter(None, os.fsdecode(table).split("\n")):
         mount, _, source = line.partition(" - ")
         _, _, device, root, point, *_ = mount.split(" ")
         kind, _, options = source.split(" ", 2)

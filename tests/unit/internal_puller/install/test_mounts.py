@@ -90,6 +90,12 @@ def test_a_file_system_of_its_own_and_names_with_a_space(proc: Proc) -> None:
     assert proc.look(there).paths == {there / "generations/7"}
 
 
+@pytest.mark.parametrize("end", ["\r", "\v", "\x1c", "\x85", "\u2028"])
+def test_a_name_that_any_user_may_mount_at_ends_no_line(proc: Proc, end: str) -> None:
+    proc.add(40, bind("/", f"/home/eve/x{end}y"), bind("/srv/tls/generations/7"))
+    assert proc.look() == Mounted(frozenset({SEVEN}), complete=True)
+
+
 def test_as_process_1_sees_it_whatever_our_sandbox_hides(proc: Proc) -> None:
     (proc.base / "self/mountinfo").write_text(f"{ROOT}\n{bind('/', '/srv', '0:99')}\n{PROC}\n")
     proc.add(1234, ROOT, bind("/srv/tls/generations/7"))
