@@ -301,7 +301,7 @@ class Steps:
         """
         outcomes = [self.outcome_of(one) for one in self.members]
         for member, outcome in zip(self.members, outcomes, strict=True):
-            with suppress(StageFailed):
+            with suppress(RelayError):  # a memory that is damaged, too, is that target's alone
                 self._remember(member, outcome)
         outcomes += [one.outcome(one.fault) for one in self.left_out]
         self.members[:] = [one for one in self.members if one.verdict is Verdict.BACK_UNSEEN]

@@ -297,6 +297,18 @@ def test_a_first_pair_that_killed_a_server_which_names_it_stays(machine: FakeMac
     assert machine.active() == [1, 2]
 
 
+def test_a_damaged_memory_of_one_target_keeps_no_other_from_its_end(machine: FakeMachine) -> None:
+    _, sites = renewed(machine, 2)
+
+    def damage() -> None:
+        (sites[0].directory / layout.SET_ASIDE).write_text("{")
+
+    machine.tick = damage
+    outcomes = machine.install(*((one, 2) for one in sites))
+    assert verdicts(outcomes) == [Verdict.SERVED, Verdict.SERVED]
+    assert not notes.has_note(machine.state)
+
+
 def test_no_note_can_be_written_or_dropped_then_each_target_is_told_so(
     machine: FakeMachine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
