@@ -93,10 +93,15 @@ smtpd_tls_loglevel = 1
     services += "\npostlog unix-dgram n - n - 1 postlogd\n"
     (config / "master.cf").write_text(services.format(port=port))
     command = ("postfix", "-c", str(config))
-    run(*command, "start")
+    log = base / "mail.log"
+    try:
+        run(*command, "start")
+    except AssertionError as error:  # it says nothing but there
+        error.add_note(log.read_text() if log.exists() else "It wrote no log.")
+        raise
     try:
         yield RunningServer(
-            *("127.0.0.1", port, 0, config / "main.cf", base / "mail.log"),
+            *("127.0.0.1", port, 0, config / "main.cf", log),
             ("postconf", "-c", str(config), "-n"),
             (*command, "reload"),
         )
