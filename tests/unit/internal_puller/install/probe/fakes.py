@@ -66,12 +66,17 @@ def mixed_pair(base: Path, kind: str = "ecdsa") -> Pair:
     OpenSSL compares the public half that a key file holds, and works with the private one.
     """
     ours, theirs = (issued(kind, number) for number in (1, 2))
-    keys = [load_pem_private_key(one.private_key_pem.bytes(), None) for one in (ours, theirs)]
+    key = mixed_key(*(one.private_key_pem.bytes() for one in (ours, theirs)))
+    return _written(base, f"mixed-{kind}", ours, key)
+
+
+def mixed_key(public: bytes, private: bytes) -> bytes:
+    """Return a key with the public half of one key and the private half of another, all PEM."""
+    keys = [load_pem_private_key(pem, None) for pem in (public, private)]
     der = keys[1].private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
     halves = [_public_half(key) for key in keys]
     body = base64.encodebytes(der.replace(halves[1], halves[0]))
-    pem = b"-----BEGIN PRIVATE KEY-----\n" + body + b"-----END PRIVATE KEY-----\n"
-    return _written(base, f"mixed-{kind}", ours, pem)
+    return b"-----BEGIN PRIVATE KEY-----\n" + body + b"-----END PRIVATE KEY-----\n"
 
 
 def _public_half(key: PrivateKeyTypes) -> bytes:
