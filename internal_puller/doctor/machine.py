@@ -18,7 +18,8 @@ from internal_puller.install.active import read_active
 from internal_puller.install.layout import set_aside
 from internal_puller.install.notes import is_noted
 from internal_puller.install.presets import Plan, resolve
-from internal_puller.outbox.verdict import ERRORS, LOOKED_AT_AGAIN
+from internal_puller.outbox.verdict import ERRORS
+from internal_puller.outbox.verdict import Verdict as Verdicts
 from internal_puller.settings.config import Settings
 from internal_puller.settings.targets import Target
 from internal_puller.state.files import write_problems
@@ -102,7 +103,7 @@ def target_findings(
 
 
 def _standing(standing: Standing, subject: str) -> Finding:
-    kind = next((ERRORS[one] for one in LOOKED_AT_AGAIN if one == standing.verdict), None)
+    kind = next((ERRORS[one] for one in Verdicts if one == standing.verdict), None)
     do = "internal-puller pull" if kind is None else kind.do
     return Finding("not-served", Verdict.WARNING, subject, tell(standing, time.time()), do)
 

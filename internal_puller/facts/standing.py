@@ -29,6 +29,8 @@ def tell(standing: Standing, now: float) -> str:
         now: unix seconds.
     """
     again = f"at {_minute(standing.again_at)}" if standing.again_at > now else "by the next pull"
+    if standing.verdict == Verdict.BACK_UNSEEN:
+        return f"{standing.what} Not seen as it was since {_minute(standing.since)}; again {again}."
     return (
         f"{standing.what} In place, and not seen served since {_minute(standing.since)}; looked at "
         f"again {again}."

@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from internal_puller.outbox.verdict import LOOKED_AT_AGAIN, outcome_of
+from internal_puller.outbox.verdict import LOOKED_AT_AGAIN, Verdict, outcome_of
 from shared.contract.errors import BundleError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from internal_puller.outbox.look import Look
-    from internal_puller.outbox.verdict import Verdict
     from shared.contract.errors import RelayError
 
 EXIT_EXPIRING: Final = 13  # shared.host.watching.NEEDS_ATTENTION; the lean path does not import it
@@ -61,8 +60,8 @@ class Outcome:
 
     @property
     def is_looked_at_again(self) -> bool:
-        """Whether it is in place and was not seen to be served."""
-        return self.verdict in LOOKED_AT_AGAIN
+        """Whether it is in place and was not seen to be served, or went back and was not seen."""
+        return self.verdict in LOOKED_AT_AGAIN or self.verdict is Verdict.BACK_UNSEEN
 
     def members(self) -> dict[str, object]:
         """Return it for ``--json``."""

@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from internal_puller.install.layout import active_generation, set_aside
-from internal_puller.install.notes import has_note
-from internal_puller.pull.pauses import NEXT_CSR, looked_at_now
+from internal_puller.install.notes import has_note, read_all
+from internal_puller.outbox.verdict import Verdict
+from internal_puller.pull.pauses import NEXT_CSR, looked_at_now, waits_unseen
 from internal_puller.pull.plan import InPlace, Plan, make_plan
 from internal_puller.pull.remembered import follow, without_target
 from internal_puller.pull.turn import Turn
@@ -161,9 +162,26 @@ def is_left_behind(turn: Turn) -> bool:
     return bool(left or without_target(turn.progress, here))
 
 
-def is_cut_off(turn: Turn) -> bool:
-    """Tell whether an earlier run ended between activation and verdict."""
-    return has_note(turn.state.path)
+def is_cut_off(turn: Turn, *, at_once: bool) -> bool:
+    """Tell whether an earlier run ended before all was settled, and it is time to go on with it.
+
+    Args:
+        at_once: also with a way back of which no end was seen, whatever its pause is.
+    """
+    if not has_note(turn.state.path):
+        return False
+    try:
+        found = read_all(turn.state.path)
+    except ConfigurationError:  # said by whoever goes on with it
+        return True
+    now = turn.clock()
+    return any(
+        at_once
+        or member.verdict is not Verdict.BACK_UNSEEN
+        or not waits_unseen(turn.progress, where, now)
+        for note in found
+        for where, member in note.members.items()
+    )
 
 
 def reshaped(turn: Turn) -> list[Target]:

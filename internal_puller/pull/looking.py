@@ -13,7 +13,7 @@ from internal_puller.outbox.outcome import Outcome
 from internal_puller.outbox.receipts import seen
 from internal_puller.outbox.verdict import Verdict
 from internal_puller.pull.pauses import note_look, put_off
-from internal_puller.pull.settling import note, tell
+from internal_puller.pull.settling import is_news, note, tell
 from internal_puller.pull.turn import Turn
 from internal_puller.settings.targets import Target
 from shared.contract.errors import ConfigurationError
@@ -31,11 +31,7 @@ def look_again(turn: Turn, targets: Sequence[Target]) -> None:
     outcomes = turn.engine.look_again(targets, stood)
     note(turn, outcomes)
     put_off(turn.progress, targets, turn.clock())
-    changed = {
-        one.certificate
-        for one in outcomes
-        if one.verdict and (one.verdict != before.get(one.directory) or _is_new(turn, one))
-    }
+    changed = {one.certificate for one in outcomes if is_news(turn, one, before)}
     tell(turn, [one for one in outcomes if one.verdict and one.certificate in changed])
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from internal_puller.install.active import read_active
 from internal_puller.outbox.outcome import Outcome
+from internal_puller.outbox.verdict import Verdict
 from internal_puller.settings.targets import Target
 from internal_puller.state.progress import Progress, Standing
 from shared.contract.errors import ConfigurationError
@@ -122,8 +123,19 @@ def looked_at_now(
         target
         for target in targets
         if (one := progress.standing.get(str(target.directory)))
-        and (at_once or not 0 < one.again_at - now <= LOOK_LONGEST)
+        and one.verdict != Verdict.BACK_UNSEEN  # whose note is gone on with
+        and (at_once or not _waits(one, now))
     )
+
+
+def waits_unseen(progress: Progress, directory: str, now: float) -> bool:
+    """Tell whether a way back of which no end was seen was looked at a while ago."""
+    one = progress.standing.get(directory)
+    return one is not None and one.verdict == Verdict.BACK_UNSEEN and _waits(one, now)
+
+
+def _waits(one: Standing, now: float) -> bool:
+    return 0 < one.again_at - now <= LOOK_LONGEST
 
 
 def note_look(progress: Progress, outcome: Outcome, now: float) -> None:
@@ -155,7 +167,7 @@ def put_off(progress: Progress, targets: Iterable[Target], now: float) -> None:
     """Let those wait that were looked at in vain, as what is in place could not even be read."""
     for target in targets:
         one = progress.standing.get(str(target.directory))
-        if one is not None and not 0 < one.again_at - now <= LOOK_LONGEST:
+        if one is not None and not _waits(one, now):
             one.pause = int(next_pause(one.pause, LOOK_LONGEST / LOOK_SHARE))
             one.again_at = int(now + one.pause)
 

@@ -91,7 +91,7 @@ class Puller:
         try:
             turn = self._turn()
             turn.direct = self._direct_source(turn, while_waiting)
-            self._settle(turn)
+            self._settle(turn, retry=retry)
             heard = self._ask(turn, wait, while_waiting)
             if turn.direct is not None:
                 turn.direct.order(turn.report)
@@ -140,9 +140,9 @@ class Puller:
             say=self._say,
         )
 
-    def _settle(self, turn: Turn) -> None:
+    def _settle(self, turn: Turn, *, retry: bool) -> None:
         """Do first what an earlier run left, and what settings changed."""
-        left, cut_off = is_left_behind(turn), is_cut_off(turn)
+        left, cut_off = is_left_behind(turn), is_cut_off(turn, at_once=retry)
         if not (left or cut_off or reshaped(turn)):
             return
         from internal_puller.pull import settling

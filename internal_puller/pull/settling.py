@@ -5,12 +5,12 @@ The caller holds the installation lock. The quiet path of ``pull`` never comes h
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
 from internal_puller.outbox.outcome import Outcome
-from internal_puller.outbox.receipts import removed_receipt
+from internal_puller.outbox.receipts import removed_receipt, seen
 from internal_puller.pull.deciding import reshaped
 from internal_puller.pull.pauses import note_look
 from internal_puller.pull.remembered import forget, without_target
@@ -50,10 +50,22 @@ def _removed_receipt(turn: Turn, certificate: str) -> str | None:
 def resume(turn: Turn) -> None:
     """Bring to their verdicts the installations that an earlier run did not finish."""
     turn.refresh()
+    before = {place: one.verdict for place, one in turn.progress.standing.items()}
     outcomes = [_with_digest(turn, one) for one in turn.engine.resume()]
     note(turn, outcomes)
-    tell(turn, [one for one in outcomes if one.verdict and one.digest])
+    tell(turn, [one for one in outcomes if one.digest and is_news(turn, one, before)])
     turn.save()
+
+
+def is_news(turn: Turn, outcome: Outcome, before: Mapping[str, str]) -> bool:
+    """Tell whether a verdict, or what is seen, is another than was told.
+
+    Args:
+        before: the verdicts that stood, by directory.
+    """
+    told = turn.progress.of(outcome.certificate).served
+    is_other = any(told.get(where) != leaf for where, leaf in seen(outcome.looks).items())
+    return bool(outcome.verdict and (outcome.verdict != before.get(outcome.directory) or is_other))
 
 
 def _with_digest(turn: Turn, outcome: Outcome) -> Outcome:

@@ -29,7 +29,7 @@ class Standing:
     """What is in place in a target's directory and was not seen to be served yet.
 
     Attributes:
-        verdict: ``Verdict`` of the last look, one of ``LOOKED_AT_AGAIN``.
+        verdict: ``Verdict`` of the last look, one of ``LOOKED_AT_AGAIN`` or ``BACK_UNSEEN``.
         since: unix seconds since when it was not once seen to be served.
         again_at: unix seconds; not looked at again before.
         what: the error's sentence.

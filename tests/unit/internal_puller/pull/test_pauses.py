@@ -73,7 +73,8 @@ def test_what_stands_and_what_does_not() -> None:
     for verdict in Verdict:
         progress = Progress()
         note_look(progress, outcome(verdict), 7)
-        assert (PLACE in progress.standing) is (verdict in LOOKED_AT_AGAIN)
+        again = verdict in LOOKED_AT_AGAIN or verdict is Verdict.BACK_UNSEEN
+        assert (PLACE in progress.standing) is again
         note_look(progress, outcome(Verdict.SERVED), 8)
         assert progress.standing == {}
 
