@@ -58,7 +58,7 @@ class Machine:
 
     def see(self, point: ProbePoint) -> tuple[Look, ...]:
         with self.host.entered():
-            return look_all((point,))
+            return look_all((point,), 5.0)
 
     def holds_address(self, *, holds: bool) -> None:
         verb = "add" if holds else "del"
