@@ -115,6 +115,10 @@ class Servers:
             self.sleep(PAUSE_SECONDS)
         return now
 
+    def is_any_changing(self, servers: Sequence[Server]) -> bool:
+        """Tell whether one of some is starting, reloading or stopping at this moment."""
+        return any(self._of(server).running() is Running.CHANGING for server in servers)
+
     def _of(self, server: Server) -> Control:
         """Each time anew: what a command may want to know is what is in place now."""
         there = [one for one in self.members if server in one.servers]

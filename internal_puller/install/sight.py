@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from internal_puller.install import probe
@@ -13,21 +13,32 @@ from internal_puller.install.presets import Plan
 from internal_puller.outbox.look import Look
 
 Accepts = Callable[[tuple[Look, ...]], bool]
+PAUSE_SECONDS: Final = 0.1
 IN_A_ROW: Final = 3
 SPREAD_SECONDS: Final = 1.0
-"""A server changes its workers one by one, and shows old and new for a while."""
-PAUSE_SECONDS: Final = 0.25
+"""A server changes its workers one by one: for a tenth of a second old and new are mixed, and up to
+four new ones in a row were seen while an old one still answered."""
+ASKED_EVERY: Final = 1.0
 AT_A_TIME: Final = 16
 
 
 @dataclass(frozen=True)
 class Awaited:
-    """A target, what it is waited for, for how many seconds at most, and the kind of its key."""
+    """A target, and what it is waited for.
+
+    Attributes:
+        seconds: from when its server runs.
+        kind: of the key of that leaf.
+        starting: asked while a leaf is missing anywhere: whether the server is on its way.
+        patience: seconds for which it may be.
+    """
 
     plan: Plan
     accepts: Accepts
     seconds: float
     kind: str | None = None
+    starting: Callable[[], bool] = lambda: False
+    patience: float = 0.0
 
 
 class Sight:
@@ -60,32 +71,23 @@ class Sight:
             return list(pool.map(_look, plans, wanted))
 
     def wait(self, awaited: Sequence[Awaited]) -> list[tuple[Look, ...]]:
-        """Look until each has shown what it should some times in a row, or its time is up.
+        """Look until each has shown what it should for a second, or its time is up.
+
+        Who has begun to show it in time is looked at to the end of that second.
 
         Returns the last look at each.
         """
         begun = self._monotonic()
-        looks: list[tuple[Look, ...]] = [()] * len(awaited)
-        streaks = [_Streak() for _ in awaited]
-        left = list(range(len(awaited)))
+        every = [_Wait(one, begun) for one in awaited]
+        left = every
         while left:
-            seen = self.look(
-                [awaited[index].plan for index in left], [awaited[index].kind for index in left]
-            )
-            now = self._monotonic()
-            for index, found in zip(left, seen, strict=True):
-                looks[index] = found
-                streaks[index].add(now, good=awaited[index].accepts(found))
-            left = [
-                index
-                for index in left
-                if awaited[index].plan.probe
-                and not streaks[index].is_enough(now)
-                and now - begun < awaited[index].seconds
-            ]
+            plans, kinds = [one.of.plan for one in left], [one.of.kind for one in left]
+            for one, looks in zip(left, self.look(plans, kinds), strict=True):
+                one.add(self._monotonic(), looks)
+            left = [one for one in left if not one.is_over(self._monotonic())]
             if left:
                 self._sleep(PAUSE_SECONDS)
-        return looks
+        return [one.looks for one in every]
 
 
 def _look(plan: Plan, kind: str | None) -> tuple[Look, ...]:
@@ -93,16 +95,39 @@ def _look(plan: Plan, kind: str | None) -> tuple[Look, ...]:
 
 
 @dataclass
-class _Streak:
-    """How often in a row it was good, and since when."""
+class _Wait:
+    """One target that is waited for.
 
-    count: int = 0
-    since: float = 0.0
+    Attributes:
+        good: when it was seen to be good without a bad look since.
+    """
 
-    def add(self, now: float, *, good: bool) -> None:
-        if good and not self.count:
-            self.since = now
-        self.count = self.count + 1 if good else 0
+    of: Awaited
+    begun: float
+    looks: tuple[Look, ...] = ()
+    good: list[float] = field(default_factory=list)
+    deadline: float = field(init=False)
+    ask_at: float = field(init=False)
 
-    def is_enough(self, now: float) -> bool:
-        return self.count >= IN_A_ROW and now - self.since >= SPREAD_SECONDS
+    def __post_init__(self) -> None:
+        self.deadline, self.ask_at = self.begun + self.of.seconds, self.begun
+
+    def add(self, now: float, looks: tuple[Look, ...]) -> None:
+        self.looks = looks
+        self.good = [*self.good, now] if self.of.accepts(looks) else []
+
+    def is_over(self, now: float) -> bool:
+        if not self.of.plan.probe:
+            return True
+        if len(self.good) >= IN_A_ROW and now - self.good[0] >= SPREAD_SECONDS:
+            return True
+        if self._is_asked(now):
+            self.ask_at = now + ASKED_EVERY
+            if self.of.starting():
+                self.deadline = now + self.of.seconds
+        return now >= self.deadline and not self.good
+
+    def _is_asked(self, now: float) -> bool:
+        is_missing = any(look.leaf_sha256 is None for look in self.looks)
+        is_time = now - self.begun < self.of.patience and now >= min(self.ask_at, self.deadline)
+        return is_missing and is_time

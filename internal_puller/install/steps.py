@@ -17,6 +17,7 @@ step  durable                                        after a kill here
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -276,7 +277,15 @@ class Steps:
     ) -> None:
         """Look until each shows what it should, for as long as its servers may take."""
         awaited = [
-            Awaited(one.plan, accepts(one), self._seconds(one), _kind_of(one)) for one in members
+            Awaited(
+                one.plan,
+                accepts(one),
+                self._seconds(one),
+                _kind_of(one),
+                functools.partial(self.servers.is_any_changing, one.servers),
+                max((server.patience for server in one.servers), default=0.0),
+            )
+            for one in members
         ]
         for member, looks in zip(members, self.sight.wait(awaited), strict=True):
             member.looks = looks

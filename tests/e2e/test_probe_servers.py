@@ -10,15 +10,18 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
-from internal_puller.install.probe import await_leaf, look
+from internal_puller.install.presets import resolve
+from internal_puller.install.probe import look
+from internal_puller.install.sight import Awaited, Sight
 from internal_puller.outbox.look import Answer, Look, Trouble, shows
 from internal_puller.settings.probe_point import ProbePoint
 from internal_puller.settings.protocols import STARTTLS
+from internal_puller.settings.targets import Target
 from tests import probed_servers as servers
 from tests.lab.peers import require
 from tests.lab.ports import free_port
@@ -160,12 +163,24 @@ def test_reload_of_nginx_is_over_when_it_is_said_to_be(pairs: Pairs, tmp_path: P
 
     put(pairs.ecdsa)
     with nginx_server(current, base) as server:
-        points = (ProbePoint(server.address, server.port, NAME),)
+        point = ProbePoint(server.address, server.port, NAME)
         for one in (pairs.rsa, pairs.ecdsa):
             put(one)
             subprocess.run(server.reload_command, check=True, capture_output=True, timeout=30)
-            assert shows(await_leaf(points, sha256(one), LIMIT), sha256(one))
+            assert waited(point, sha256(one), LIMIT)
             assert {see(server.port).leaf_sha256 for _ in range(40)} == {sha256(one)}
+
+
+def waited(
+    point: ProbePoint, leaf: str, seconds: float, starting: Callable[[], bool] | None = None
+) -> bool:
+    """Tell whether a leaf was awaited."""
+    plan = resolve(Target(NAME, (NAME,), Path("/nowhere"), probe=(point,)))
+    wanted = Awaited(plan, lambda looks: shows(looks, leaf), seconds)
+    if starting is not None:
+        wanted = replace(wanted, starting=starting, patience=LIMIT)
+    [looks] = Sight().wait([wanted])
+    return shows(looks, leaf)
 
 
 def test_server_on_its_way_is_waited_for(pairs: Pairs, base: Path) -> None:
@@ -175,7 +190,7 @@ def test_server_on_its_way_is_waited_for(pairs: Pairs, base: Path) -> None:
     argv = ("openssl", "s_server", "-quiet", "-accept", f"127.0.0.1:{port}")
     files = ("-cert", str(pairs.ecdsa.chain), "-key", str(pairs.ecdsa.key))
     waits = f"until test -e {go}; do sleep 0.05; done; exec {shlex.join((*argv, *files))}"
-    points, leaf = (ProbePoint("127.0.0.1", port, NAME),), sha256(pairs.ecdsa)
+    point, leaf = ProbePoint("127.0.0.1", port, NAME), sha256(pairs.ecdsa)
 
     def starting() -> bool:
         asked.append(time.monotonic())
@@ -184,8 +199,8 @@ def test_server_on_its_way_is_waited_for(pairs: Pairs, base: Path) -> None:
         return True
 
     with servers.started("sh", "-c", waits, log=base / "log"):
-        assert not shows(await_leaf(points, leaf, 0.2), leaf)
-        assert shows(await_leaf(points, leaf, 0.2, starting=starting), leaf)
+        assert not waited(point, leaf, 0.2)
+        assert waited(point, leaf, 0.2, starting)
 
 
 def test_apache(pairs: Pairs, base: Path) -> None:

@@ -406,7 +406,7 @@ def test_target_is_looked_at_for_its_own_kind_and_as_long_as_it_says(
 def test_only_the_standard_library() -> None:
     """So that the quiet path of ``pull`` may look, and in what runs by itself nothing of ours."""
     code = (
-        "import sys; from internal_puller.install.probe import await_leaf, look\n"
+        "import sys; from internal_puller.install.probe import look\n"
         "names = {name.partition('.')[0] for name in sys.modules}\n"
         "print(sorted(names - set(sys.stdlib_module_names) - {'internal_puller', 'shared'}))"
     )

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from internal_puller.install.probe import await_leaf, looking
+from internal_puller.install import probe
+from internal_puller.install.presets import resolve
+from internal_puller.install.sight import Awaited, Sight
 from internal_puller.outbox.look import Answer, Look, shows
 from internal_puller.settings.probe_point import ProbePoint
+from internal_puller.settings.targets import Target
 from tests.unit.internal_puller.install.helpers import NAME, Clock
 
 POINTS = (ProbePoint("127.0.0.1", 443, NAME),)
@@ -34,12 +40,17 @@ class World:
         return (seen,) * len(points)
 
 
+def awaited(shows_it: str = "aa", seconds: float = 15, **more: Any) -> Awaited:
+    plan = resolve(Target(NAME, (NAME,), Path("/nowhere"), probe=POINTS))
+    return Awaited(plan, lambda looks: shows(looks, shows_it), seconds, **more)
+
+
 @pytest.fixture
 def wait(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[Look, ...]]:
-    def waited(world: World, timeout: float = 15, **more: object) -> tuple[Look, ...]:
-        monkeypatch.setattr(looking, "look_all", world.look_all)
-        clock = world.clock
-        return await_leaf(POINTS, "aa", timeout, clock=clock, sleep=clock.sleep, **more)  # type: ignore[arg-type]
+    def waited(world: World, seconds: float = 15, **more: Any) -> tuple[Look, ...]:
+        monkeypatch.setattr(probe, "look_all", world.look_all)
+        [looks] = Sight(world.clock, world.clock.sleep).wait([awaited("aa", seconds, **more)])
+        return looks
 
     return waited
 
@@ -69,15 +80,6 @@ def test_looks_that_take_long_are_three_all_the_same(wait: Wait) -> None:
     assert len(world.times) == 3
 
 
-def test_what_is_settled_costs_one_look(wait: Wait) -> None:
-    world = World(lambda now: NEW)
-    assert shows(wait(world, settled=True), "aa")
-    assert (world.times, world.clock()) == ([0.0], 0.0)
-    other = World(lambda now: NEW)
-    wait(other)
-    assert 1.0 <= other.clock() < 1.2
-
-
 def test_waiting_is_bounded(wait: Wait) -> None:
     world = World(lambda now: OLD)
     assert not shows(wait(world, 5), "aa")
@@ -93,9 +95,9 @@ def test_streak_that_began_in_time_is_seen_to_its_end(wait: Wait) -> None:
 def test_limit_counts_from_when_the_server_runs(wait: Wait) -> None:
     """A restart that takes 40 s, and 3 s more until the port is open."""
     world = World(lambda now: NEW if now >= 43 else SHUT)
-    assert shows(wait(world, 5, starting=lambda: world.clock() < 40), "aa")
+    assert shows(wait(world, 5, starting=lambda: world.clock() < 40, patience=120), "aa")
     late = World(lambda now: NEW if now >= 47 else SHUT)
-    assert wait(late, 5, starting=lambda: late.clock() < 40) == (SHUT,)
+    assert wait(late, 5, starting=lambda: late.clock() < 40, patience=120) == (SHUT,)
     assert late.clock() < 46
 
 
@@ -113,9 +115,22 @@ def test_server_that_starts_for_ever_is_waited_for_with_patience(wait: Wait) -> 
 
 def test_old_leaf_while_it_is_starting_is_an_answer(wait: Wait) -> None:
     world = World(lambda now: OLD)
-    assert wait(world, 5, starting=lambda: True) == (OLD,)
+    assert wait(world, 5, starting=lambda: True, patience=120) == (OLD,)
     assert world.clock() < 6
 
 
-def test_nothing_to_look_at(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert await_leaf((), "aa", 5) == ()
+def test_nothing_to_look_at() -> None:
+    blind = replace(awaited(), plan=replace(awaited().plan, probe=()))
+    assert Sight().wait([blind]) == [()]
+    assert Sight().wait([]) == []
+
+
+def test_each_is_waited_for_as_long_as_it_may_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who has shown its leaf is looked at no more, and who has less time gives up alone."""
+    world = World(lambda now: NEW)
+    monkeypatch.setattr(probe, "look_all", world.look_all)
+    wanted = [awaited(), awaited("bb", 3), awaited("bb", 6)]
+    looks = Sight(world.clock, world.clock.sleep).wait(wanted)
+    assert looks == [(NEW,)] * 3
+    assert 6 <= world.clock() < 6.5
+    assert sum(1 for now in world.times if now > 1.5) == pytest.approx(15 + 45, abs=5)
