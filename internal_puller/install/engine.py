@@ -75,6 +75,7 @@ class Engine:
         control: how a server is tested and told.
         sight: what the probe points show.
         plan: leaves nothing of a target open.
+        mounted: which generations are mounted somewhere; ``None`` looks, once, before pruning.
     """
 
     def __init__(
@@ -89,6 +90,7 @@ class Engine:
         control: ControlOf = control_of,
         sight: Sight | None = None,
         plan: Callable[[Target], Plan] = resolve,
+        mounted: Callable[[], mounts.Mounted] | None = None,
     ) -> None:
         self._targets = {str(target.directory): target for target in targets}
         self._state = state
@@ -99,7 +101,7 @@ class Engine:
         self._control = control
         self._plan = plan
         self._sight = sight or Sight(monotonic, sleep)
-        self._mounted = functools.cache(
+        self._mounted = mounted or functools.cache(
             functools.partial(mounts.mounted, [one for one in targets if one.ssh is None])
         )
 
