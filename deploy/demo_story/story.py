@@ -224,8 +224,8 @@ class Story:
         )
         self._compare("renewal")
 
-    def roll_back(self) -> None:
-        self.screen.chapter("A reload that is broken on purpose")
+    def not_taken_up(self) -> None:
+        self.screen.chapter("A server that goes on with the old certificate, on purpose")
         good = self.server_config.read_text()
         stale = self.directory / "stale.pem"
         stale.write_bytes(
@@ -233,21 +233,22 @@ class Story:
                 (self.live / "current" / f).read_bytes() for f in ("fullchain.pem", "privkey.pem")
             )
         )
-        before, generation = self.served(), (self.live / "current").readlink().name
+        before = self.served()
         broken = json.loads(good) | {"certificate": str(stale), "key": str(stale)}
         with self.screen.step("The server is told to read another file; a renewal comes"):
             self.server_config.write_text(json.dumps(broken))
             self.agent("renew", NAME)
-            self.processes.wait("The receipt of the roll-back", self._rolled_back)
-        installed = (self.live / "current").readlink().name
-        if self.served() != before or installed != generation:
-            raise StoryFailed("The previous certificate is not the one in place.")
-        self.screen.note("the probe saw the old certificate served: rolled back, reported")
-        self.screen.note(f"in place and served: generation {installed}, as before")
+            self.processes.wait("The receipt of what was not taken up", self._is_told)
+        if self.served() != before or self.issued() == before:
+            raise StoryFailed("The server does not show the certificate before.")
+        self.screen.note("the new one is in place, the probe sees the old one: told on both sides")
         self.server_config.write_text(good)
+        with self.screen.step("It is mended; internal-puller pull --retry: reloads, looks again"):
+            self.puller("pull", "--retry")
+        self._compare("once it was mended")
 
-    def _rolled_back(self) -> bool | None:
-        return True if "rolled_back" in self.agent("status", "--json") else None
+    def _is_told(self) -> bool | None:
+        return True if "install/not-taken-up" in self.agent("status", "--json") else None
 
     def _compare(self, when: str) -> None:
         issued, served = self.issued(), self.served()

@@ -22,7 +22,7 @@ def tell(story: Story, *, every_way: bool) -> None:
     story.inside()
     story.first_certificate()
     story.renewal()
-    story.roll_back()
+    story.not_taken_up()
     if every_way:
         Ways(story).tell()
     story.end()
