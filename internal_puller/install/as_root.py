@@ -11,13 +11,14 @@ server reads, as far as they are installed together::
      "members": [{"directory": "/etc/…/tls/www.example.com", "generation": 7}]}
     {"ok": true, "how": "ended with exit code 0", "tail": "", "running": null}
 
+``ok`` is ``true`` or ``false`` as the command says, and ``null`` where none was run to its end.
+
 ``running`` is how the server stands (``yes``, ``no``, ``failed``, ``changing``, ``not-known``): for
 the step ``is-active``, and for a reload that was not run because the server does not run.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -28,7 +29,13 @@ from internal_puller.install.server import Running
 from internal_puller.settings.account import is_service
 from shared.contract import strict_json
 from shared.contract.errors import ConfigurationError, RelayError
-from shared.host.commands import GRACE_SECONDS, OVERHANG_SECONDS, TAIL_BYTES, CommandResult
+from shared.host.commands import (
+    GRACE_SECONDS,
+    OVERHANG_SECONDS,
+    TAIL_BYTES,
+    CommandResult,
+    not_ended,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -72,21 +79,23 @@ def ask(request: Request, seconds: float, place: Path = SOCKET) -> Answer:
     try:
         answer = local_socket.exchange(place, strict_json.encode(told), seconds, _MAX_ANSWER)
     except OSError as error:
-        return _failed(f"could not be asked for at {place}: {error}")
+        return _not_run(f"could not be asked for at {place}: {error}")
     try:
         return _read_answer(answer)
     except ConfigurationError:
-        return _failed(f"got no answer from {place}; see its journal")
+        return _not_run(f"got no answer from {place}; see its journal")
 
 
 def _read_answer(answer: bytes) -> Answer:
     members = strict_json.decode_object(
         answer, "The answer", max_size=_MAX_ANSWER, error=ConfigurationError
     )
+    ended = not members.take_null("ok")
     result = CommandResult(
-        members.boolean("ok"),
+        members.boolean("ok") if ended else False,
         members.text("how", max_length=TAIL_BYTES),
         members.text("tail", max_length=TAIL_BYTES),
+        ended,
     )
     running = None
     if not members.take_null("running"):
@@ -133,13 +142,16 @@ def refusal(error: RelayError) -> bytes:
 
 def refused(error: RelayError) -> Answer:
     """Return the answer where nothing was run."""
-    return _failed(f"was not run: {error.what}"[:TAIL_BYTES])
+    return _not_run(f"was not run: {error.what}"[:TAIL_BYTES])
 
 
-def _failed(how: str) -> Answer:
-    return Answer(CommandResult(False, how, ""))
+def _not_run(how: str) -> Answer:
+    return Answer(not_ended(how))
 
 
 def _written(answer: Answer) -> bytes:
-    told = dataclasses.asdict(answer.result) | {"running": answer.running}
-    return strict_json.encode(told)
+    result = answer.result
+    ok = result.ok if result.ended else None
+    return strict_json.encode(
+        {"ok": ok, "how": result.how, "tail": result.tail, "running": answer.running}
+    )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from internal_puller.install import as_root
 from internal_puller.install.perform import Answer, Step, perform, seconds_for
-from internal_puller.install.server import Control, Running, Server
+from internal_puller.install.server import Control, Running, Server, word_of
 from internal_puller.install.unit_state import STOPPED
 from shared.contract.errors import ConfigurationError
 from shared.host import boot
@@ -39,8 +39,8 @@ class _Here:
     members: Members
 
     def test(self) -> CommandResult | None:
-        """Have the configuration tested; ``None``: it has no test."""
-        return self._step(Step.TEST).result if self.server.test else None
+        """Have the configuration tested; ``None``: it has no test. Raises ``StageFailed``."""
+        return word_of(self.server, self._step(Step.TEST).result) if self.server.test else None
 
     def reload(self) -> CommandResult | None:
         """Have it read its files anew; ``None``: it has no such command, or does not run."""

@@ -95,7 +95,7 @@ def _reload(server: Server, unit: str | None, seconds: float, known: dict[str, s
         return Answer(_not_run(f"{unit} {_described(before)}, and is left alone"), before.running)
     if before.running is Running.CHANGING:
         how = f"was not run: {unit} {_described(before)}"
-        return Answer(CommandResult(False, how, ""), before.running)
+        return Answer(commands.not_ended(how), before.running)
     noted = unit is not None and before.running is Running.YES and _note(unit)
     result = commands.run(server.reload, seconds, known)
     if noted and unit is not None and server.restarts:

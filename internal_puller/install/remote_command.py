@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Final
 
 from internal_puller.install import remote_words
 from internal_puller.install.remote_connection import library
-from shared.host.commands import GRACE_SECONDS, TAIL_BYTES, CommandResult
+from shared.host.commands import (
+    GRACE_SECONDS,
+    TAIL_BYTES,
+    CommandResult,
+    ended_by,
+    ended_with,
+    not_ended,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -64,14 +71,14 @@ async def run(
     except TimeoutError:
         if running.number:
             await _end(connection, running.number)
-            return CommandResult(False, f"did not end within {seconds:g} s", running.tail)
+            return not_ended(f"did not end within {seconds:g} s", running.tail)
     if not running.number:
         printed = await running.said()
-        raise remote_words.no_command(connection.machine, printed, running.how)
+        raise remote_words.no_command(connection.machine, printed, running.result.how)
     if not running.has_ended:  # how it ends nobody will say: that is no failure of it
         raise remote_words.lost(connection.machine, argv[0])
     running.leave()
-    return CommandResult(running.exit_code == 0, running.how, running.tail)
+    return running.result
 
 
 async def noise_of(connection: Connection, seconds: float) -> str:
@@ -119,16 +126,13 @@ class _Running:
         return self._process.exit_status is not None or self._process.exit_signal is not None
 
     @property
-    def exit_code(self) -> int | None:
-        return self._process.exit_status if not self._process.exit_signal else None
-
-    @property
-    def how(self) -> str:
+    def result(self) -> CommandResult:
+        """How it ended, as far as that is known."""
         if self._process.exit_signal:
-            return f"was ended by signal {self._process.exit_signal[0]}"
-        if self.exit_code is None:
-            return "did not end"
-        return f"ended with exit code {self.exit_code}"
+            return ended_by(self._process.exit_signal[0], self.tail)
+        if self._process.exit_status is None:
+            return not_ended("did not end", self.tail)
+        return ended_with(self._process.exit_status, self.tail)
 
     async def said(self) -> str:
         """Return what was printed although no command began, one line."""

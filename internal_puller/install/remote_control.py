@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from internal_puller.install.server import Running
+from internal_puller.install.server import Running, word_of
 from internal_puller.install.unit_state import PROPERTIES, read_state
 from internal_puller.install.variables import variables
 from shared.host import systemctl
-from shared.host.commands import CommandResult
+from shared.host.commands import not_ended
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from internal_puller.install.presets import Plan
     from internal_puller.install.remote import Remote
     from internal_puller.install.server import Control, Server
+    from shared.host.commands import CommandResult
 
 _ASKING: Final = 15.0
 _BOOT_ID: Final = "/proc/sys/kernel/random/boot_id"
@@ -54,7 +55,8 @@ class RemoteControl:
 
     def test(self) -> CommandResult | None:
         """Have the configuration tested there; ``None``: it has no test."""
-        return self._run(self.server.test)
+        result = self._run(self.server.test)
+        return word_of(self.server, result) if result is not None else None
 
     def reload(self) -> CommandResult | None:
         """Tell it to read its files anew, if it runs; ``None``: not told.
@@ -72,7 +74,7 @@ class RemoteControl:
         """Start it after a reload of ours ended it."""
         unit = self.server.unit
         if unit is None:
-            return CommandResult(False, "cannot be started from here: its unit is not known", "")
+            return not_ended("cannot be started from here: its unit is not known")
         with self.remote.connected():
             self.remote.run((*_SYSTEMCTL, "reset-failed", unit), _ASKING)
             seconds = max(self.timeout, self.server.patience)

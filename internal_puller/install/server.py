@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
+
+from shared.contract.errors import StageFailed
 
 if TYPE_CHECKING:
     from shared.host.commands import CommandResult
@@ -54,7 +57,11 @@ class Control(Protocol):
     """
 
     def test(self) -> CommandResult | None:
-        """Have the configuration tested, with the files in place; ``None``: it has no test."""
+        """Have the configuration tested, with the files in place; ``None``: it has no test.
+
+        Raises:
+            StageFailed: also if the test did not come to its own end: nothing is known then.
+        """
 
     def reload(self) -> CommandResult | None:
         """Tell it to read its files anew, if it runs; ``None``: it has no such command."""
@@ -67,3 +74,19 @@ class Control(Protocol):
 
     def boot_id(self) -> str:
         """Return what is another after each boot of its machine; empty if not known."""
+
+
+def word_of(server: Server, result: CommandResult) -> CommandResult:
+    """Return the result of a server's test.
+
+    Raises:
+        StageFailed: it was not run to its end, so that it says nothing.
+    """
+    if result.ended:
+        return result
+    where = f" on {server.machine}" if server.machine else ""
+    raise StageFailed(
+        f"It is not known what the test of {server.name}{where} says: {server.test[0]} "
+        f"{result.describe()}.",
+        do=f"See that this can be run{where}, and ends in time: {shlex.join(server.test)}",
+    )

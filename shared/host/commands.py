@@ -24,6 +24,10 @@ SEARCH_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/b
 GRACE_SECONDS: Final = 2.0
 OVERHANG_SECONDS: Final = 10.0
 TAIL_BYTES: Final = 4096
+_NOT_RUN: Final = frozenset({126, 127})
+"""How a shell, env or sudo ends that cannot run the program it was given (POSIX, 2.8.2)."""
+_CRASHES: Final = frozenset({"ABRT", "BUS", "FPE", "ILL", "SEGV", "SYS", "TRAP"})
+"""Signals of a program's own making; by another one somebody else ended it."""
 _SUPERVISOR: Final = Path(__file__).with_name("supervisor.py")
 
 
@@ -36,11 +40,14 @@ class CommandResult:
         how: the same in words: "ended with exit code 1".
         tail: the last of its output, for a person: lines of plain text, whatever the command wrote,
             here or on another machine.
+        ended: it was run and came to its own end, so that ``ok`` is its word; else nothing is
+            known of what it was asked.
     """
 
     ok: bool
     how: str
     tail: str
+    ended: bool = True
 
     def __post_init__(self) -> None:
         for name in ("how", "tail"):
@@ -50,6 +57,26 @@ class CommandResult:
         """Return how it ended and its last lines of output."""
         lines = [line.strip() for line in self.tail.splitlines() if line.strip()][-3:]
         return f"{self.how}: {' | '.join(lines)}" if lines else self.how
+
+
+def ended_with(code: int, tail: str) -> CommandResult:
+    """Return the result of a command that gave this exit code."""
+    how = f"ended with exit code {code}"
+    return CommandResult(code == 0, how, tail, ended=code not in _NOT_RUN)
+
+
+def ended_by(name: str, tail: str) -> CommandResult:
+    """Return the result of a command that a signal ended.
+
+    Args:
+        name: of the signal, without SIG.
+    """
+    return CommandResult(False, f"was ended by signal {name}", tail, ended=name in _CRASHES)
+
+
+def not_ended(how: str, tail: str = "") -> CommandResult:
+    """Return the result of a command that was not run, or not to its end."""
+    return CommandResult(False, how, tail, ended=False)
 
 
 def find_program(argv: tuple[str, ...]) -> str:
@@ -90,7 +117,7 @@ def run(
     try:
         given = _file_with(stdin) if stdin else os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
-        return CommandResult(False, f"could not start: {error}", "")
+        return not_ended(f"could not start: {error}")
     report_read, report_write = os.pipe()
     with os.fdopen(report_read, "rb") as report:
         try:
@@ -115,7 +142,7 @@ def run(
                 start_new_session=True,
             )
         except (OSError, ValueError) as error:  # such as an environment that is too large
-            return CommandResult(False, f"could not start: {error}", "")
+            return not_ended(f"could not start: {error}")
         finally:
             os.close(report_write)
             os.close(given)
@@ -172,11 +199,18 @@ def _result(verdict: bytes, timeout: float, tail: bytes) -> CommandResult:
     try:
         found = json.loads(verdict.partition(b"\n")[0])
     except ValueError:
-        return CommandResult(False, "was ended with its supervisor", text)
+        return not_ended("was ended with its supervisor", text)
     if "exit" in found:
-        return CommandResult(found["exit"] == 0, f"ended with exit code {found['exit']}", text)
+        return ended_with(found["exit"], text)
     if "signal" in found:
-        return CommandResult(False, f"was ended by signal {found['signal']}", text)
+        return ended_by(_name_of(found["signal"]), text)
     if "errno" in found:
-        return CommandResult(False, f"could not start: {os.strerror(found['errno'])}", text)
-    return CommandResult(False, f"did not end within {timeout:g} s and was killed", text)
+        return not_ended(f"could not start: {os.strerror(found['errno'])}", text)
+    return not_ended(f"did not end within {timeout:g} s and was killed", text)
+
+
+def _name_of(number: int) -> str:
+    try:
+        return signal.Signals(number).name.removeprefix("SIG")
+    except ValueError:  # of real time
+        return str(number)

@@ -241,7 +241,9 @@ def test_settings_of_a_target() -> None:
 
 
 def test_variables_of_commands() -> None:
-    given = re.findall(r'"(RELAY_\w+)":', (ROOT / "internal_puller/install/perform.py").read_text())
+    given = re.findall(
+        r'"(RELAY_\w+)":', (ROOT / "internal_puller/install/variables.py").read_text()
+    )
     assert sorted(re.findall(r"^\| `(RELAY_\w+)` \|", OPERATIONS.read_text(), re.MULTILINE)) == (
         sorted(given)
     )

@@ -75,8 +75,9 @@ ASKED = (
 
 
 @pytest.mark.parametrize("running", [None, *Running])
-def test_there_and_back(tmp_path: Path, running: Running | None) -> None:
-    wanted = Answer(CommandResult(False, "ended with exit code 1", "line\n“two”\n"), running)
+@pytest.mark.parametrize(("ok", "ended"), [(True, True), (False, True), (False, False)])
+def test_there_and_back(tmp_path: Path, running: Running | None, ok: bool, ended: bool) -> None:
+    wanted = Answer(CommandResult(ok, "ended somehow", "line\n“two”\n", ended), running)
     seen = []
 
     def run(request: Request) -> Answer:
@@ -101,13 +102,13 @@ def test_an_answer_that_is_none(
     monkeypatch.setattr(local_socket, "START_SECONDS", -1.0)  # for what closes without a word
     with serving(tmp_path / "socket", answer):
         got = as_root.ask(REQUEST, 5.0, tmp_path / "socket")
-    assert not got.result.ok and "see its journal" in got.result.how
+    assert not got.result.ok and not got.result.ended and "see its journal" in got.result.how
     assert got.running is None
 
 
 def test_nobody_listens(tmp_path: Path) -> None:
     got = as_root.ask(REQUEST, 5.0, tmp_path / "socket").result
-    assert not got.ok and "could not be asked for" in got.how
+    assert not got.ok and not got.ended and "could not be asked for" in got.how
 
 
 def request_of(**changes: object) -> bytes:
@@ -134,7 +135,7 @@ def test_a_request_that_is_none_runs_nothing(request_: bytes) -> None:
     def run(_: Request) -> Answer:
         raise AssertionError("it ran")
 
-    assert json.loads(as_root.answer(request_, run))["ok"] is False
+    assert json.loads(as_root.answer(request_, run))["ok"] is None
 
 
 def test_what_is_refused_is_said() -> None:
@@ -142,7 +143,7 @@ def test_what_is_refused_is_said() -> None:
         raise ConfigurationError("There is no target in /srv.")
 
     assert json.loads(as_root.answer(request_of(), run)) == {
-        "ok": False,
+        "ok": None,
         "how": "was not run: There is no target in /srv.",
         "tail": "",
         "running": None,
@@ -220,7 +221,7 @@ def test_what_is_not_one_group_is_refused(unit: Unit, tmp_path: Path) -> None:
         ((tmp_path / "far",), str(tmp_path / "far")),
     ):
         answer = unit.asked(*places, server=server)
-        assert answer["ok"] is False and "there is no one server" in str(answer["how"]), answer
+        assert answer["ok"] is None and "there is no one server" in str(answer["how"]), answer
     assert not told.exists()
 
 

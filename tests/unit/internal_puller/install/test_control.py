@@ -17,7 +17,7 @@ from internal_puller.install.reload_note import ReloadNote, why_not_start
 from internal_puller.install.server import Control, Running, Server
 from internal_puller.install.unit_state import UnitState, state_of
 from internal_puller.settings.targets import Target
-from shared.contract.errors import ConfigurationError
+from shared.contract.errors import ConfigurationError, StageFailed
 from shared.host import commands
 from shared.host.boot import BOOT_ID, boot_id
 from shared.host.commands import CommandResult
@@ -179,8 +179,38 @@ def test_a_server_without_commands(systemd: Systemd, server: Server, tmp_path: P
 
 def test_a_command_that_is_gone(systemd: Systemd, server: Server, tmp_path: Path) -> None:
     plan = resolve(Target(NAME, (NAME,), tmp_path / "live"))
-    done = control_of(replace(server, test=("no-such-program",)), [(plan, 7)]).test()
+    control = control_of(replace(server, reload=("no-such-program",)), [(plan, 7)])
+    done = control.reload()
     assert done is not None and not done.ok and "does not exist" in done.how
+
+
+@pytest.mark.parametrize(
+    ("test", "why"),
+    [
+        (("no-such-program",), "does not exist"),
+        (("sh", "-c", "no-such-program"), "ended with exit code 127"),
+        (("sleep", "60"), "did not end within 0.2 s"),
+        (("sh", "-c", "kill -KILL $$"), "was ended by signal KILL"),
+        (("sh", "-c", "kill -TERM $$"), "was ended by signal TERM"),
+    ],
+)
+def test_a_test_that_does_not_come_to_its_end_says_nothing(
+    systemd: Systemd, server: Server, tmp_path: Path, test: tuple[str, ...], why: str
+) -> None:
+    plan = resolve(Target(NAME, (NAME,), tmp_path / "live", command_timeout=0.2))
+    with pytest.raises(StageFailed, match="It is not known what the test of web says") as raised:
+        control_of(replace(server, test=test), [(plan, 7)]).test()
+    assert why in raised.value.what
+
+
+@pytest.mark.parametrize("test", [("false",), ("sh", "-c", "kill -SEGV $$")])
+def test_a_test_that_fails_by_itself_refuses(
+    systemd: Systemd, server: Server, tmp_path: Path, test: tuple[str, ...]
+) -> None:
+    """One that a certificate makes crash, too."""
+    plan = resolve(Target(NAME, (NAME,), tmp_path / "live"))
+    done = control_of(replace(server, test=test), [(plan, 7)]).test()
+    assert done is not None and not done.ok
 
 
 @pytest.mark.parametrize(
@@ -433,7 +463,9 @@ def test_a_reload_that_was_left_is_no_failure(
 
 
 def test_a_unit_that_does_not_answer_knows_nothing(asked: Asked, control: Control) -> None:
-    asked.answer = Answer(CommandResult(False, "could not be asked for", ""))
+    asked.answer = Answer(commands.not_ended("could not be asked for"))
     assert control.running() is Running.NOT_KNOWN
+    with pytest.raises(StageFailed, match="true could not be asked for"):
+        control.test()
     result = control.reload()
     assert result is not None and not result.ok

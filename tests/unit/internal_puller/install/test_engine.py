@@ -274,6 +274,20 @@ def test_recovery_at_boot_lets_links_follow_and_keeps_the_note(
     assert not notes.has_note(machine.state)
 
 
+def test_a_test_that_could_not_be_run_sets_nothing_aside(machine: FakeMachine) -> None:
+    _, [site] = renewed(machine)
+
+    def not_run() -> None:
+        raise StageFailed("It is not known what the test of nginx says.")
+
+    machine.tick = not_run
+    [outcome] = machine.install((site, 2))
+    assert outcome.verdict is None and isinstance(outcome.error, StageFailed)
+    assert machine.active() == [1] and not notes.has_note(machine.state)
+    machine.tick = lambda: None
+    assert verdicts(machine.install((site, 2))) == [Verdict.SERVED]
+
+
 def test_a_machine_that_is_away_changes_nothing_here(machine: FakeMachine) -> None:
     nginx, [site] = renewed(machine, reachable=False)
     [outcome] = machine.install((site, 2))

@@ -49,7 +49,7 @@ def test_exit_code_and_output(tmp_path: Path) -> None:
 
 def test_ended_by_a_signal(tmp_path: Path) -> None:
     result = commands.run(script(tmp_path / "x", "kill -9 $$"), 5, {})
-    assert result.describe() == "was ended by signal 9"
+    assert result.describe() == "was ended by signal KILL"
 
 
 def test_metacharacters_are_only_characters(tmp_path: Path) -> None:
