@@ -16,7 +16,7 @@ from shared.contract.errors import ConfigurationError
 from shared.host.terminal import explain, say
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from internal_puller.install.presets import Plan
@@ -32,7 +32,8 @@ def serve_commands(context: typer.Context) -> None:
     def run(request: as_root.Request) -> Answer:
         # To root, a file that names commands is readable only if root alone could have written it.
         targets = load_targets(load_settings(context.obj).targets_file)
-        plans = [_plan(targets, directory) for directory, _ in request.members]
+        known = {target.directory: target for target in targets}
+        plans = [_plan(known, directory) for directory, _ in request.members]
         server = _server(request.server, plans)
         generations = (generation for _, generation in request.members)
         try:
@@ -51,11 +52,10 @@ def serve_commands(context: typer.Context) -> None:
     sys.stdout.buffer.write(told)
 
 
-def _plan(targets: Sequence[Target], directory: Path) -> Plan:
-    found = [one for one in targets if one.directory == directory]
-    if not found:
+def _plan(targets: Mapping[Path, Target], directory: Path) -> Plan:
+    if directory not in targets:
         raise ConfigurationError(f"There is no target in {directory}.")
-    return resolve(found[0])
+    return resolve(targets[directory])
 
 
 def _server(name: str, plans: Sequence[Plan]) -> Server:

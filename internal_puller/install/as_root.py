@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 SOCKET: Final = Path("/run/split-horizon-relay/commands")
 _STEPS: Final = frozenset(Step)
 _STATES: Final = frozenset(Running)
-_MAX_MEMBERS: Final = 1000
+_MAX_MEMBERS: Final = 2000
 _MAX_ANSWER: Final = 16 * TAIL_BYTES  # JSON may write a character in six
 
 

@@ -14,7 +14,9 @@ from shared.contract.errors import ConfigurationError
 if TYPE_CHECKING:
     from pathlib import Path
 
-MAX_REQUEST: Final = 1 << 16
+MAX_REQUEST: Final = 9 << 20
+"""Octets: of as many members as a step may have, each with the longest path that Linux takes."""
+_CHUNK: Final = 1 << 16
 READ_SECONDS: Final = 5.0
 """In which a whole request is there: it is small, and its sender is on this machine."""
 START_SECONDS: Final = 20.0
@@ -50,11 +52,11 @@ def _answer_to(place: Path, request: bytes, seconds: float, most: int) -> bytes:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             connection.sendall(request)
             connection.shutdown(socket.SHUT_WR)
-        found = b""
+        found = bytearray()
         with contextlib.suppress(ConnectionResetError):
-            while len(found) <= most and (some := connection.recv(65536)):
+            while len(found) <= most and (some := connection.recv(_CHUNK)):
                 found += some
-        return found
+        return bytes(found)
 
 
 def read_request(descriptor: int) -> bytes:
@@ -63,14 +65,14 @@ def read_request(descriptor: int) -> bytes:
     Raises:
         ConfigurationError: its end did not come within ``READ_SECONDS``.
     """
-    found = b""
+    found = bytearray()
     deadline = time.monotonic() + READ_SECONDS
     while len(found) <= MAX_REQUEST:
         left = deadline - time.monotonic()
         if left <= 0 or not select.select([descriptor], [], [], left)[0]:
             raise ConfigurationError(f"The request did not end within {READ_SECONDS:g} s.")
-        some = os.read(descriptor, MAX_REQUEST + 1)
+        some = os.read(descriptor, _CHUNK)
         if not some:
             break
         found += some
-    return found
+    return bytes(found)

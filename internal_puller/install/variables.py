@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import os
+from typing import TYPE_CHECKING, Final
 
 from internal_puller.install.layout import CURRENT
 
@@ -11,9 +12,14 @@ if TYPE_CHECKING:
 
     from internal_puller.install.presets import Plan
 
+MOST_OCTETS: Final = 100 << 10
+
 
 def variables(members: Sequence[tuple[Plan, int]]) -> dict[str, str]:
     """Return the ``RELAY_*`` variables: of each member, in the same order, between spaces.
+
+    None at all where one would be longer than ``MOST_OCTETS``: Linux starts no program with a
+    string of 128 KiB in its environment (execve(2), MAX_ARG_STRLEN), and half a list is untrue.
 
     Args:
         members: the targets whose files the server reads, and the generation in place at each.
@@ -25,4 +31,6 @@ def variables(members: Sequence[tuple[Plan, int]]) -> dict[str, str]:
         "RELAY_DIRECTORY": [str(place) for place in places],
         "RELAY_KEY_FILE": [str(place / "privkey.pem") for place in places],
     }
-    return {name: " ".join(values) for name, values in lists.items()}
+    told = {name: " ".join(values) for name, values in lists.items()}
+    fits = all(len(os.fsencode(text)) <= MOST_OCTETS for text in told.values())
+    return told if fits else {}
