@@ -1,4 +1,4 @@
-"""The steps of a server on this machine: test, reload, start, reset-failed, is-active.
+"""The steps of a server on this machine: test, reload, start, is-active.
 
 What is run is the server's, as root's settings have it; who asks chooses among these. It is the
 same for root who types a command and for the service, whose steps a unit of root's performs.
@@ -37,7 +37,6 @@ class Step(StrEnum):
     TEST = "test"
     RELOAD = "reload"
     START = "start"
-    RESET_FAILED = "reset-failed"
     IS_ACTIVE = "is-active"
 
 
@@ -69,8 +68,8 @@ def perform(step: Step, server: Server, members: Members) -> Answer:
     unit = server.unit if _UNIT.fullmatch(server.unit or "") else None
     if step is Step.IS_ACTIVE:
         return Answer(CommandResult(True, "was asked for", ""), state_of(unit).running)
-    if step in (Step.START, Step.RESET_FAILED):
-        return _revive(step, server, unit, seconds)
+    if step is Step.START:
+        return _start(server, unit, seconds)
     argv = server.test if step is Step.TEST else server.reload
     if not argv:
         raise ConfigurationError(f"The server {server.name} has no {step} command here.")
@@ -105,15 +104,17 @@ def _reload(server: Server, unit: str | None, seconds: float, known: dict[str, s
     return Answer(result)
 
 
-def _revive(step: Step, server: Server, unit: str | None, seconds: float) -> Answer:
-    """Start a server that a reload of ours ended, or forget that it failed.
+def _start(server: Server, unit: str | None, seconds: float) -> Answer:
+    """Start a server that a reload of ours ended.
+
+    A limit of starts must not keep it down, so that it failed is forgotten first.
 
     What is refused is said in words, and is no fault of the settings.
     """
     if unit is None:
         raise ConfigurationError(f"The unit of the server {server.name} is not known.")
     state = state_of(unit)
-    if step is Step.START and state.running in (Running.YES, Running.CHANGING):
+    if state.running in (Running.YES, Running.CHANGING):
         return Answer(_not_run(f"{unit} {_described(state)}"), state.running)
     note = reload_note.read(unit)
     if why := reload_note.why_not_start(note, state, boot.boot_id()):
@@ -121,11 +122,11 @@ def _revive(step: Step, server: Server, unit: str | None, seconds: float) -> Ans
         do = f"{clear}systemctl start {unit}"
         raise ConfigurationError(f"{unit} is left as it is: {why}. Start it with: {do}", do=do)
     _note(unit, state)  # of a unit that is no longer failed, it is not seen how it ended
-    result = commands.run(("systemctl", "reset-failed", unit), seconds, {})
-    if step is Step.START:  # a unit that systemd has forgotten meanwhile has nothing to be reset
-        result = commands.run(("systemctl", "start", unit), seconds, {})
-        if result.ok:
-            _forget(unit)
+    # A unit that systemd has forgotten meanwhile has nothing to be reset.
+    commands.run(("systemctl", "reset-failed", unit), seconds, {})
+    result = commands.run(("systemctl", "start", unit), seconds, {})
+    if result.ok:
+        _forget(unit)
     return Answer(result)
 
 

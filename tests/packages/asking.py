@@ -39,7 +39,7 @@ def hundred(directory: str) -> None:
     def bad(number: int) -> None:
         with contextlib.suppress(OSError):
             kind = number // 25  # the slow ones first, so that they take all places
-            content = (b" " * 60, b"{", b"nonsense", b"x" * (1 << 20))[kind]
+            content = (b" " * 60, b"{", b"nonsense", b"x" * (10 << 20))[kind]
             answers.append(len(one(content, drip=kind == 0, mute=kind == 1)))
 
     threads = [threading.Thread(target=bad, args=(number,), daemon=True) for number in range(100)]

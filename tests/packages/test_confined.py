@@ -218,7 +218,8 @@ def test_the_account_can_ask_for_nothing_else(machines: Machines) -> None:
         (request_of(step="rm"), "'step' is none of"),
         (request_of(step="stop"), "'step' is none of"),
         (request_of(server="ssh"), "there is no one server 'ssh' that reads"),
-        (request_of(step="reset-failed"), "it is not known to be stopped"),
+        (request_of(step="reset-failed"), "'step' is none of"),
+        (request_of(step="start"), "it is not known to be stopped"),
         ("nonsense", "not acceptable JSON"),
     ):
         (machines.inside / "usr/local/lib/request").write_text(request)
