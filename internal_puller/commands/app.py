@@ -38,7 +38,8 @@ app = typer.Typer(
     rich_markup_mode=None,  # brackets in a help text are brackets
     epilog="Exit codes: 0 done or nothing new, 2 usage, 3 configuration, 4 not allowed, "
     "5 enrolment, 6 no certificate from the CA for now (direct mode), 7 agent not reached or clock "
-    "wrong, 8 bundle refused, 9 installation rolled back, 10 another pull is at work, 12 roll-back "
+    "wrong, 8 bundle refused, 9 what a new certificate made worse is undone, or it is in place and "
+    "not seen to be served, 10 another pull is at work, 12 roll-back "
     "failed: look at the server now, 13 a certificate comes near its end and there is no newer "
     "one, or status or doctor found something that needs a person; anything else is an error of "
     "ours.",

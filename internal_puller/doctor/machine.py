@@ -14,9 +14,9 @@ from internal_puller.doctor.service import Service, service_findings
 from internal_puller.facts.expiry import USUAL_LIFETIME
 from internal_puller.facts.schedule import SERVICE_STATE, schedule_of
 from internal_puller.facts.standing import tell
+from internal_puller.facts.unended import tell_unended
 from internal_puller.install.active import read_active
 from internal_puller.install.layout import set_aside
-from internal_puller.install.notes import is_noted
 from internal_puller.install.presets import Plan, resolve
 from internal_puller.outbox.verdict import ERRORS
 from internal_puller.outbox.verdict import Verdict as Verdicts
@@ -68,7 +68,7 @@ def target_findings(
     try:
         plan = resolve(target)
         active, aside = read_active(target), set_aside(target)
-        unfinished = is_noted(settings.state_directory, target)
+        unended = tell_unended(settings.state_directory, target)
     except RelayError as error:
         yield Finding("target", Verdict.PROBLEM, subject, error.what, error.do)
         return
@@ -90,8 +90,8 @@ def target_findings(
         what = f"Generation {number} failed here and was set aside: {mark.what}"
         do = f"Mend what it names, then: internal-puller pull --retry   ({target.certificate})"
         yield Finding("set-aside", Verdict.WARNING, subject, what, do)
-    if unfinished:
-        what = "An installation was cut off; the next pull goes on with it or takes it back."
+    if unended is not None:
+        what = f"{unended[0].upper()}{unended[1:]}."
         yield Finding("target", Verdict.WARNING, subject, what, "internal-puller pull")
     if active is None:
         what = f"Nothing is installed in {target.directory} yet."

@@ -84,8 +84,8 @@ def _of_target(
     for one in target.looks:
         if one.trouble is not None:
             yield f"{one.spot}: {TROUBLE_WORDS[one.trouble]}"
-    if target.unfinished:
-        yield f"an installation in {target.directory} was cut off; the next pull goes on with it"
+    if target.unended is not None:
+        yield target.unended
 
 
 def _of_looks(target: TargetStatus) -> Iterator[str]:

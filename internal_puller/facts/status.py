@@ -10,9 +10,9 @@ from internal_puller.facts.attention import attention
 from internal_puller.facts.expiry import USUAL_LIFETIME
 from internal_puller.facts.schedule import Schedule, schedule_of
 from internal_puller.facts.standing import is_served
+from internal_puller.facts.unended import tell_unended
 from internal_puller.install.active import read_active
 from internal_puller.install.layout import list_generations, set_aside
-from internal_puller.install.notes import is_noted
 from internal_puller.install.probe import probe_target
 from internal_puller.outbox.look import Look, matches
 from internal_puller.settings.config import Settings
@@ -36,6 +36,7 @@ class TargetStatus:
         not_after: unix seconds of what is in place; 0 is none.
         on_disk: generations that ``rollback`` could bring back.
         set_aside: generation to why it failed here.
+        unended: what of an installation is not settled, in words; ``None``: all is.
         looks: what each address of each probe point answered; empty: nothing is probed.
         served_matches: all serve what is in place; ``None``: nothing is probed, or not known.
         error: why this target cannot be used; the other members say nothing then.
@@ -48,7 +49,7 @@ class TargetStatus:
     leaf_sha256: str
     on_disk: tuple[int, ...]
     set_aside: dict[int, str]
-    unfinished: bool
+    unended: str | None
     looks: tuple[Look, ...]
     served_matches: bool | None
     error: str | None = None
@@ -229,7 +230,7 @@ def _target(target: Target, standing: Standing | None, state: Path) -> TargetSta
         return _usable(target, standing, state)
     except ConfigurationError as error:
         place = str(target.directory)
-        return TargetStatus(place, None, 0, "", (), {}, False, (), None, error.what)
+        return TargetStatus(place, None, 0, "", (), {}, None, (), None, error.what)
 
 
 def _usable(target: Target, standing: Standing | None, state: Path) -> TargetStatus:
@@ -243,7 +244,7 @@ def _usable(target: Target, standing: Standing | None, state: Path) -> TargetSta
         leaf_sha256=active.leaf_sha256 if active else "",
         on_disk=list_generations(target),
         set_aside={number: one.what for number, one in set_aside(target).items()},
-        unfinished=is_noted(state, target),
+        unended=tell_unended(state, target),
         looks=looks,
         served_matches=served,
         standing=None if served else standing,  # the next pull sees it, too

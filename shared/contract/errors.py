@@ -467,7 +467,10 @@ class ServedMismatch(InstallError):
 class ServerDied(InstallError):
     type = "install/server-died"
     means = "What was in place before is back, and the server was started again."
-    do = "Read the server's log; the next pull tries the certificate alone."
+    do = (
+        "Read the server's log. What was installed together with others is tried alone by the next "
+        "pull; what was alone after a day, or at once by: internal-puller pull --retry"
+    )
 
 
 _KEPT = "The new certificate is in place; it is looked at again by itself."

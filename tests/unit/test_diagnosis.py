@@ -457,10 +457,10 @@ def test_one_target_that_cannot_be_looked_at_does_not_end_the_diagnosis(
     assert str(mark) in found[0].what and found[0].do
     mark.unlink()
 
-    def broken(state: Path, target: Target) -> bool:
+    def broken(state: Path, target: Target) -> str | None:
         raise PermissionError(13, "Permission denied", str(target.directory))
 
-    monkeypatch.setattr(machine_module, "is_noted", broken)
+    monkeypatch.setattr(machine_module, "tell_unended", broken)
     found = [
         one for one in diagnose(machine.settings).puller.findings if "could not be" in one.what
     ]

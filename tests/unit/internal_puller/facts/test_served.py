@@ -158,7 +158,7 @@ def test_trouble_needs_attention_whatever_leaf_is_shown() -> None:
     look = Look("127.0.0.1", 443, NAME, Answer.SHOWN, "aa", 1, "why", Trouble.MIXED_PAIR)
     for leaf, more in (("aa", 0), ("bb", 1)):
         status = TargetStatus(
-            "/srv/x", 1, 10**9, leaf, (), {}, False, (look,), matches((look,), leaf)
+            "/srv/x", 1, 10**9, leaf, (), {}, None, (look,), matches((look,), leaf)
         )
         said = _attention(status).split("; ")
         assert len(said) == 1 + more
