@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from internal_puller.settings.targets import Target
 
 COPIED: Final = FILE_NAMES[ONE_FILE[0]]
+_MOST_OCTETS: Final = 1 << 20
+_COPY: Final = ("cp", "-PT", "--remove-destination", "--preserve=all")
 
 
 @dataclass(frozen=True)
@@ -129,7 +132,11 @@ class FixedNames:
 
 
 def wrong_names(target: Target) -> Iterator[tuple[str, str]]:
-    """Give (what is wrong, a command that puts it right) of each fixed name of a target."""
+    """Give (what is wrong, a command that puts it right) of each fixed name of a target.
+
+    Root runs the command in a directory that may be another account's, which can change a name
+    meanwhile: none of them follows a link at its end, or puts anything into a directory there.
+    """
     current = target.directory / CURRENT
     try:
         files = sorted({path.name for path in current.iterdir()} - OURS_ALONE)
@@ -137,24 +144,33 @@ def wrong_names(target: Target) -> Iterator[tuple[str, str]]:
         return
     for name in files:
         path, link = target.directory / name, fixed_link(name)
+        linked = shlex.join(("ln", "-sT", link, f"{path}"))
         if target.layout == "copy":
             if path.is_symlink() or not _same(path, current / name):
                 what = f"{path} is not the file of the generation in place."
-                yield what, shlex.join(("cp", "--preserve=all", f"{current / name}", f"{path}"))
+                yield what, shlex.join((*_COPY, f"{current / name}", f"{path}"))
         elif not os.path.lexists(path):
             what = f"{path} is missing, by which a container finds the file that mounts "
-            yield f"{what}{target.directory}.", shlex.join(("ln", "-s", link, f"{path}"))
+            yield f"{what}{target.directory}.", linked
         elif not path.is_symlink() or str(path.readlink()) != link:
             what = f"{path} was not made by internal-puller, and is left alone: a container that "
             what += f"mounts {target.directory} reads it in place of {link}."
-            moved = shlex.join(("mv", f"{path}", f"{path}.old"))
-            yield what, f"{moved} && {shlex.join(('ln', '-s', link, f'{path}'))}"
+            yield what, f"{shlex.join(('mv', '-T', f'{path}', f'{path}.old'))} && {linked}"
 
 
 def _same(path: Path, other: Path) -> bool:
     try:
-        return path.read_bytes() == other.read_bytes()
+        found, wanted = _read(path), _read(other)
     except PermissionError:  # it is not for this user to tell
         return True
     except OSError:
         return False
+    return found == wanted and len(found) <= _MOST_OCTETS
+
+
+def _read(path: Path) -> bytes:
+    """Return a file, or of a larger one its beginning; what else is there is not waited for."""
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(f"{path} is no file")
+        return file.read(_MOST_OCTETS + 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -69,6 +70,41 @@ def test_the_one_file_is_another(tmp_path: Path) -> None:
     repaired_by_its_advice(target, "combined.pem is not the file of the generation in place")
     (target.directory / "combined.pem").unlink()
     repaired_by_its_advice(target, "combined.pem is not the file of the generation in place")
+
+
+@pytest.mark.parametrize("layout", ["link", "copy"])
+@pytest.mark.parametrize("kind", ["file", "directory"])
+def test_advice_follows_no_link_that_is_put_there_meanwhile(
+    tmp_path: Path, layout: str, kind: str
+) -> None:
+    """The directory may be the service's, and root pastes the command."""
+    target = Target(NAME, (NAME,), tmp_path / "live", layout=layout, formats=("combined",))
+    place(target, 1)
+    victim = tmp_path / "victim"
+    victim.mkdir() if kind == "directory" else victim.write_text("mine")
+    one = target.directory / "combined.pem"
+    one.unlink()
+    [finding] = found(target)
+    one.symlink_to(victim)
+    subprocess.run(["sh", "-uc", finding.do], check=False)
+    [again] = found(target) or [finding]
+    (target.directory / "combined.pem.old").symlink_to(victim)
+    subprocess.run(["sh", "-uc", again.do], check=False)
+    assert list(victim.iterdir()) == [] if kind == "directory" else victim.read_text() == "mine"
+    assert found(target) == []
+
+
+def test_what_is_no_file_of_ours_is_not_read_whole(tmp_path: Path) -> None:
+    target = Target(NAME, (NAME,), tmp_path / "live", layout="copy")
+    place(target, 1)
+    one = target.directory / "combined.pem"
+    one.unlink()
+    os.mkfifo(one)  # nobody writes into it
+    assert len(found(target)) == 1
+    one.unlink()
+    with one.open("wb") as file:
+        file.truncate(1 << 40)
+    assert len(found(target)) == 1
 
 
 def test_a_mount_of_the_generation_in_place(target: Target) -> None:
