@@ -10,7 +10,7 @@ import functools
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -119,7 +119,11 @@ class Engine:
             except RelayError as fault:
                 return fault_of(plan.target, fault, job.material.generation)
 
-        return self._ordered([job.target for job in jobs], prepare)
+        outcomes = self._ordered([job.target for job in jobs], prepare)
+        return [  # of a target that could not be looked at, too, it is said what could not come
+            one if one.generation else replace(one, generation=job.material.generation)
+            for one, job in zip(outcomes, jobs, strict=True)
+        ]
 
     def resume(self) -> list[Outcome]:
         """Bring to a verdict what an earlier run did not finish."""
