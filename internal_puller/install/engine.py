@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -33,6 +33,7 @@ from internal_puller.install.material import Material
 from internal_puller.install.member import Member
 from internal_puller.install.presets import Plan, resolve
 from internal_puller.install.recovery import recover
+from internal_puller.install.server import Running, Server
 from internal_puller.install.servers import ControlOf, Servers
 from internal_puller.install.sight import Sight
 from internal_puller.install.steps import Steps
@@ -155,7 +156,7 @@ class Engine:
 
         def prepare(plan: Plan, generations: Generations) -> Member | Outcome:
             before = meant.get(str(plan.target.directory)) if to is None else None
-            return chosen(plan, generations, to, before)
+            return chosen(plan, generations, to, None if before == generations.active() else before)
 
         return self._ordered(targets, prepare)
 
@@ -183,7 +184,7 @@ class Engine:
         """
         deadline = self._monotonic() + RECOVERY_SECONDS
         found: list[Outcome] = []
-        for note in notes.read_all(self._state):
+        for note in notes.read_some(self._state):  # of what is damaged the next pull tells
             with ExitStack() as stack:
                 steps, faults = self._noted(note, stack, here=True)
                 found += recover(steps, lambda: self._monotonic() < deadline) + faults
@@ -275,15 +276,16 @@ class Engine:
         done = {one.directory for one in outcomes}
         left = [one for one in members if one.directory not in done]
         batches = [[one for one in left if not one.alone], *([one] for one in left if one.alone)]
-        died = False
+        died, fault = False, None
         for batch in filter(None, batches):
-            if died:  # one death is enough for one run
-                outcomes += [put_off(one) for one in batch]
+            if died or fault:  # one death is enough for one run; what broke off is gone on with
+                outcomes += [one.outcome(fault) if fault else put_off(one) for one in batch]
                 continue
             for one in batch:
                 self._say(f"{one.plan.target.certificate}: installing in {one.directory}")
             found = self._begin(name, batch)
             died = any(one.verdict is Verdict.BACK_BY_DEATH for one in found)
+            fault = next((one.error for one in found if one.verdict is None), None)
             outcomes += found
         return outcomes
 
@@ -291,16 +293,28 @@ class Engine:
         mine = {one.directory for one in members}
         steps = self._steps(name, members)
         try:
+            killed = self._killed(steps.servers.servers)
             for note in notes.read_all(self._state):  # ways back of which no end was seen
                 left = note.only(note.members.keys() - mine)
                 if note.name == name:
                     steps.others = left
                 elif left.members.keys() != note.members.keys():
                     notes.write_or_drop(self._state, left)
-            steps.begin()
+            steps.begin(killed)
         except RelayError as fault:
             return steps.break_off(fault)
         return steps.carry_out()
+
+    def _killed(self, servers: Sequence[Server]) -> set[str]:
+        """Return the names of those that ran before a reload of which no end was seen."""
+        mine, found = {key_of(one): one.name for one in servers}, set[str]()
+        for note in notes.read_all(self._state):
+            targets = [self._targets[where] for where in note.members if where in self._targets]
+            for target in targets:
+                with suppress(RelayError):  # said elsewhere
+                    theirs = {key_of(one) for one in self._plan(target).servers}
+                    found |= {mine[one] for one in theirs & mine.keys() if _ran(note, mine[one])}
+        return found
 
     def _steps(self, name: str, members: list[Member]) -> Steps:
         members = list(members)
@@ -311,6 +325,10 @@ class Engine:
         steps = Steps(self._state, name, members, servers, self._sight, self._clock)
         steps.mounted = self._mounted
         return steps
+
+
+def _ran(note: notes.Note, server: str) -> bool:
+    return note.running.get(server) is Running.YES
 
 
 def _prepared(plan: Plan, stack: ExitStack, prepare: Prepare) -> Member | Outcome:

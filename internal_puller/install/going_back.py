@@ -35,8 +35,8 @@ def go_back(steps: Steps) -> None:
     if not told_before and _is_refused_without(steps):
         return
     _tell(steps, reload=not told_before)
-    if _has_died_by_it(steps):
-        steps.note_death()
+    if dead := _died_by_it(steps):
+        steps.note_death(dead)
         _follow(steps)
         _is_refused_without(steps)
         _tell(steps, reload=False)
@@ -72,7 +72,7 @@ def _is_refused_without(steps: Steps) -> bool:
     firsts = [one for one in back if one.previous is None]
     if died and not firsts:
         return False
-    refusal = steps.servers.test()
+    refusal = steps.servers.test_all()
     if not refusal:
         return False
     for one in _needed(steps, firsts) if died else back:
@@ -85,12 +85,12 @@ def _needed(steps: Steps, firsts: list[Member]) -> list[Member]:
     """Return the first ones without which alone the test fails: the configuration names them."""
     for one in firsts:
         one.put(one.to)
-    if steps.servers.test():
+    if steps.servers.test_all():
         return firsts  # it fails anyway, so that says nothing about any
     found = []
     for one in firsts:
         one.put(None)
-        if steps.servers.test():
+        if steps.servers.test_all():
             found.append(one)
         one.put(one.to)
     return found
@@ -112,20 +112,17 @@ def _tell(steps: Steps, *, reload: bool) -> None:
             servers.tell(server, now=now)
 
 
-def _has_died_by_it(steps: Steps) -> bool:
-    """Tell whether a server is dead that has files of ours which did not go back."""
+def _died_by_it(steps: Steps) -> set[str]:
+    """Return the names of dead servers that have files of ours which did not go back."""
     kept = [one for one in steps.members if one.changes and not one.is_back]
-    runs = steps.servers.settled()
-    dead = {
+    dead = steps.dead(steps.servers.settled())
+    return {
         server.name
-        for server in steps.servers.servers
-        if is_dead(steps.servers.ran_before(server), runs[server.name])
-    }
-    return any(
-        server.name in dead and one.verdict is not Verdict.NOT_CAUSED
         for one in kept
+        if one.verdict is not Verdict.NOT_CAUSED
         for server in one.servers
-    )
+        if server.name in dead
+    }
 
 
 def _see(steps: Steps) -> None:

@@ -14,6 +14,8 @@ from internal_puller.outbox.verdict import BACK, Verdict
 from shared.contract.errors import ConfigurationError, StageFailed
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from internal_puller.install.generations import Generations
     from internal_puller.install.presets import Plan
     from internal_puller.install.server import Server
@@ -73,6 +75,10 @@ class Member:
     def changes(self) -> bool:
         """Whether there is something to go back to: another generation, or none."""
         return self.to != self.previous
+
+    def is_read_by(self, servers: Collection[str]) -> bool:
+        """Tell whether one of these servers, by name, reads its files."""
+        return any(one.name in servers for one in self.servers)
 
     @property
     def is_back(self) -> bool:

@@ -10,13 +10,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from internal_puller.install import layout
-from shared.contract.errors import StageFailed
+from shared.contract.errors import ConfigurationError, StageFailed
 
 if TYPE_CHECKING:
     from internal_puller.install.durable import Directory
@@ -103,6 +103,13 @@ def is_noted(state: Path, target: Target) -> bool:
 def read_all(state: Path) -> tuple[Note, ...]:
     """Return every note. Raises ``ConfigurationError`` for a file that we did not write."""
     return tuple(_decode(path) for path in _paths(state))
+
+
+def read_some(state: Path) -> Iterator[Note]:
+    """Return every note that can be read."""
+    for path in _paths(state):
+        with suppress(ConfigurationError):
+            yield _decode(path)
 
 
 def write(state: Path, note: Note) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from internal_puller.install.sifting import sift_servers
 from shared.contract.errors import RelayError
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def recover(steps: Steps, has_time: Callable[[], bool]) -> list[Outcome]:
 
     try:
         steps.put_all()
-        steps.sift(allow)
+        sift_servers(steps, allow)
     except _OutOfTime:
         if tests:  # not all new: the test refuses that
             _put_renewals_back(steps)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from internal_puller.install.judge import Reload, is_dead
+from internal_puller.install.judge import Reload
 from internal_puller.install.member import Member
 from internal_puller.install.presets import Plan
 from internal_puller.install.server import Control, Running, Server
@@ -28,6 +28,7 @@ class Servers:
         control: how a server is told.
         monotonic, sleep: in seconds.
         ran: how each stood before anything was changed, by name.
+        killed: names of those that an earlier reload of ours ended, and that do not run yet.
         failed_at_boot: names of those that the machine's last boot could not start.
         told: how each was told since the links were switched, and how that ended in words.
     """
@@ -38,6 +39,7 @@ class Servers:
     monotonic: Callable[[], float]
     sleep: Callable[[float], None]
     ran: dict[str, Running] = field(default_factory=dict)
+    killed: set[str] = field(default_factory=set)
     failed_at_boot: set[str] = field(default_factory=set)
     told: dict[str, tuple[Reload, str]] = field(default_factory=dict)
 
@@ -45,9 +47,15 @@ class Servers:
         """Return what is another after each boot of their machine; empty if not known."""
         return next((self._of(server).boot_id() for server in self.servers), "")
 
-    def look_around(self) -> None:
-        """See how they stand, before anything is changed."""
+    def look_around(self, killed: Collection[str] = ()) -> None:
+        """See how they stand, before anything is changed.
+
+        Args:
+            killed: names of those that may be dead by a reload of an earlier run.
+        """
         self.ran = {server.name: self.steady(server) for server in self.servers}
+        self.killed = {name for name, one in self.ran.items() if name in killed and one in STOPPED}
+        self.ran |= dict.fromkeys(self.killed, Running.YES)
 
     def look_after_boot(self) -> None:
         """See how they stand after a boot: one that it could not start ran before, or is let be."""
@@ -58,13 +66,16 @@ class Servers:
                 now = Running.YES if ran in (Running.YES, Running.CHANGING) else now
             self.ran[server.name] = now
 
-    def test(self) -> str:
-        """Test every configuration with the files in place; empty: none is refused."""
-        for server in self.servers:
-            result = self._of(server).test()
-            if result is not None and not result.ok:
-                return f"{server.test[0] if server.test else 'test'} {result.describe()}"
+    def test(self, server: Server) -> str:
+        """Test a configuration with the files in place; empty: it is not refused."""
+        result = self._of(server).test()
+        if result is not None and not result.ok:
+            return f"{server.test[0] if server.test else 'test'} {result.describe()}"
         return ""
+
+    def test_all(self) -> str:
+        """Test every configuration, as far as the first that is refused; empty: none is."""
+        return next(filter(None, map(self.test, self.servers)), "")
 
     def tell(self, server: Server, *, now: Running) -> None:
         """Reload it once, if it runs and nothing of the kind is under way."""
@@ -84,9 +95,9 @@ class Servers:
         """Start it; whether it runs then is seen, not believed."""
         self.told[server.name] = Reload.DONE, f"its start {self._of(server).start().describe()}"
 
-    def start_after_boot(self) -> None:
+    def start_after_boot(self, servers: Iterable[Server]) -> None:
         """Start what the last boot could not start, with the files that are in place now."""
-        for server in self.servers:
+        for server in servers:
             if server.name in self.failed_at_boot:
                 self.start(server)
                 if self.steady(server) is Running.YES:
@@ -95,10 +106,6 @@ class Servers:
     def ran_before(self, server: Server) -> Running:
         """Return how it stood before anything was changed."""
         return self.ran.get(server.name, Running.NOT_KNOWN)
-
-    def dead(self) -> list[Server]:
-        """Return those that ran before and do not now."""
-        return [one for one in self.servers if is_dead(self.ran_before(one), self.steady(one))]
 
     def settled(self) -> dict[str, Running]:
         """Return how they stand, a moment after they were told."""

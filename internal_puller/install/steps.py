@@ -18,14 +18,13 @@ step  durable                                        after a kill here
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from internal_puller.install import notes
-from internal_puller.install.halving import sift
 from internal_puller.install.judge import Case, Reload, Test, is_dead, judge
 from internal_puller.install.layout import SetAside, generation_of
 from internal_puller.install.member import Member
@@ -85,13 +84,19 @@ class Steps:
     mounted: Callable[[], Mounted] | None = None
     left_out: list[Member] = field(default_factory=list)
     _was_told: bool = False
+    _booted: str = ""
 
     # --- 2: before ---------------------------------------------------------------------------
 
-    def begin(self) -> None:
-        """Look at what is, and note it. Raises ``StageFailed``."""
+    def begin(self, killed: Collection[str] = ()) -> None:
+        """Look at what is, and note it. Raises ``StageFailed``.
+
+        Args:
+            killed: names of servers that ran before a reload of an earlier run, as that noted; one
+                that does not run now is ours to start.
+        """
         self.boot_id = self.servers.boot_id()
-        self.servers.look_around()
+        self.servers.look_around(killed)
         before = [one.kind(one.previous or one.to) for one in self.members]
         found = self.sight.look([one.plan for one in self.members], before)
         for member, looks in zip(self.members, found, strict=True):
@@ -102,9 +107,8 @@ class Steps:
         """Go on with what an earlier run noted; after a boot how servers stand is seen anew."""
         boot_id = self.servers.boot_id()
         if boot_id and self.boot_id and boot_id != self.boot_id:
-            self.boot_id = boot_id
+            self._booted = boot_id  # noted once what the boot could not start was started
             self.servers.look_after_boot()
-            self.write()
 
     def write(self) -> None:
         """Note the members as they are now, in one durable write."""
@@ -126,11 +130,13 @@ class Steps:
     def carry_out(self) -> list[Outcome]:
         """Bring what ``begin`` or ``take_up`` noted to a verdict for each member."""
         from internal_puller.install.going_back import go_back
+        from internal_puller.install.sifting import sift_servers
 
         try:
-            if not any(one.verdict in BY_SERVER for one in self.members):
+            open_ones = [one for one in self.members if one.verdict not in BY_SERVER]
+            if any(one.changes for one in open_ones) or len(open_ones) == len(self.members):
                 self.put_all()
-                self.sift()
+                sift_servers(self)
                 self.reload()
                 self.judge()
             if any(one.verdict in BY_SERVER for one in self.members):
@@ -156,76 +162,67 @@ class Steps:
                 self.left_out.append(member)
                 self.write()
 
-    def sift(self, allow: Callable[[], None] = lambda: None) -> None:
-        """Test once; if that fails find out who is to blame, and note it before links go back.
-
-        Args:
-            allow: called before each test; what it raises ends them.
-        """
-        undecided = [one for one in self.members if one.verdict is None]
-        if not undecided:
-            return
-        changing = {one.directory: one for one in undecided if one.changes}
-        firsts = [where for where, one in changing.items() if one.previous is None]
-
-        def passes(new: frozenset[str]) -> bool:
-            allow()
-            for where, one in changing.items():
-                one.put(one.to if where in new else one.previous)
-            refusal = self.servers.test()
-            for one in undecided if refusal else ():
-                if one.directory in new or one.directory not in changing:
-                    one.detail = refusal
-            return not refusal
-
-        found = sift(firsts, [where for where in changing if where not in firsts], passes)
-        for one in undecided:
-            if found.broken or one.directory in found.back:
-                broken = found.broken
-                one.verdict = Verdict.BROKEN_BEFORE if broken else Verdict.BACK_BY_TEST
-        if found.back:
-            self.write()
-        for one in undecided:
-            one.put(one.wanted)
-
     def reload(self) -> None:
-        """Tell each server once whose files are new; none where its configuration is broken."""
-        if any(one.verdict is Verdict.BROKEN_BEFORE for one in self.members):
-            return
+        """Tell each server once whose files are new; none whose configuration is broken."""
         self._was_told = True
-        self.servers.start_after_boot()
-        for server in self.servers.servers:
+        usable = [server for server in self._all() if not self._is_broken(server)]
+        self.servers.start_after_boot(usable)
+        self.boot_id = self._booted or self.boot_id
+        for server in usable:
             concerned = [one for one in self.members if server in one.servers]
             if not self.resumed and all(one.is_back for one in concerned):
                 continue  # it refused them, and still has the old ones
             if server.name not in self.servers.told:
                 now = self.servers.steady(server)
-                if not self.resumed and now in (Running.NO, Running.FAILED):
+                if server.name in self.servers.killed and now in (Running.NO, Running.FAILED):
+                    self.servers.start(server)
+                    continue
+                if not self.resumed and now is Running.NO:
                     self.servers.ran[server.name] = now  # somebody stopped it just now
                 self.servers.tell(server, now=now)
+
+    def _is_broken(self, server: Server) -> bool:
+        """Tell whether its configuration is refused with the old files, too."""
+        return any(
+            one.verdict is Verdict.BROKEN_BEFORE
+            and server in one.servers
+            and one.speaks in (None, server)
+            for one in self.members
+        )
 
     def judge(self) -> None:
         """Give each member without a verdict one; a death is that of all that the reload brought"""
         undecided = [one for one in self.members if one.verdict is None]
-        runs = self.servers.settled()
-        died = any(is_dead(self.servers.ran_before(one), runs[one.name]) for one in self._all())
-        if died:
-            self.see(self.members)
-        else:
-            self.see([one for one in self.members if one.verdict is not None])
-            self._await(undecided)
-            runs = {server.name: self.servers.steady(server) for server in self._all()}
-            died = any(is_dead(self.servers.ran_before(one), runs[one.name]) for one in self._all())
+        dead = self.dead(self.servers.settled())
+        living = [one for one in undecided if not one.is_read_by(dead)]
+        self.see([one for one in self.members if one not in living])
+        self._await(living)
+        runs = {server.name: self.servers.steady(server) for server in self._all()}
         for one in undecided:
             self.decide(one, runs)
-        if died:
-            self.note_death()
+        dead |= self.dead(runs)
+        if dead:
+            self.note_death(dead)
 
-    def note_death(self) -> None:
-        """Everything that the reload brought goes back; what it did not bring is seen later."""
+    def dead(self, runs: Mapping[str, Running]) -> set[str]:
+        """Return the names of those that ran before and are dead now."""
+        ran = self.servers.ran_before
+        return {one.name for one in self._all() if is_dead(ran(one), runs[one.name])}
+
+    def note_death(self, dead: Collection[str]) -> None:
+        """Everything that its reload brought to a dead server goes back; the rest is seen later.
+
+        Args:
+            dead: names of servers; what only others read stays as it was judged.
+        """
         for one in self.members:
-            if one.verdict is not Verdict.BROKEN_BEFORE and not one.is_back:
+            if (
+                one.verdict is not Verdict.BROKEN_BEFORE
+                and not one.is_back
+                and one.is_read_by(dead)
+            ):
                 one.verdict = Verdict.BACK_BY_DEATH if one.changes else None
+                one.speaks = next(server for server in one.servers if server.name in dead)
 
     def decide(self, one: Member, runs: dict[str, Running]) -> None:
         """Judge a member for each server that reads it; the worst counts."""

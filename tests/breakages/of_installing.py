@@ -114,9 +114,9 @@ BREAKAGES: Final = (
     Breakage(
         13,
         "the configuration is not tested",
-        "internal_puller/install/steps.py",
-        "            refusal = self.servers.test()\n",
-        '            refusal = ""\n',
+        "internal_puller/install/sifting.py",
+        "        if refusal:\n            moved |=",
+        "        if False:\n            moved |=",
         "test_a_renewal_that_the_test_refuses_goes_back_alone",
     ),
     Breakage(
