@@ -349,7 +349,9 @@ _POINT = re.compile(
 def _points(texts: list[str] | None, name: str) -> tuple[ProbePoint, ...] | None:
     if texts is None:
         return None
-    if texts == ["none"]:
+    if "none" in texts:
+        if len(texts) > 1:
+            raise ConfigurationError("--probe none looks nowhere: give it alone, or leave it out.")
         return ()
     return tuple(_point(text, name) for text in texts)
 

@@ -6,16 +6,16 @@ same for root who types a command and for the service, whose steps a unit of roo
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from internal_puller.install import reload_note
 from internal_puller.install.reload_note import ReloadNote
 from internal_puller.install.server import Running
 from internal_puller.install.unit_state import STOPPED, UnitState, state_of
 from internal_puller.install.variables import variables
+from internal_puller.settings.presets.preset import UNIT_NAME
 from shared.contract.errors import ConfigurationError
 from shared.host import boot, commands
 from shared.host.commands import CommandResult
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from internal_puller.install.server import Server
 
     Members = Sequence[tuple[Plan, int]]
-
-_UNIT: Final = re.compile(r"[A-Za-z0-9:_.@\\-]{1,200}")
 
 
 class Step(StrEnum):
@@ -65,7 +63,7 @@ def perform(step: Step, server: Server, members: Members) -> Answer:
     """
     known = variables(members)
     seconds = seconds_for(server, members)
-    unit = server.unit if _UNIT.fullmatch(server.unit or "") else None
+    unit = server.unit if UNIT_NAME.fullmatch(server.unit or "") else None
     if step is Step.IS_ACTIVE:
         return Answer(CommandResult(True, "was asked for", ""), state_of(unit).running)
     if step is Step.START:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from internal_puller.settings.nearest import nearest
 from shared.contract.errors import ConfigurationError
 
 PORTS: Final = {
@@ -38,17 +39,14 @@ def split(protocol: str) -> tuple[int, str]:
     """Return the version of the PROXY protocol (0: none) and the scheme of ``[PROXY+]SCHEME``.
 
     Raises:
-        ConfigurationError: one of them is not known; the nearest one is named.
+        ConfigurationError: one of them is not known; a near one is named.
     """
     before, plus, scheme = protocol.rpartition("+")
     if scheme in PORTS and (not plus or before in PROXY):
         return PROXY.get(before, 0), scheme
-    import difflib
-
     known = [*PORTS, *(f"{one}+{scheme}" for one in PROXY for scheme in PORTS)]
-    near = difflib.get_close_matches(protocol.lower(), known, n=1, cutoff=0.0)
     raise ConfigurationError(
-        f"{protocol!r:.60} is not a way to probe; the nearest is {near[0]!r}.",
+        f"{protocol!r:.60} is not a way to probe{nearest(protocol, known)}.",
         do=f"Use one of {', '.join(PORTS)}; behind a proxy protocol: "
         f"{', '.join(f'{one}+tls' for one in PROXY)} and so on.",
     )

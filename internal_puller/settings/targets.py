@@ -7,11 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from internal_puller.settings.nearest import nearest
 from internal_puller.settings.presets.catalogue import BUILT_IN, Catalogue
 from internal_puller.settings.presets.preset import (
     COMBINED_ORDERS,
     LEAF_FIRST,
     NO_PAIR,
+    UNIT_NAME,
     holds_pair,
 )
 from internal_puller.settings.probe_point import NAME, ProbePoint
@@ -38,7 +40,7 @@ _SSH = re.compile(
     r"(?P<user>[A-Za-z0-9_][A-Za-z0-9_.-]{0,63})@(?P<host>\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]{1,253})"
     r"(?::(?P<port>[0-9]{1,5}))?"
 )
-_UNIT = re.compile(r"[A-Za-z0-9:_.@\\-]{1,200}\.(?:service|target|socket)")
+_KINDS = (".service", ".target", ".socket")
 _ACCOUNT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}\$?")
 _SERVER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:@-]{0,63}")
 
@@ -223,14 +225,24 @@ class Target:
         if self.formats and not holds_pair(self.formats):
             raise self._refuse(NO_PAIR)
         if "pkcs12" in self.all_formats and self.pkcs12_password_file is None:
-            what = "pkcs12 format" if self.formats else f"preset {self.preset_text}"
+            wants = [one.name for one in self.presets if "pkcs12" in one.formats]
+            what = "pkcs12 format" if self.formats else f"preset {wants[0]}"
             raise self._refuse(f"the {what} needs pkcs12_password_file")
-        if self.unit is not None and not _UNIT.fullmatch(self.unit):
-            raise self._refuse(f"{self.unit!r} is no name of a systemd unit")
+        self._check_unit()
         if self.pkcs12_algorithms != "modern" and self.pkcs12_password_file is None:
             raise self._refuse("pkcs12_algorithms goes with pkcs12_password_file")
         if self.layout == "copy":
             self._check_copy()
+
+    def _check_unit(self) -> None:
+        if self.unit is None:
+            return
+        if not UNIT_NAME.fullmatch(self.unit):
+            raise self._refuse(f"{self.unit!r:.80} is no name of a systemd unit")
+        if not self.unit.endswith(_KINDS):
+            raise self._refuse(
+                f"unit {self.unit!r:.80} has no kind: write it whole, such as {self.unit}.service"
+            )
 
     def _check_copy(self) -> None:
         if self.formats not in ((), ONE_FILE):
@@ -270,8 +282,9 @@ class Target:
                     if one
                     else "the preset none does not go with others"
                 )
-        if any(one.needs_unit for one in presets) and self.unit is None:
-            raise self._refuse(f"the preset {self.preset_text} needs unit")
+        needs = next((one.name for one in presets if one.needs_unit), None)
+        if needs and self.unit is None:
+            raise self._refuse(f"the preset {needs} needs unit")
         if self.server is None:
             return
         if not _SERVER.fullmatch(self.server):
@@ -344,12 +357,8 @@ class Target:
 def _check_choice(refuse: object, setting: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
         assert callable(refuse)
-        import difflib
-
-        near = difflib.get_close_matches(value, choices, n=1, cutoff=0.0)[0]
-        raise refuse(
-            f"{setting} {value!r:.60} is none of {', '.join(choices)}; the nearest is {near!r}"
-        )
+        near = nearest(value, choices)
+        raise refuse(f"{setting} {value!r:.60} is none of {', '.join(choices)}{near}")
 
 
 def _is_host(text: str) -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from internal_puller.settings.account import how_to_read, service_ids
+from internal_puller.settings.nearest import nearest
 from shared.contract.errors import ConfigurationError, LooseFileMode
 from shared.host.trusted_file import find_trusted
 from shared.host.whole_file import replace_whole
@@ -53,13 +54,10 @@ def replace_toml(path: Path, text: str) -> None:
 
 
 def check_keys(where: str, table: dict[str, Any], known: tuple[str, ...]) -> None:
-    """Raise ``ConfigurationError`` for a key that is not known; the nearest one is named."""
+    """Raise ``ConfigurationError`` for a key that is not known; a near one is named."""
     for key in table:
         if key not in known:
-            import difflib
-
-            near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)
-            raise ConfigurationError(f"{where}: unknown key {key!r}; the nearest is {near[0]!r}.")
+            raise ConfigurationError(f"{where}: unknown key {key!r}{nearest(key, known)}.")
 
 
 def text_of(where: str, value: object) -> str:

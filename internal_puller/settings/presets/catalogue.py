@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Final
 
+from internal_puller.settings.nearest import nearest
 from internal_puller.settings.presets.file import read_preset
 from internal_puller.settings.presets.preset import NAME, Preset
 from internal_puller.settings.toml_file import read_toml
@@ -36,13 +37,13 @@ class Catalogue:
         if self._directory is None:
             return NAMES
         own = (path.stem for path in self._directory.glob("*.toml"))
-        return (*NAMES, *sorted(name for name in own if name not in NAMES))
+        return (*NAMES, *sorted(one for one in own if one not in NAMES and NAME.fullmatch(one)))
 
     def find(self, name: str) -> Preset:
         """Return a preset. A file in presets.d is read when its preset is used.
 
         Raises:
-            ConfigurationError: there is none of this name (the nearest one is named); its file
+            ConfigurationError: there is none of this name (a near one is named); its file
                 cannot be used; a file in presets.d has the name of one of the product's.
             LooseFileMode: another account could have changed its file, which names commands.
         """
@@ -65,12 +66,9 @@ class Catalogue:
         return read_preset(str(file), name, text)
 
     def _unknown(self, name: str) -> ConfigurationError:
-        import difflib
-
         names = self.names()
-        near = difflib.get_close_matches(name, names, n=1, cutoff=0.0)[0]
         return ConfigurationError(
-            f"There is no preset {name!r:.60}; the nearest is {near!r}.",
+            f"There is no preset {name!r:.60}{nearest(name, names)}.",
             do=f"Use one of {', '.join(names)}.",
         )
 

@@ -6,6 +6,7 @@ import re
 import tomllib
 from typing import TYPE_CHECKING, Any, Final
 
+from internal_puller.settings.nearest import nearest
 from internal_puller.settings.presets.preset import Hint, Preset
 from internal_puller.settings.probe_point import ProbePoint
 from internal_puller.settings.toml_file import check_keys, text_of, texts_of
@@ -27,7 +28,7 @@ def read_preset(where: str, name: str, text: str) -> Preset:
         where: the file, for errors.
 
     Raises:
-        ConfigurationError: not TOML; an unknown key (the nearest one is named); one that is
+        ConfigurationError: not TOML; an unknown key (a near one is named); one that is
             missing; a value that cannot be.
     """
     try:
@@ -84,10 +85,7 @@ def _formats(where: str, value: object) -> tuple[str, ...]:
     formats = texts_of(where, value)
     for one in formats:
         if one not in FORMATS:
-            import difflib
-
-            near = difflib.get_close_matches(one, FORMATS, n=1, cutoff=0.0)
-            raise ConfigurationError(f"{where}: unknown {one!r:.60}; the nearest is {near[0]!r}.")
+            raise ConfigurationError(f"{where}: unknown {one!r:.60}{nearest(one, FORMATS)}.")
     return formats
 
 

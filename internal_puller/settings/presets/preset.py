@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -18,6 +19,10 @@ COMBINED_ORDERS: Final = {"leaf-first": LEAF_FIRST, "key-first": KEY_FIRST}
 UNIT: Final = "{unit}"
 CURRENT: Final = "{current}"
 NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?")
+UNIT_NAME: Final = re.compile(r"(?!-)[A-Za-z0-9:_.@\\-]{1,200}")
+"""Of systemd (systemd.unit(5)); no command takes it for an option."""
+_MANAGERS: Final = frozenset({"systemctl", "service", "rc-service", "invoke-rc.d"})
+_STARTING: Final = frozenset({"start", "restart", "reload-or-restart", "force-reload"})
 _MOST_PATIENCE: Final = 600.0
 
 
@@ -131,6 +136,10 @@ class Preset:
                 f"combined must hold {' and '.join(KEY_FIRST)}, each once",
             ),
             (
+                not all(UNIT_NAME.fullmatch(unit) for unit in self.units),
+                "units has what is no name of a systemd unit",
+            ),
+            (
                 any(UNIT in part for part in (*self.test, *self.without_systemd)),
                 f"only reload may name {UNIT}",
             ),
@@ -148,10 +157,12 @@ class Preset:
 
 def _starts_it(argv: Argv) -> bool:
     """Tell whether a command is one that starts a stopped server."""
-    words = argv[:2] if argv[:1] == ("systemctl",) else (argv[:1] + argv[-1:])
-    return words[:1] in (("systemctl",), ("service",)) and words[-1] in (
-        "restart",
-        "reload-or-restart",
-        "force-reload",
-        "start",
-    )
+    if "--ifstarted" in argv or argv[1:2] == ("-s",):  # of rc-service
+        return False
+    words = [one for one in argv if not one.startswith("-")]
+    if words[:1] == ["sudo"]:
+        del words[0]
+    if not words:
+        return False
+    manages = PurePosixPath(words[0]).name in _MANAGERS or words[0].startswith("/etc/init.d/")
+    return manages and not _STARTING.isdisjoint(words[1:])

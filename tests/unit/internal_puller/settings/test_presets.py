@@ -114,6 +114,10 @@ def test_a_preset_of_ones_own(tmp_path: Path) -> None:
         ("patience = 60", 'patience = "60"', "patience is no number"),
         ("restarts = true", 'restarts = "yes"', "restarts is neither true nor false"),
         ("restarts = true", "restarts = false", "restarts must be true"),
+        ('units = ["gitea"]', 'units = ["--now"]', "no name of a systemd unit"),
+        ('"systemctl", "try-restart"', '"/usr/bin/systemctl", "restart"', "would start"),
+        ('"systemctl", "try-restart"', '"sudo", "systemctl", "--quiet", "restart"', "would start"),
+        ('"systemctl", "try-restart", "{unit}"', '"rc-service", "gitea", "restart"', "would start"),
         ("try-restart", "restart", "would start a server that somebody stopped"),
         ('"systemctl", "try-restart", "{unit}"', '"service", "gitea", "restart"', "would start"),
         ("test = []", 'test = ["x", "{unit}"]', "only reload may name {unit}"),
@@ -152,10 +156,18 @@ def test_a_name_that_there_is(tmp_path: Path) -> None:
     assert "another name" in (refused.value.do or "")
 
 
-@pytest.mark.parametrize("name", ["nginxx", "../nginx", "", "Gitea", "a b"])
-def test_a_name_that_there_is_not(tmp_path: Path, name: str) -> None:
-    with pytest.raises(ConfigurationError, match="the nearest is '") as refused:
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        *(("nginxx", "nginx"), ("../nginx", "nginx"), ("NGINX", "nginx"), ("Gitea", "gitea")),
+        *(("", ""), ("a b", ""), ("qqqq", "")),
+    ],
+)
+def test_a_name_that_there_is_not(tmp_path: Path, name: str, near: str) -> None:
+    with pytest.raises(ConfigurationError) as refused:
         own(tmp_path).find(name)
+    end = f"; the nearest is {near!r}." if near else "."
+    assert refused.value.what == f"There is no preset {name!r}{end}"
     assert "gitea" in (refused.value.do or "")
 
 
