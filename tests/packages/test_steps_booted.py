@@ -142,7 +142,7 @@ def test_a_server_that_runs(inside: Inside) -> None:
     assert inside.ask("nginx", "is-active")["running"] == "yes"
     assert inside.ask("nginx", "test")["ok"]
     assert inside.ask("nginx", "reload")["how"] == "ended with exit code 0"
-    assert inside.ask("nginx", "start")["how"] == "was not run: nginx runs"
+    assert inside.ask("nginx", "start")["how"] == "was not run: nginx.service runs"
 
 
 def test_apache_that_its_reload_ended_is_started_again(inside: Inside) -> None:
@@ -190,7 +190,7 @@ def test_reloads_without_end_around_a_stop_win_nothing(inside: Inside) -> None:
     spam = "systemd-run", "--quiet", "--unit=spam", "--property=User=internal-puller"
     inside.machine.run(*spam, "python3", "/usr/local/lib/loop.py")
     try:
-        note = inside.machine / STATE / "commands/nginx.json"
+        note = inside.machine / STATE / "commands/nginx.service.json"
         for _ in range(3):
             note.unlink(missing_ok=True)
             inside.is_started("nginx")
@@ -252,7 +252,7 @@ def test_the_note_is_out_of_the_accounts_reach(inside: Inside) -> None:
     place = f"{STATE}/commands"
     assert inside.machine.run("stat", "-c", "%U %a", place).out.split() == ["root", "700"]
     assert inside.machine.run(*ACCOUNT, "ls", place, expect=2).out == ""
-    forged = ("sh", "-c", f"rm -rf {place}; mkdir {place}; echo '{{}}' >{place}/nginx.json")
+    forged = ("sh", "-c", f"rm -rf {place}; mkdir {place}; echo '{{}}' >{place}/nginx.service.json")
     inside.machine.run(*ACCOUNT, *forged, expect=2)
     assert inside.machine.run("stat", "-c", "%U %a", place).out.split() == ["root", "700"]
 
