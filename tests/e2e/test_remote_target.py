@@ -146,13 +146,13 @@ def test_whom_it_does_not_let_in_and_a_machine_that_is_away(elsewhere: Elsewhere
 
 
 def test_a_command_there_that_does_not_end(elsewhere: Elsewhere, tmp_path: Path) -> None:
-    """It is ended there, too: the reload of the roll-back must not run beside it."""
+    """It is ended there, too: nothing that comes after it must run beside it."""
     assert elsewhere.put(1).error is None
     pid = tmp_path / "pid"
     endless = f"trap '' TERM; echo $$ > {pid}; while :; do sleep 1; done"
     endless = f'test "$RELAY_GENERATION" = 1 && exit; {endless}'
     report = elsewhere.put(2, test_command=("sh", "-c", endless), command_timeout=1.0)
-    assert isinstance(report.error, ConfigTestFailed) and "did not end" in report.error.what
+    assert isinstance(report.error, StageFailed) and "did not end" in report.error.what
     assert elsewhere.current == "1"
     process = Path("/proc") / pid.read_text().strip()
     wait_until(lambda: not process.exists(), 10, what="the end of the command")

@@ -47,7 +47,7 @@ OF_OURS = {
     "internal_puller.install": "active layout lock notes",
     "internal_puller.outbox": "outcome report verdict",
     "internal_puller.settings": (
-        "account config probe_point protocols proxies targets targets_file toml_file"
+        "account config nearest probe_point protocols proxies targets targets_file toml_file"
     ),
     "internal_puller.settings.presets": "catalogue file preset",
     "internal_puller.pull": (
