@@ -243,6 +243,7 @@ class Engine:
         steps = self._steps(note.name, members)
         steps.boot_id, steps.resumed = note.boot_id, True
         steps.servers.ran = dict(note.running)
+        steps.servers.killed = set(note.killed)
         steps.others = note.only(waiting)
         return steps, faults
 

@@ -54,6 +54,8 @@ class Note:
         members: by the directory of their target.
         running: how the servers stood before, by name.
         points: what the probe points of the members showed before, by directory.
+        killed: names of servers that an earlier reload of ours ended, and that did not run yet
+            when this began: they are started, whatever is installed now.
     """
 
     name: str
@@ -61,6 +63,7 @@ class Note:
     members: Mapping[str, Noted]
     running: Mapping[str, Running] = field(default_factory=dict)
     points: Mapping[str, tuple[Look, ...]] = field(default_factory=dict)
+    killed: frozenset[str] = frozenset()
 
     def encode(self) -> bytes:
         """Return it as it is on the disk."""
@@ -69,6 +72,7 @@ class Note:
             "members": {where: asdict(one) for where, one in self.members.items()},
             "before": {
                 "running": dict(self.running),
+                "killed": sorted(self.killed),
                 "points": {
                     where: [asdict(one) for one in looks] for where, looks in self.points.items()
                 },
@@ -179,6 +183,7 @@ def _decode(path: Path) -> Note:
                 str(where): tuple(_look(one) for one in looks)
                 for where, looks in before["points"].items()
             },
+            frozenset(map(str, before["killed"])),
         )
     except (AssertionError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise layout.not_ours(path) from error

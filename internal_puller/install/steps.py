@@ -122,7 +122,15 @@ class Steps:
         if self.others is not None:
             noted, points = {**self.others.members, **noted}, {**self.others.points, **points}
         notes.write_or_drop(
-            self.state, notes.Note(self.name, self.boot_id, noted, self.servers.ran, points)
+            self.state,
+            notes.Note(
+                self.name,
+                self.boot_id,
+                noted,
+                self.servers.ran,
+                points,
+                frozenset(self.servers.killed),
+            ),
         )
 
     # --- 3 to 7 ------------------------------------------------------------------------------

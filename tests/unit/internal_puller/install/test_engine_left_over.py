@@ -187,3 +187,24 @@ def test_rolling_back_goes_back_also_after_a_way_back_that_was_not_seen(
     assert machine.install((site, 3))[0].verdict is Verdict.BACK_UNSEEN
     machine.engine().roll_back([site])
     assert (machine.active(), apache.running) == ([1], Running.YES)
+
+
+def test_killed_before_a_dead_server_was_started_its_start_blames_nobody(
+    machine: FakeMachine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    apache, [site] = served(machine, test_reads_keys=False, dies=True)
+    apache.unloadable = bad(site, 1, 2)
+    machine.install((site, 2))
+    start = FakeServer.start
+
+    def killed(self: FakeServer) -> CommandResult:
+        if machine.active() == [3]:
+            raise _Killed
+        return start(self)
+
+    with monkeypatch.context() as patch, pytest.raises(_Killed):
+        patch.setattr(FakeServer, "start", killed)
+        machine.install((site, 3))
+    [outcome] = machine.engine().resume()
+    assert (outcome.verdict, outcome.active, apache.running) == (Verdict.SERVED, 3, Running.YES)
+    assert 3 not in layout.set_aside(site)
