@@ -21,8 +21,8 @@ _LASTING: Final = (Verdict.NOT_CAUSED, Verdict.WORSE_AND_KEPT)
 def look_only(steps: Steps) -> list[Outcome]:
     """Return the outcomes of those that need no reload; the others are left to be told again."""
     try:
-        steps.servers.look_around()
         steps.see(steps.members)
+        steps.servers.look_around()  # afterwards: a look starts what waits behind a socket
     except RelayError as fault:
         return [one.outcome(fault) for one in steps.members]
     for one in steps.members:

@@ -96,11 +96,11 @@ class Steps:
                 that does not run now is ours to start.
         """
         self.boot_id = self.servers.boot_id()
-        self.servers.look_around(killed)
         before = [one.kind(one.previous or one.to) for one in self.members]
         found = self.sight.look([one.plan for one in self.members], before)
         for member, looks in zip(self.members, found, strict=True):
             member.before = looks
+        self.servers.look_around(killed)  # afterwards: a look starts what waits behind a socket
         self.write()
 
     def take_up(self) -> None:
