@@ -137,10 +137,11 @@ def test_an_incomplete_command_passes_with_a_note(tmp_path: Path) -> None:
 def test_interrupted_it_begins_nothing_more(tmp_path: Path, options: tuple[str, ...]) -> None:
     """Ctrl-C ends the parts at hand, and no other begins."""
     text = f"""
-import pathlib, sys
+import pathlib, signal, sys
 from tools import environment, runner
 from tools.parts import Part
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background ignores it
 say = "import pathlib, time; pathlib.Path({str(tmp_path)!r}, '%s').touch(); time.sleep(60)"
 runner.environment.ensure = lambda: pathlib.Path(sys.executable)
 runner.PARTS = tuple(Part(name, name, command=(sys.executable, "-c", say % name)) for name in "abc")
