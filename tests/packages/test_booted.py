@@ -279,9 +279,11 @@ def test_what_presets_run_leaves_a_stopped_unit_stopped(machines: Machines) -> N
                 machines.inside.run("systemctl", "start", unit)
             tried.add(preset.name)
     assert tried >= {"nginx", "apache", "haproxy", "postgresql", "tomcat", "openldap", "vsftpd"}
-    machines.inside.run("systemctl", "stop", "apache2")
+    machines.inside.run("systemctl", "stop", "apache2", "nginx")  # they want the same port
     machines.inside.run("systemctl", "reload-or-restart", "apache2")  # what no preset may do
     assert machines.inside.unit("apache2", "ActiveState") == "active"
+    machines.inside.run("systemctl", "stop", "apache2")
+    machines.inside.run("systemctl", "start", "nginx")
 
 
 def test_after_the_next_boot_all_of_it_is_there(machines: Machines) -> None:
