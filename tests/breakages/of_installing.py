@@ -70,8 +70,8 @@ BREAKAGES: Final = (
         12,
         "an installation is begun without a note",
         "internal_puller/install/steps.py",
-        "            member.before = looks\n        self.write()\n",
-        "            member.before = looks\n",
+        "waits behind a socket\n        self.write()\n",
+        "waits behind a socket\n",
         "test_killed_here_and_there",
     ),
     Breakage(
