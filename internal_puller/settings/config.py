@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from internal_puller.settings.targets import KEY_ALGORITHMS
-from internal_puller.settings.toml_file import read_toml
+from internal_puller.settings.toml_file import read_toml, truth_of
 from shared.contract.errors import ConfigurationError
 
 ENVIRONMENT_PREFIX = "RELAY_PULLER_"
@@ -120,7 +120,7 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _typed(key: str, text: str) -> object:
-    if _READERS[key] is _truth:
+    if _READERS[key] is truth_of:
         return {"true": True, "1": True, "false": False, "0": False}.get(text.lower(), text)
     if _READERS[key] is _argv:
         try:
@@ -198,12 +198,6 @@ def _mail_address(where: str, value: object) -> str:
     return str(value)
 
 
-def _truth(where: str, value: object) -> bool:
-    if not isinstance(value, bool):
-        raise ConfigurationError(f"{where} is neither true nor false.")
-    return value
-
-
 def _algorithm(where: str, value: object) -> str:
     if value not in KEY_ALGORITHMS:
         raise ConfigurationError(f"{where} is none of {', '.join(KEY_ALGORITHMS)}.")
@@ -226,7 +220,7 @@ _READERS: dict[str, Callable[[str, object], Any]] = {
     "proxy": _proxy,
     "roots_file": _path,
     "timeout": _seconds,
-    "report_addresses": _truth,
+    "report_addresses": truth_of,
     "warn_below": _share,
     "key_algorithm": _algorithm,
     "metrics_file": _metrics_file,

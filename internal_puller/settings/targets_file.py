@@ -15,6 +15,7 @@ from internal_puller.settings.toml_file import (
     path_of,
     read_toml,
     replace_toml,
+    seconds_of,
     text_of,
     texts_of,
 )
@@ -176,13 +177,6 @@ def _octal(where: str, value: object) -> int:
     return int(text, 8)
 
 
-def _seconds(where: str, value: object) -> float:
-    if type(value) not in (int, float):
-        raise ConfigurationError(f"{where} is no number of seconds.")
-    assert isinstance(value, int | float)
-    return float(value)
-
-
 def _count(where: str, value: object) -> int:
     if type(value) is not int:
         raise ConfigurationError(f"{where} is no whole number.")
@@ -239,9 +233,9 @@ _OPTIONAL: Final[dict[str, tuple[Any, Callable[[str, object], Any], Callable[[An
     "key_mode": (None, _octal, _mode_text),
     "test_command": (None, texts_of, list),
     "reload_command": (None, texts_of, list),
-    "command_timeout": (30.0, _seconds, float),
+    "command_timeout": (30.0, seconds_of, float),
     "probe": (None, _points, _point_table),
-    "probe_timeout": (15.0, _seconds, float),
+    "probe_timeout": (15.0, seconds_of, float),
     "roots": (None, path_of, str),
     "keep": (3, _count, int),
     "key_algorithm": (None, text_of, str),

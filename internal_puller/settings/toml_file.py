@@ -72,5 +72,18 @@ def texts_of(where: str, value: object) -> tuple[str, ...]:
     return tuple(item if item == "" else text_of(where, item) for item in value)
 
 
+def truth_of(where: str, value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ConfigurationError(f"{where} is neither true nor false.")
+    return value
+
+
+def seconds_of(where: str, value: object) -> float:
+    if type(value) not in (int, float):
+        raise ConfigurationError(f"{where} is no number of seconds.")
+    assert isinstance(value, int | float)
+    return float(value)
+
+
 def path_of(where: str, value: object) -> Path:
     return Path(text_of(where, value))

@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Any, Final
 from internal_puller.settings.nearest import nearest
 from internal_puller.settings.presets.preset import Hint, Preset
 from internal_puller.settings.probe_point import ProbePoint
-from internal_puller.settings.toml_file import check_keys, text_of, texts_of
+from internal_puller.settings.toml_file import (
+    check_keys,
+    seconds_of,
+    text_of,
+    texts_of,
+    truth_of,
+)
 from shared.contract.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -89,19 +95,6 @@ def _formats(where: str, value: object) -> tuple[str, ...]:
     return formats
 
 
-def _truth(where: str, value: object) -> bool:
-    if not isinstance(value, bool):
-        raise ConfigurationError(f"{where} is neither true nor false.")
-    return value
-
-
-def _seconds(where: str, value: object) -> float:
-    if type(value) not in (int, float):
-        raise ConfigurationError(f"{where} is no number of seconds.")
-    assert isinstance(value, int | float)
-    return float(value)
-
-
 def _maybe_text(where: str, value: object) -> str:
     return "" if value == "" else text_of(where, value)
 
@@ -113,8 +106,8 @@ _REQUIRED: Final[dict[str, Callable[[str, object], Any]]] = {
     "test": texts_of,
     "reload": texts_of,
     "without_systemd": texts_of,
-    "restarts": _truth,
-    "patience": _seconds,
+    "restarts": truth_of,
+    "patience": seconds_of,
     "formats": _formats,
     "combined": texts_of,
     "probe": _points,

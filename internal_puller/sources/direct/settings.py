@@ -16,7 +16,14 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from internal_puller.settings.toml_file import check_keys, path_of, read_toml, text_of, texts_of
+from internal_puller.settings.toml_file import (
+    check_keys,
+    path_of,
+    read_toml,
+    text_of,
+    texts_of,
+    truth_of,
+)
 from shared.contract.errors import ConfigurationError, PolicyError
 from shared.contract.identifiers import check_certificate_id, parse_names
 
@@ -286,12 +293,6 @@ def _contacts(where: str, value: object) -> tuple[str, ...]:
     return tuple(check_contact(where, one) for one in texts_of(where, value))
 
 
-def _truth(where: str, value: object) -> bool:
-    if not isinstance(value, bool):
-        raise ConfigurationError(f"{where} is neither true nor false.")
-    return value
-
-
 def _absolute(where: str, value: object) -> Path:
     path = path_of(where, value)
     if not path.is_absolute():
@@ -307,7 +308,7 @@ def _proxy(where: str, value: object) -> str:
 
 _READERS: Final[dict[str, Callable[[str, object], Any]]] = {
     "directory": check_directory,
-    "terms_agreed": _truth,
+    "terms_agreed": truth_of,
     "contact": _contacts,
     "ca_root": _absolute,
     "proxy": _proxy,
