@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 from internal_puller.install import as_root
 from internal_puller.install.perform import Answer, Step, perform, seconds_for
-from internal_puller.install.server import Control, Running, Server, word_of
-from internal_puller.install.unit_state import STOPPED
+from internal_puller.install.server import STOPPED, Control, Running, Server, word_of
 from shared.contract.errors import ConfigurationError
 from shared.host import boot
 

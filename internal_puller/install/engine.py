@@ -294,8 +294,9 @@ class Engine:
         mine = {one.directory for one in members}
         steps = self._steps(name, members)
         try:
-            killed = self._killed(steps.servers.servers)
-            for note in notes.read_all(self._state):  # ways back of which no end was seen
+            unended = notes.read_all(self._state)  # ways back of which no end was seen
+            killed = self._killed(unended, steps.servers.servers)
+            for note in unended:
                 left = note.only(note.members.keys() - mine)
                 if note.name == name:
                     steps.others = left
@@ -306,10 +307,10 @@ class Engine:
             return steps.break_off(fault)
         return steps.carry_out()
 
-    def _killed(self, servers: Sequence[Server]) -> set[str]:
+    def _killed(self, unended: Iterable[notes.Note], servers: Sequence[Server]) -> set[str]:
         """Return the names of those that ran before a reload of which no end was seen."""
         mine, found = {key_of(one): one.name for one in servers}, set[str]()
-        for note in notes.read_all(self._state):
+        for note in unended:
             targets = [self._targets[where] for where in note.members if where in self._targets]
             for target in targets:
                 with suppress(RelayError):  # said elsewhere

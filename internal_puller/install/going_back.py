@@ -14,7 +14,7 @@ from internal_puller.outbox.verdict import Verdict
 from shared.contract.errors import StageFailed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection, Mapping
 
     from internal_puller.install.member import Member
     from internal_puller.install.steps import Steps
@@ -128,18 +128,17 @@ def _died_by_it(steps: Steps) -> set[str]:
 def _see(steps: Steps) -> None:
     """Look whether what was seen before has returned; what did not help is undone."""
     runs = steps.servers.settled()
+    dead = steps.dead(runs)
     steps.await_all(steps.members, _accepted)
     for one in steps.members:
-        lives = not any(
-            is_dead(steps.servers.ran_before(server), runs[server.name]) for server in one.servers
-        )
+        lives = not one.is_read_by(dead)
         for server in one.servers:
-            _, how = steps.servers.told.get(server.name, (None, ""))
+            how = steps.servers.how(server)[1]
             one.detail = one.detail if lives else how or one.detail
         if one.verdict is None:
             _judge_what_stayed(steps, one, lives=lives, runs=runs)
         elif one.is_back and one.verdict is not Verdict.BACK_BY_TEST:
-            one.verdict = _of_the_way_back(one, _worst(one, steps, runs))
+            one.verdict = _of_the_way_back(one, _worst(one, dead, runs))
         elif one.is_back and one.fault:
             one.verdict = Verdict.BACK_UNSEEN
     if any(one.verdict is Verdict.NOT_CAUSED for one in steps.members):
@@ -161,15 +160,11 @@ def _judge_what_stayed(steps: Steps, one: Member, *, lives: bool, runs: dict[str
         steps.decide(one, runs)
 
 
-def _worst(one: Member, steps: Steps, runs: dict[str, Running]) -> Running:
+def _worst(one: Member, dead: Collection[str], runs: Mapping[str, Running]) -> Running:
     """Return how the worst of a member's servers stands: dead, not known, or as the first."""
-    dead = [
-        server
-        for server in one.servers
-        if is_dead(steps.servers.ran_before(server), runs[server.name])
-    ]
-    found = dead or list(one.servers)
-    return runs[found[0].name] if found else Running.NOT_KNOWN
+    names = [server.name for server in one.servers]
+    found = [name for name in names if name in dead] or names
+    return runs[found[0]] if found else Running.NOT_KNOWN
 
 
 def _of_the_way_back(one: Member, runs: Running) -> Verdict:

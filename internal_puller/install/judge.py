@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Final
 
-from internal_puller.install.server import Running
+from internal_puller.install.server import STOPPED, Running
 from internal_puller.outbox.look import Answer, Look
 from internal_puller.outbox.verdict import Verdict
 
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 USABLE_SHARE: Final = 1 / 10
 """Back by leaf never goes to what has less than this share of its life left."""
-
-_STOPPED: Final = frozenset({Running.NO, Running.FAILED})
 
 
 class Test(Enum):
@@ -91,7 +89,7 @@ def judge(case: Case) -> Verdict:
     if is_dead(case.ran, case.runs):
         return Verdict.BACK_BY_DEATH
     found = _by_leaf(case)
-    if case.ran in _STOPPED:  # unless it was started since; nothing there is this one's doing
+    if case.ran in STOPPED:  # unless it was started since; nothing there is this one's doing
         started = case.runs is Running.YES and found is not Verdict.BACK_BY_LEAF
         return found if started else Verdict.NOT_RUNNING
     if found is Verdict.BACK_BY_LEAF:
@@ -118,7 +116,7 @@ def judge_back(
         ``BACK_UNSEEN`` if that is not known, or the server is not as it was.
     """
     returned = is_as_before(before, again)
-    lives = runs not in _STOPPED
+    lives = runs not in STOPPED
     if found is not Verdict.BACK_BY_LEAF and not any(one.leaf_sha256 for one in before):
         lives = runs is Running.YES  # nothing else tells
     if lives and found is Verdict.BACK_BY_LEAF and returned is False:
@@ -146,7 +144,7 @@ def is_dead(ran: Running, runs: Running) -> bool:
 
     What was changing may have been stopping, or failing again and again: that is not known.
     """
-    return ran is Running.YES and runs in _STOPPED
+    return ran is Running.YES and runs in STOPPED
 
 
 def _by_leaf(case: Case) -> Verdict:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from internal_puller.install import reload_note
 from internal_puller.install.reload_note import ReloadNote
-from internal_puller.install.server import Running
-from internal_puller.install.unit_state import STOPPED, UnitState, state_of
+from internal_puller.install.server import STOPPED, Running
+from internal_puller.install.unit_state import UnitState, state_of
 from internal_puller.install.variables import variables
 from internal_puller.settings.presets.preset import UNIT_NAME
 from shared.contract.errors import ConfigurationError

@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from internal_puller.install.durable import Directory
-from internal_puller.install.server import Running
-from internal_puller.install.unit_state import STOPPED
+from internal_puller.install.server import STOPPED, Running
 from shared.contract.errors import ConfigurationError
 
 if TYPE_CHECKING:

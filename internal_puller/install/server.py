@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from shared.contract.errors import StageFailed
 
@@ -26,6 +26,10 @@ class Running(StrEnum):
     CHANGING = "changing"
     """Starting, reloading or stopping."""
     NOT_KNOWN = "not-known"
+
+
+STOPPED: Final = frozenset({Running.NO, Running.FAILED})
+"""It does not run, and nothing is on its way to it."""
 
 
 @dataclass(frozen=True)

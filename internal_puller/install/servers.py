@@ -9,10 +9,9 @@ from typing import Final
 from internal_puller.install.judge import Reload
 from internal_puller.install.member import Member
 from internal_puller.install.presets import Plan
-from internal_puller.install.server import Control, Running, Server
+from internal_puller.install.server import STOPPED, Control, Running, Server
 
 ControlOf = Callable[[Server, Sequence[tuple[Plan, int]]], Control]
-STOPPED: Final = (Running.NO, Running.FAILED)
 PAUSE_SECONDS: Final = 0.5
 SETTLE_SECONDS: Final = 1.0
 """A server that a reload kills may still look alive for a moment after it."""
@@ -102,6 +101,10 @@ class Servers:
                 self.start(server)
                 if self.steady(server) is Running.YES:
                     self.ran[server.name] = Running.YES
+
+    def how(self, server: Server) -> tuple[Reload, str]:
+        """Return how one was told, and how that ended in words."""
+        return self.told.get(server.name, (Reload.NONE, ""))
 
     def ran_before(self, server: Server) -> Running:
         """Return how it stood before anything was changed."""

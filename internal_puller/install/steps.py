@@ -29,7 +29,7 @@ from internal_puller.install.judge import Case, Reload, Test, is_dead, judge
 from internal_puller.install.layout import SetAside, generation_of
 from internal_puller.install.member import Member
 from internal_puller.install.mounts import Mounted
-from internal_puller.install.server import Running, Server
+from internal_puller.install.server import STOPPED, Running, Server
 from internal_puller.install.servers import Servers
 from internal_puller.install.sight import Awaited, Sight
 from internal_puller.install.words import About, error_of
@@ -182,7 +182,7 @@ class Steps:
                 continue  # it refused them, and still has the old ones
             if server.name not in self.servers.told:
                 now = self.servers.steady(server)
-                if server.name in self.servers.killed and now in (Running.NO, Running.FAILED):
+                if server.name in self.servers.killed and now in STOPPED:
                     self.servers.start(server)
                     continue
                 if not self.resumed and now is Running.NO:
@@ -236,14 +236,12 @@ class Steps:
         """Judge a member for each server that reads it; the worst counts."""
         verdicts: list[tuple[Verdict, Server | None]] = []
         for server in one.servers or (None,):
-            told = self.servers.told.get(server.name) if server else None
-            how, _ = told or (Reload.NONE, "")
             case = Case(
                 new=one.new,
                 old=one.old,
                 test=Test.PASSES,
                 ran=self.servers.ran_before(server) if server else Running.NOT_KNOWN,
-                reload=how,
+                reload=self.servers.how(server)[0] if server else Reload.NONE,
                 runs=runs[server.name] if server else Running.NOT_KNOWN,
                 before=one.before,
                 after=one.looks,
@@ -256,7 +254,7 @@ class Steps:
         if one.verdict is Verdict.BACK_BY_LEAF and not one.changes:
             one.verdict = Verdict.NOT_CAUSED  # there is nothing to go back to
         if one.speaks:
-            one.detail = self.servers.told.get(one.speaks.name, (Reload.NONE, ""))[1]
+            one.detail = self.servers.how(one.speaks)[1]
 
     # --- looking -----------------------------------------------------------------------------
 
@@ -273,7 +271,7 @@ class Steps:
         """Look until each shows its new leaf, where a server was told of it; else once."""
         told = [one for one in members if self._may_still_come(one)]
         self.see([one for one in members if one not in told])
-        self.await_all(told, lambda one: lambda looks: _has_come(looks, one.before, one.new.sha256))
+        self.await_all(told, _awaited)
 
     def await_all(
         self,
@@ -299,7 +297,7 @@ class Steps:
         return any(
             how is Reload.DONE or (how is Reload.FAILED and server.restarts)
             for server in one.servers
-            for how, _ in [self.servers.told.get(server.name, (Reload.NONE, ""))]
+            for how, _ in [self.servers.how(server)]
         )
 
     def _seconds(self, one: Member) -> float:
@@ -376,10 +374,14 @@ def _kind_of(one: Member) -> str | None:
     return one.kind(one.wanted or one.to)
 
 
-def _has_come(looks: tuple[Look, ...], before: tuple[Look, ...], leaf_sha256: str) -> bool:
-    """Tell whether each shows the leaf, but for what could not be seen before either."""
-    unknown = {one.where for one in before if one.answer is Answer.NOT_KNOWN}
-    return all(
-        one.leaf_sha256 == leaf_sha256 or (one.answer is Answer.NOT_KNOWN and one.where in unknown)
-        for one in looks
+def _awaited(one: Member) -> Callable[[tuple[Look, ...]], bool]:
+    """What is waited for: that each shows the new leaf, but what could not be seen before either.
+
+    Each look asks; the leaf is read from the disk once.
+    """
+    leaf = one.new.sha256
+    unknown = {look.where for look in one.before if look.answer is Answer.NOT_KNOWN}
+    return lambda looks: all(
+        look.leaf_sha256 == leaf or (look.answer is Answer.NOT_KNOWN and look.where in unknown)
+        for look in looks
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from internal_puller.install.server import Running
+from internal_puller.install.server import STOPPED, Running
 from shared.host import systemctl
 
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ _STATES: Final = {
     "inactive": Running.NO,
     "failed": Running.FAILED,
 }
-STOPPED: Final = frozenset({Running.NO, Running.FAILED})
 """It does not run, and nothing is about to change that."""
 _STARTED, _ENDED, _LEFT, _STOPPED = (
     f"{name}TimestampMonotonic"

@@ -47,7 +47,7 @@ BREAKAGES: Final = (
         13,
         "a certificate is taken back because its server was down",
         _JUDGE,
-        "    if case.ran in _STOPPED:",
+        "    if case.ran in STOPPED:",
         "    if case.ran in ():",
         "test_nothing_goes_back_by_leaf_because_a_server_was_down",
     ),
