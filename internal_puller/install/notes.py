@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from internal_puller.install.server import Running
     from internal_puller.outbox.look import Look
     from internal_puller.outbox.verdict import Verdict
-    from internal_puller.settings.targets import Target
 
 GROUPS: Final = "groups"
 _SUFFIX: Final = ".json"
@@ -97,11 +96,6 @@ def name_of(keys: Iterable[str]) -> str:
 def has_note(state: Path) -> bool:
     """Tell whether an installation did not end (see ``Engine.resume``)."""
     return bool(_paths(state))
-
-
-def is_noted(state: Path, target: Target) -> bool:
-    """Tell whether an installation at a target did not end. Raises ``ConfigurationError``."""
-    return any(str(target.directory) in note.members for note in read_all(state))
 
 
 def read_all(state: Path) -> tuple[Note, ...]:

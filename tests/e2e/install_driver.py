@@ -14,12 +14,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from internal_puller.install import layout, notes
+from internal_puller.install import layout
 from internal_puller.install.engine import Engine, Job
 from internal_puller.install.mounts import Mounted
 from internal_puller.install.verify import verify_active
 from internal_puller.settings.targets import Target
-from tests.unit.internal_puller.install.helpers import NAME, NOW, material
+from tests.unit.internal_puller.install.helpers import NAME, NOW, is_noted, material
 
 
 def target_at(directory: str, test_program: str) -> Target:
@@ -51,7 +51,7 @@ def run_once(directory: str, generation: int, test_program: str) -> None:
         "verdict": report.verdict,
         "error": report.error.type if report.error else None,
         "active": active,
-        "unfinished": notes.is_noted(state, target),
+        "unfinished": is_noted(state, target),
         "set_aside": sorted(layout.set_aside(target)),
         "generations": layout.list_generations(target),
         "problems": problems,

@@ -15,6 +15,7 @@ import trustme
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from internal_puller.install import notes
 from internal_puller.install.engine import Engine, Job
 from internal_puller.install.material import Material
 from internal_puller.outbox.outcome import Outcome
@@ -114,6 +115,11 @@ class Clock:
 
     def sleep(self, seconds: float) -> None:
         self.seconds += seconds
+
+
+def is_noted(state: Path, target: Target) -> bool:
+    """Tell whether an installation at a target did not end."""
+    return any(str(target.directory) in note.members for note in notes.read_all(state))
 
 
 def engine_of(target: Target, *, now: int = NOW, patient: bool = False) -> Engine:

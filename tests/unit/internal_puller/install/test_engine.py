@@ -14,6 +14,7 @@ from internal_puller.outbox.verdict import Verdict
 from internal_puller.settings.targets import Target
 from shared.contract.errors import ServerDied, StageFailed
 from tests.unit.internal_puller.install.fake_servers import THIRD, FakeMachine, FakeServer
+from tests.unit.internal_puller.install.helpers import is_noted
 
 
 @pytest.fixture
@@ -214,7 +215,7 @@ def test_a_dead_server_that_cannot_be_started_wants_a_person_and_is_tried_again(
     apache.unloadable = bad(site)
     [outcome] = machine.install((site, 2))
     assert (outcome.verdict, outcome.exit_code, outcome.active) == (Verdict.BACK_UNSEEN, 12, 1)
-    assert notes.is_noted(machine.state, site)
+    assert is_noted(machine.state, site)
     assert verdicts(machine.engine().resume()) == [Verdict.BACK_UNSEEN]
     apache.start_fails = False
     [healed] = machine.engine().resume()

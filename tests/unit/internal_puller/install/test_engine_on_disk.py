@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from internal_puller.install import layout, notes
+from internal_puller.install import layout
 from internal_puller.install.engine import Job
 from internal_puller.install.probe import probe_target
 from internal_puller.install.verify import verify_active
@@ -33,6 +33,7 @@ from tests.unit.internal_puller.install.helpers import (
     CopyServer,
     copy_server,
     engine_of,
+    is_noted,
     key_and_leaf_agree,
     material,
     put,
@@ -337,4 +338,4 @@ def rolled_back(target: Target, to: int | None = None) -> Outcome:
 
 
 def unfinished(target: Target) -> bool:
-    return notes.is_noted(target.directory.parent / "state", target)
+    return is_noted(target.directory.parent / "state", target)

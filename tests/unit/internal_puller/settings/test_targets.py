@@ -346,7 +346,7 @@ from internal_puller.settings.targets import load_targets
 targets = load_targets(Path(sys.argv[1]))
 assert len(targets) == 2
 assert layout.active_generation(targets[0]) is None
-assert not notes.is_noted(Path(sys.argv[1]).parent, targets[0])
+assert not notes.has_note(Path(sys.argv[1]).parent)
 assert not layout.set_aside(targets[0])
 ours = {"internal_puller", "shared"}
 print(sorted({m.partition(".")[0] for m in sys.modules} - set(sys.stdlib_module_names) - ours))
